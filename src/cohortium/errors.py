@@ -44,7 +44,9 @@ class CohortiumError(Exception):
     def __init__(self, code: str, message: str, **details: Any) -> None:
         entry = CATALOGUE.get(code)
         if entry is None or entry.family != type(self).__name__:
-            raise RuntimeError(f"error code {code!r} is not in the catalogue of {type(self).__name__}")
+            raise RuntimeError(
+                f"error code {code!r} is not in the catalogue of {type(self).__name__}"
+            )
         super().__init__(message)
         self.code = code
         self.message = message
@@ -70,7 +72,9 @@ class CohortiumError(Exception):
         code, message, details = data.get("code"), data.get("message"), data.get("details")
         entry = CATALOGUE.get(code) if isinstance(code, str) else None
         if entry is None or not isinstance(message, str):
-            return ProtocolError("malformed-message", "The peer sent an error that is not known here.")
+            return ProtocolError(
+                "malformed-message", "The peer sent an error that is not known here."
+            )
         safe = {str(k): v for k, v in details.items()} if isinstance(details, Mapping) else {}
         error: CohortiumError = FAMILIES[entry.family](str(code), message)
         error.details = safe
@@ -136,42 +140,78 @@ CATALOGUE: dict[str, Entry] = {
     # InputError
     "bad-input": Entry("InputError", "A value has the wrong form.", 400),
     "bad-config": Entry("InputError", "A configuration file or setting is wrong.", 400),
-    "bad-data": Entry("InputError", "A data file cannot be read or does not fit its dictionary.", 400),
+    "bad-data": Entry(
+        "InputError", "A data file cannot be read or does not fit its dictionary.", 400
+    ),
     "bad-formula": Entry("InputError", "A model formula is not allowed or not understood.", 400),
-    "bad-proposal": Entry("InputError", "A study proposal is not complete or contradicts itself.", 400),
-    "not-found": Entry("InputError", "The thing named does not exist or is not visible to you.", 404),
-    "no-convergence": Entry("InputError", "The model has no finite or unique solution on this data.", 422),
-    "overflow": Entry("InputError", "A value is too large (or not finite) for the masked sum.", 422),
+    "bad-proposal": Entry(
+        "InputError", "A study proposal is not complete or contradicts itself.", 400
+    ),
+    "not-found": Entry(
+        "InputError", "The thing named does not exist or is not visible to you.", 404
+    ),
+    "no-convergence": Entry(
+        "InputError", "The model has no finite or unique solution on this data.", 422
+    ),
+    "overflow": Entry(
+        "InputError", "A value is too large (or not finite) for the masked sum.", 422
+    ),
     "missing-extra": Entry("InputError", "An optional dependency is not installed.", 400),
     # PolicyRefusal
     "not-authorised": Entry("PolicyRefusal", "The caller may not do this.", 403),
     "not-permitted": Entry("PolicyRefusal", "The contract does not permit this computation.", 403),
     "contract-expired": Entry("PolicyRefusal", "The contract is past its expiry.", 403),
-    "contract-not-active": Entry("PolicyRefusal", "Not every participant has signed the contract.", 403),
-    "contract-unknown": Entry("PolicyRefusal", "This site has not signed a contract with that digest.", 403),
+    "contract-not-active": Entry(
+        "PolicyRefusal", "Not every participant has signed the contract.", 403
+    ),
+    "contract-unknown": Entry(
+        "PolicyRefusal", "This site has not signed a contract with that digest.", 403
+    ),
     "run-limit": Entry("PolicyRefusal", "The permitted number of runs or rounds is used up.", 403),
-    "site-policy": Entry("PolicyRefusal", "The site's own policy is stricter than the contract.", 403),
+    "site-policy": Entry(
+        "PolicyRefusal", "The site's own policy is stricter than the contract.", 403
+    ),
     "too-few-persons": Entry("PolicyRefusal", "Fewer persons than the minimum cell size.", 403),
     "too-few-sites": Entry("PolicyRefusal", "Fewer sites than the contract's minimum.", 403),
-    "too-many-parameters": Entry("PolicyRefusal", "The model is saturated or has more than n/10 parameters.", 403),
-    "differencing": Entry("PolicyRefusal", "The same contribution was already summed over other sites.", 403),
+    "too-many-parameters": Entry(
+        "PolicyRefusal", "The model is saturated or has more than n/10 parameters.", 403
+    ),
+    "differencing": Entry(
+        "PolicyRefusal", "The same contribution was already summed over other sites.", 403
+    ),
     # VerificationError
     "bad-signature": Entry("VerificationError", "A signature does not verify.", 401),
     "bad-digest": Entry("VerificationError", "The content does not match its digest.", 401),
     "bad-certificate": Entry("VerificationError", "A certificate is not valid here.", 401),
-    "bad-invitation": Entry("VerificationError", "The invitation is unknown, used, expired or altered.", 401),
-    "unknown-signer": Entry("VerificationError", "The signer's key is not one that counts here.", 401),
-    "key-mismatch": Entry("VerificationError", "A member's key differs from the one known before.", 401),
+    "bad-invitation": Entry(
+        "VerificationError", "The invitation is unknown, used, expired or altered.", 401
+    ),
+    "unknown-signer": Entry(
+        "VerificationError", "The signer's key is not one that counts here.", 401
+    ),
+    "key-mismatch": Entry(
+        "VerificationError", "A member's key differs from the one known before.", 401
+    ),
     "replayed": Entry("VerificationError", "The request was seen before.", 409),
-    "stale-request": Entry("VerificationError", "The request's time window is over or not yet begun.", 401),
+    "stale-request": Entry(
+        "VerificationError", "The request's time window is over or not yet begun.", 401
+    ),
     "bad-token": Entry("VerificationError", "The request's access token does not verify.", 401),
     # ProtocolError
-    "malformed-message": Entry("ProtocolError", "Received bytes are not a message of this protocol.", 400),
+    "malformed-message": Entry(
+        "ProtocolError", "Received bytes are not a message of this protocol.", 400
+    ),
     "wrong-length": Entry("ProtocolError", "A masked vector has the wrong length.", 502),
     "wrong-round": Entry("ProtocolError", "A message belongs to another run or round.", 502),
-    "roster-mismatch": Entry("ProtocolError", "The list of parties is not the one agreed for this run.", 502),
-    "masks-do-not-cancel": Entry("ProtocolError", "The sites did not mask for the same round and parties.", 502),
-    "unexpected-message": Entry("ProtocolError", "The peer answered with a message of another kind.", 502),
+    "roster-mismatch": Entry(
+        "ProtocolError", "The list of parties is not the one agreed for this run.", 502
+    ),
+    "masks-do-not-cancel": Entry(
+        "ProtocolError", "The sites did not mask for the same round and parties.", 502
+    ),
+    "unexpected-message": Entry(
+        "ProtocolError", "The peer answered with a message of another kind.", 502
+    ),
     # PeerError
     "peer-unreachable": Entry("PeerError", "The other process cannot be reached.", 503),
     "peer-timeout": Entry("PeerError", "The other process did not answer in time.", 504),
@@ -183,7 +223,11 @@ CATALOGUE: dict[str, Entry] = {
     "run-failed": Entry("ConflictError", "The run failed; its record says why.", 409),
     "run-cancelled": Entry("ConflictError", "The run was cancelled.", 409),
     # IntegrityFailure
-    "broken-journal": Entry("IntegrityFailure", "The hash chain of the journal does not hold.", 500),
+    "broken-journal": Entry(
+        "IntegrityFailure", "The hash chain of the journal does not hold.", 500
+    ),
     "broken-store": Entry("IntegrityFailure", "Stored data contradicts itself.", 500),
-    "internal": Entry("IntegrityFailure", "An unexpected failure; the server's log has the trace.", 500),
+    "internal": Entry(
+        "IntegrityFailure", "An unexpected failure; the server's log has the trace.", 500
+    ),
 }

@@ -22,7 +22,9 @@ def canonical(value: Any) -> bytes:
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
-        raise InputError("bad-input", f"The value cannot be written as canonical JSON: {error}") from error
+        raise InputError(
+            "bad-input", f"The value cannot be written as canonical JSON: {error}"
+        ) from error
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
@@ -57,4 +59,6 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError, UnicodeError) as error:
-        raise ProtocolError("malformed-message", "The bytes are not a valid JSON document.") from error
+        raise ProtocolError(
+            "malformed-message", "The bytes are not a valid JSON document."
+        ) from error

@@ -1,0 +1,126 @@
+"""What an analysis is: pure functions around a masked sum.
+
+    start(params, scope)                 -> State            at the hub, from the contract alone
+    layout(state, params, scope)         -> Layout           hub and site: what will leave the site
+    local(table, state, params, scope)   -> Contribution     at each site
+    (sum of contributions)                                   masked, by the kernel
+    finish(total, state, params, scope)  -> Continue | Done  at the hub
+
+No function here does I/O, reads a clock or draws randomness, and all are deterministic: after a
+crash the hub replays `finish`, and a site that is asked again answers with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+
+from pydantic import Field
+
+from cohortium.core.dictionary import Name, Variable
+from cohortium.core.model import Document
+from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout, State, Total
+from cohortium.core.table import Table
+from cohortium.disclosure.limits import Disclosure
+from cohortium.errors import InputError
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What contract and site fix for a run: both hub and site build it from the signed contract.
+
+    Attributes:
+        variables: The variables that this computation may touch.
+        disclosure: At a site, the stricter of contract and policy.
+        n_sites: Sites whose contributions are summed.
+    """
+
+    variables: Mapping[str, Variable]
+    disclosure: Disclosure
+    n_sites: int
+
+    def variable(self, name: str) -> Variable:
+        """The variable, or InputError ``not-found``."""
+        if name not in self.variables:
+            raise InputError(
+                "not-found",
+                f"There is no variable {name!r} in this study. It has: {', '.join(sorted(self.variables))}.",
+                variable=name,
+            )
+        return self.variables[name]
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Another round with this state."""
+
+    state: State
+    progress: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The released result: JSON values only (arrays, where large, beside it)."""
+
+    result: Mapping[str, Any]
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Params(Document):
+    """The base of an analysis's parameters; a run request carries them as JSON."""
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Analysis(Protocol[P]):
+    """One analysis. Stateless; one instance is registered under its name."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    max_rounds: ClassVar[int]
+    params_type: type[P]
+
+    def variables(self, params: P) -> frozenset[str]:
+        """Every variable that the computation reads; checked against the contract."""
+        ...
+
+    def start(self, params: P, scope: Scope) -> State:
+        """The first state; raises InputError where parameters and variables do not fit."""
+        ...
+
+    def layout(self, state: State, params: P, scope: Scope) -> Layout:
+        """Names, shapes and kinds of the contribution of this round."""
+        ...
+
+    def local(self, table: Table, state: State, params: P, scope: Scope) -> Contribution:
+        """One site's contribution; its arrays have exactly the shapes of `layout`."""
+        ...
+
+    def finish(self, total: Total, state: State, params: P, scope: Scope) -> Continue | Done:
+        """Turn the sum into the next state or the result."""
+        ...
+
+
+AnyAnalysis = Analysis[Any]
+
+VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
+
+__all__ = [
+    "Analysis",
+    "AnyAnalysis",
+    "Array",
+    "Continue",
+    "Contribution",
+    "Done",
+    "FieldKind",
+    "FieldSpec",
+    "Layout",
+    "Params",
+    "Scope",
+    "State",
+    "Total",
+    "VariableNames",
+]

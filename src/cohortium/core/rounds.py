@@ -1,0 +1,54 @@
+"""What a round carries: the state to the sites, the layout and values of their contributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cohortium.core.canonical import canonical
+
+Array = npt.NDArray[Any]
+Total = Mapping[str, Array]
+"""The decoded sum by field name: int64 for counts, float64 for reals and vectors."""
+
+FieldKind = Literal["count", "real", "vector"]
+"""count: exact integers in Z_2^64. real: float64, exact in Z_2^256 fixed point (ADR 0004).
+vector: float32-grade values in Z_2^64 with 32 fractional bits, for model updates."""
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One named array of a contribution."""
+
+    shape: tuple[int, ...]
+    kind: FieldKind
+
+    @property
+    def size(self) -> int:
+        """Components."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+Layout = Mapping[str, FieldSpec]
+Contribution = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class State:
+    """What the hub sends to every site before a round.
+
+    Attributes:
+        values: JSON values.
+        arrays: Numeric arrays (model parameters); names do not clash with `values`.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    def values_bytes(self) -> bytes:
+        """The canonical JSON of `values`."""
+        return canonical(dict(self.values))

@@ -1,0 +1,187 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(_message.Message):
+    __slots__ = ("message_id", "last", "data")
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    message_id: int
+    last: bool
+    data: bytes
+    def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "contract_vote", "publish_dataset", "rotate_certificate", "welcome", "contract_proposal", "contract_active", "revocation", "run_prepare", "round_request", "run_end", "certificate", "run_advert", "round_reply")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_VOTE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_DATASET_FIELD_NUMBER: _ClassVar[int]
+    ROTATE_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    RUN_PREPARE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RUN_END_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ADVERT_FIELD_NUMBER: _ClassVar[int]
+    ROUND_REPLY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    in_reply_to: int
+    error: Error
+    ack: Ack
+    hello: Hello
+    contract_vote: ContractVote
+    publish_dataset: PublishDataset
+    rotate_certificate: RotateCertificate
+    welcome: Welcome
+    contract_proposal: ContractProposal
+    contract_active: ContractActive
+    revocation: Revocation
+    run_prepare: RunPrepare
+    round_request: RoundRequest
+    run_end: RunEnd
+    certificate: Certificate
+    run_advert: RunAdvert
+    round_reply: RoundReply
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., contract_vote: _Optional[_Union[ContractVote, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "software", "contracts")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CONTRACTS_FIELD_NUMBER: _ClassVar[int]
+    protocol: str
+    software: str
+    contracts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[str] = ..., software: _Optional[str] = ..., contracts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("consortium", "revoked_keys")
+    CONSORTIUM_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    consortium: str
+    revoked_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, consortium: _Optional[str] = ..., revoked_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PublishDataset(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class ContractProposal(_message.Message):
+    __slots__ = ("contract",)
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    contract: bytes
+    def __init__(self, contract: _Optional[bytes] = ...) -> None: ...
+
+class ContractVote(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class ContractActive(_message.Message):
+    __slots__ = ("contract_digest", "envelopes")
+    CONTRACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    contract_digest: str
+    envelopes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, contract_digest: _Optional[str] = ..., envelopes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Revocation(_message.Message):
+    __slots__ = ("revoked_keys",)
+    REVOKED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    revoked_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, revoked_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RotateCertificate(_message.Message):
+    __slots__ = ("csr_pem", "signature")
+    CSR_PEM_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    csr_pem: bytes
+    signature: bytes
+    def __init__(self, csr_pem: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Certificate(_message.Message):
+    __slots__ = ("pem",)
+    PEM_FIELD_NUMBER: _ClassVar[int]
+    pem: bytes
+    def __init__(self, pem: _Optional[bytes] = ...) -> None: ...
+
+class RunPrepare(_message.Message):
+    __slots__ = ("request_envelope",)
+    REQUEST_ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    request_envelope: bytes
+    def __init__(self, request_envelope: _Optional[bytes] = ...) -> None: ...
+
+class RunAdvert(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class Array(_message.Message):
+    __slots__ = ("name", "dtype", "shape", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class RoundRequest(_message.Message):
+    __slots__ = ("run_id", "round", "state_json", "state_arrays", "roster")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STATE_JSON_FIELD_NUMBER: _ClassVar[int]
+    STATE_ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    state_json: bytes
+    state_arrays: _containers.RepeatedCompositeFieldContainer[Array]
+    roster: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_json: _Optional[bytes] = ..., state_arrays: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., roster: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RoundReply(_message.Message):
+    __slots__ = ("run_id", "round", "masked")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    masked: bytes
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
+
+class RunEnd(_message.Message):
+    __slots__ = ("run_id", "outcome")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    outcome: str
+    def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[str] = ...) -> None: ...

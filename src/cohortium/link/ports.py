@@ -1,0 +1,35 @@
+"""What the services need of a link; gRPC and the in-memory link both provide it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cohortium.link._generated.link_pb2 import Message
+
+
+class Handler(Protocol):
+    """Answers one peer's requests. Errors are answered as ``Message.error``, never raised."""
+
+    async def handle(self, message: Message) -> Message:
+        """The reply to `message`; ids are the link's affair."""
+        ...
+
+
+class Peers(Protocol):
+    """The hub's view of the connected nodes, by institution name."""
+
+    def connected(self) -> frozenset[str]:
+        """Institutions with a live link."""
+        ...
+
+    async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+        """Send a request and wait for its reply.
+
+        Waits up to `timeout_s` for the site to connect where it is away; a request that was under
+        way when the link broke is sent again after the reconnect (sites answer idempotently).
+
+        Raises:
+            PeerError: ``peer-timeout`` or ``peer-unreachable``.
+            CohortiumError: What the site answered with ``Message.error``.
+        """
+        ...
