@@ -1,0 +1,1 @@
+"""The command line; `cohortium.cli.main` is the entry point."""

@@ -1,0 +1,1 @@
+"""The researcher side: connect, study, run, result."""
