@@ -1,0 +1,55 @@
+"""The registry: built-in analyses by name, and those that installed packages register.
+
+Importing this module imports no pandas, scipy or formulaic: a node at rest stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from cohortium.analysis.describe import Describe
+from cohortium.analysis.glm import Glm
+from cohortium.analysis.interface import AnyAnalysis, Params
+from cohortium.core.model import explain
+from cohortium.errors import InputError
+
+ENTRY_POINT_GROUP = "cohortium.analyses"
+
+BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
+    {analysis.name: analysis for analysis in (Describe(), Glm())}
+)
+
+
+def find(name: str) -> AnyAnalysis:
+    """The analysis registered under `name`; a built-in one cannot be replaced by a package.
+
+    Raises:
+        InputError: ``not-found``.
+    """
+    if name in BUILTIN:
+        return BUILTIN[name]
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        loaded = point.load()
+        analysis: AnyAnalysis = loaded() if isinstance(loaded, type) else loaded
+        return analysis
+    raise InputError(
+        "not-found",
+        f"There is no analysis {name[:80]!r} here. Built in are: {', '.join(sorted(BUILTIN))}.",
+    )
+
+
+def parse_params(analysis: AnyAnalysis, params: Mapping[str, object]) -> Params:
+    """A request's JSON parameters as the analysis's own type.
+
+    Raises:
+        InputError: ``bad-input``, naming the field.
+    """
+    try:
+        parsed: Params = analysis.params_type.model_validate(dict(params))
+    except ValidationError as error:
+        raise InputError("bad-input", f"Parameters of {analysis.name}: {explain(error)}") from error
+    return parsed
