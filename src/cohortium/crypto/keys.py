@@ -66,6 +66,11 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public!r})"
 
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        """The key object, for libraries that sign themselves."""
+        return self._private
+
     @classmethod
     def generate(cls) -> SigningKey:
         """A new key from the operating system's randomness."""

@@ -1,0 +1,121 @@
+"""What the hub's REST interface answers; hub and SDK share these documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cohortium.core.clock import Instant
+from cohortium.core.dictionary import Digest, Label
+from cohortium.core.model import Document
+
+API = "/api/v1"
+
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+StudyStatus = Literal["proposed", "active", "refused", "expired"]
+MemberStatus = Literal["pending", "approved", "suspended", "removed"]
+
+FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class ConsortiumInfo(Document):
+    """``GET /consortium``; open to all.
+
+    Attributes:
+        fingerprint: Digest of the CA certificate (DER); people compare it by telephone.
+        link_address: ``host:port`` that nodes dial.
+    """
+
+    name: Label
+    fingerprint: Digest
+    ca_pem: str
+    link_address: str
+
+
+class EnrolmentInfo(Document):
+    """``POST /enrol`` and ``POST /enrol/status``.
+
+    Attributes:
+        certificate_pem: The node's TLS certificate, once the operator has approved.
+    """
+
+    member: Label
+    status: MemberStatus
+    certificate_pem: str | None = None
+
+
+class UserInfo(Document):
+    """A registered researcher."""
+
+    name: Label
+    key: str
+
+
+class SignatureInfo(Document):
+    """That a site signed a contract, as the hub received it."""
+
+    site: Label
+    signed_at: Instant
+
+
+class RefusalInfo(Document):
+    """That a site refused a contract, and why."""
+
+    site: Label
+    reason: str
+    at: Instant
+
+
+class StudyInfo(Document):
+    """A contract and how far it is.
+
+    Attributes:
+        contract: The contract's canonical JSON values; `digest` is over them.
+        rendered: The contract as text for people; only for a single study.
+    """
+
+    id: str
+    digest: Digest
+    status: StudyStatus
+    contract: dict[str, Any]
+    signatures: tuple[SignatureInfo, ...] = ()
+    refusals: tuple[RefusalInfo, ...] = ()
+    rendered: str | None = None
+
+
+class RunInfo(Document):
+    """A run's record.
+
+    Attributes:
+        participants: The sites whose contributions are summed; empty before they are known.
+        rounds: Rounds done.
+        seconds: Time spent computing so far.
+        bytes: Masked payload bytes that left each site.
+        error: The wire form of the error that ended it.
+        progress: 0 to 1.
+    """
+
+    id: str
+    study: str
+    contract_digest: Digest
+    computation: str
+    params: dict[str, Any]
+    status: RunStatus
+    researcher: str
+    participants: tuple[Label, ...] = ()
+    rounds: int = 0
+    seconds: float = 0.0
+    bytes: dict[str, int] = Field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    submitted_at: Instant
+    finished_at: Instant | None = None
+    progress: float = 0.0
+    message: str = ""
+
+
+class RunResult(Document):
+    """``GET /runs/{id}/result``."""
+
+    run: RunInfo
+    result: dict[str, Any]
