@@ -1,0 +1,59 @@
+"""The hub's side of the masked sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cohortium.core.rounds import Layout, Total
+from cohortium.errors import ProtocolError
+from cohortium.secagg.binding import RoundBinding
+from cohortium.secagg.frame import Frame
+from cohortium.secagg.party import require_same_run
+from cohortium.secagg.ring import Words
+from cohortium.secagg.roster import Roster
+
+
+def aggregate(
+    masked: Mapping[str, bytes], roster: Roster, binding: RoundBinding, layout: Layout
+) -> Total:
+    """Add the parties' masked vectors; the masks cancel and the sum is left.
+
+    Args:
+        masked: One vector of each site of the roster.
+
+    Raises:
+        ProtocolError: ``roster-mismatch``, ``wrong-length``, ``wrong-round``, or
+            ``masks-do-not-cancel`` where the sites did not mask for the same round.
+    """
+    require_same_run(binding, roster)
+    if set(masked) != set(roster.sites):
+        missing = sorted(set(roster.sites) - set(masked))
+        raise ProtocolError(
+            "roster-mismatch",
+            "There must be one masked vector of each party.",
+            missing=missing,
+        )
+    frame = Frame(layout)
+    for site, vector in masked.items():
+        if len(vector) != 8 * frame.n_words:
+            raise ProtocolError(
+                "wrong-length",
+                f"The masked vector of {site} has {len(vector)} bytes, not {8 * frame.n_words}.",
+                site=site,
+            )
+    total: Words = np.frombuffer(masked[roster.sites[0]], dtype="<u8").astype(np.uint64)
+    for site in roster.sites[1:]:
+        words: Words = np.frombuffer(masked[site], dtype="<u8")
+        for segment in frame.segments:
+            place = slice(segment.start, segment.start + segment.n_words)
+            segment.ring.add(total[place], words[place])
+    if int(total[0]) != len(roster.sites):
+        raise ProtocolError(
+            "masks-do-not-cancel",
+            f"In round {binding.round} the sites did not mask for the same state and parties. "
+            "Resume the run; if it happens again, a site or the hub does not follow the protocol.",
+            round=binding.round,
+        )
+    return frame.decode(total)

@@ -1,0 +1,113 @@
+"""A site's side of the masked sum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from cohortium.core.rounds import Contribution, Layout
+from cohortium.crypto.keys import SigningKey, b64url
+from cohortium.errors import InputError, ProtocolError
+from cohortium.secagg.binding import RoundBinding
+from cohortium.secagg.frame import Frame, Segment, name_component
+from cohortium.secagg.masks import BLOCK_WORDS, MaskStream, new_buffer, pair_key
+from cohortium.secagg.ring import Words
+from cohortium.secagg.roster import Roster
+from cohortium.secagg.round_key import RoundKey
+
+__all__ = ["Party"]
+
+
+class Party:
+    """One site in one run: it turns contributions into masked vectors.
+
+    The caller keeps `secret` as long as the run lives, calls `mask` for one contribution only under
+    one binding, and keeps to one roster in a run.
+
+    Args:
+        site: This site's name in the contract.
+        secret: The X25519 secret, 32 bytes, from `prepare`.
+        roster: Verified; holds this site with the key of `secret`.
+
+    Raises:
+        ProtocolError: ``roster-mismatch``.
+    """
+
+    def __init__(self, site: str, secret: bytes, roster: Roster) -> None:
+        private = X25519PrivateKey.from_private_bytes(secret)
+        if roster.keys.get(site) != private.public_key().public_bytes_raw():
+            raise ProtocolError(
+                "roster-mismatch", "The parties' list does not hold this site with its own key."
+            )
+        self.site = site
+        self.roster = roster
+        self._pairs = {
+            peer: pair_key(private, site, peer, roster) for peer in roster.sites if peer != site
+        }
+
+    @staticmethod
+    def prepare(
+        *,
+        site: str,
+        run_id: str,
+        contract_digest: str,
+        request_digest: str,
+        signing_key: SigningKey,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> tuple[bytes, bytes]:
+        """A site's secret for a run (32 bytes) and its signed `RoundKey` (a DSSE envelope)."""
+        secret = random(32)
+        public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        statement = RoundKey(
+            run_id=run_id,
+            contract_digest=contract_digest,
+            request_digest=request_digest,
+            site=site,
+            x25519=b64url(public),
+        )
+        return secret, statement.sign(signing_key)
+
+    def mask(self, binding: RoundBinding, layout: Layout, contribution: Contribution) -> bytes:
+        """The masked vector: encoding + masks of later peers - masks of earlier ones.
+
+        Leaves the site: words that are uniform to anyone who lacks one of the pair keys; summed
+        over all parties they are the sum of the encodings.
+
+        Raises:
+            InputError: ``overflow``, with `field` and `index` of the component.
+            ProtocolError: ``wrong-round`` where the binding is not of this run.
+        """
+        require_same_run(binding, self.roster)
+        frame = Frame(layout)
+        frame.check_shapes(contribution)
+        values = {s.name: contribution[s.name].reshape(-1) for s in frame.fields}
+        values[frame.check.name] = np.ones(1, dtype=np.int64)
+
+        name = binding.digest(layout, self.roster.digest)
+        streams = [(MaskStream(pair, name), self.site > peer) for peer, pair in self._pairs.items()]
+        out: Words = np.empty(frame.n_words, dtype=np.uint64)
+        buffer = new_buffer()
+        for segment, first, end in frame.pieces(BLOCK_WORDS):
+            block = out[first:end]
+            block[:] = self._encode(segment, values[segment.name], first, end)
+            for stream, negate in streams:
+                segment.ring.add(block, stream.next(end - first, buffer), negate=negate)
+        return out.tobytes()
+
+    def _encode(self, segment: Segment, values: np.ndarray, first: int, end: int) -> Words:
+        start = (first - segment.start) // segment.ring.words
+        stop = (end - segment.start) // segment.ring.words
+        try:
+            return segment.ring.encode(values[start:stop], len(self.roster.sites))
+        except InputError as error:
+            raise name_component(error, segment, start) from error
+
+
+def require_same_run(binding: RoundBinding, roster: Roster) -> None:
+    """Refuse a round whose run, contract or request is not the roster's."""
+    bound = (binding.run_id, binding.contract_digest, binding.request_digest)
+    if bound != (roster.run_id, roster.contract_digest, roster.request_digest):
+        raise ProtocolError("wrong-round", "The round and the parties belong to different runs.")
