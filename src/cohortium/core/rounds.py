@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -52,3 +54,21 @@ class State:
     def values_bytes(self) -> bytes:
         """The canonical JSON of `values`."""
         return canonical(dict(self.values))
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` of values and arrays; hub and sites bind a round's masks to it."""
+        names = sorted(self.arrays)
+        head = canonical(
+            {
+                "values": dict(self.values),
+                "arrays": [
+                    [name, self.arrays[name].dtype.str, list(self.arrays[name].shape)]
+                    for name in names
+                ],
+            }
+        )
+        sha = hashlib.sha256(len(head).to_bytes(8, "big") + head)
+        for name in names:
+            sha.update(np.ascontiguousarray(self.arrays[name]).reshape(-1).view(np.uint8).data)
+        return "sha256:" + sha.hexdigest()

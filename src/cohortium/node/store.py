@@ -1,0 +1,396 @@
+"""The node's memory: contracts, known keys, runs, what is owed to the hub, and the journal.
+
+One SQLite file in write-ahead mode with full synchronisation: what a transaction wrote survives a
+crash of the process and of the machine, whole or not at all. Several processes (the serving node
+and the command line) may use it at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cohortium.core.clock import Clock, system_clock, to_rfc3339
+from cohortium.errors import IntegrityFailure
+
+ContractState = Literal["proposed", "signed", "refused", "active"]
+RunStatus = Literal["open", "failed", "succeeded", "cancelled"]
+Stage = Literal["before-commit", "after-commit"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS contracts (
+    digest TEXT PRIMARY KEY, study TEXT NOT NULL, body BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('proposed', 'signed', 'refused', 'active')),
+    received_at TEXT NOT NULL, decided_at TEXT, reason TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS signatures (
+    digest TEXT NOT NULL REFERENCES contracts, key TEXT NOT NULL, envelope BLOB NOT NULL,
+    PRIMARY KEY (digest, key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key TEXT NOT NULL, since TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS revoked (key TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY, envelope BLOB NOT NULL, request_digest TEXT NOT NULL,
+    contract_digest TEXT NOT NULL, computation TEXT NOT NULL, params_digest TEXT NOT NULL,
+    disclosure TEXT NOT NULL, secret BLOB, advert BLOB NOT NULL, admitted_at TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'open', sites TEXT, roster BLOB, started_at TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_of_contract ON runs (contract_digest, computation, params_digest);
+CREATE TABLE IF NOT EXISTS rounds (
+    run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, state_digest TEXT NOT NULL,
+    reply_digest TEXT NOT NULL, PRIMARY KEY (run_id, round)
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
+    body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS owed_once ON outbox (topic) WHERE settled_at IS NULL;
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS journal_keeps BEFORE UPDATE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS journal_stays BEFORE DELETE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
+
+
+@dataclass(frozen=True)
+class StoredContract:
+    """A contract as the node keeps it; `body` is its canonical bytes."""
+
+    digest: str
+    study: str
+    body: bytes
+    state: ContractState
+    received_at: str
+    decided_at: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class StoredRun:
+    """A run that this node admitted.
+
+    Attributes:
+        secret: X25519 secret of the run; None once the run is over.
+        disclosure: JSON of the limits that hold for the whole run.
+        sites: JSON list of the parties, from the first round on.
+        roster: The parties' round keys, length-framed; see `NodeStore.begin_rounds`.
+    """
+
+    run_id: str
+    envelope: bytes
+    request_digest: str
+    contract_digest: str
+    computation: str
+    params_digest: str
+    disclosure: str
+    secret: bytes | None
+    advert: bytes
+    admitted_at: str
+    status: RunStatus = "open"
+    sites: str | None = None
+    roster: bytes | None = None
+    started_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A message that the hub has not acknowledged."""
+
+    id: int
+    topic: str
+    kind: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class StoredRound:
+    """A round that was answered."""
+
+    round: int
+    state_digest: str
+    reply_digest: str
+
+
+class NodeStore:
+    """The node's durable state.
+
+    Args:
+        path: The database file, or ``:memory:``.
+        clock: Where times come from.
+        fault: Called around every commit; tests make it raise.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        clock: Clock = system_clock,
+        fault: Callable[[Stage], None] = lambda _stage: None,
+    ) -> None:
+        self._clock = clock
+        self._fault = fault
+        self._lock = threading.RLock()
+        self._depth = 0
+        try:
+            # Read once for its mode only: SQLite would create the file readable by others.
+            if str(path) != ":memory:":
+                Path(path).touch(mode=0o600)
+            self._db = sqlite3.connect(
+                str(path), isolation_level=None, check_same_thread=False, timeout=10
+            )
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                self._db.execute(f"PRAGMA {pragma}")
+            # A run's secret is overwritten when the run ends, not only unlinked.
+            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise IntegrityFailure(
+                "broken-store", f"The node's database {path} cannot be used: {error}."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside become durable together on leaving, or none of them; may be nested."""
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+                self._fault("before-commit")
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth = 0
+            self._fault("after-commit")
+
+    def now(self) -> str:
+        """The present time as stored."""
+        return to_rfc3339(self._clock())
+
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement; a write belongs in a `transaction`."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # Contracts
+
+    def add_proposal(self, digest: str, study: str, body: bytes) -> bool:
+        """Keep a proposed contract; False where it is known already."""
+        if self.contract(digest) is not None:
+            return False
+        self.execute(
+            "INSERT INTO contracts VALUES (?, ?, ?, 'proposed', ?, NULL, NULL)",
+            digest,
+            study,
+            body,
+            self.now(),
+        )
+        return True
+
+    def contract(self, digest: str) -> StoredContract | None:
+        """The contract of that digest, in any state."""
+        rows = self.execute("SELECT * FROM contracts WHERE digest = ?", digest)
+        return StoredContract(*rows[0]) if rows else None
+
+    def contracts(self) -> list[StoredContract]:
+        """All contracts, oldest first."""
+        rows = self.execute("SELECT * FROM contracts ORDER BY received_at, rowid")
+        return [StoredContract(*row) for row in rows]
+
+    def set_contract_state(
+        self, digest: str, state: ContractState, reason: str | None = None
+    ) -> None:
+        """Record the decision."""
+        self.execute(
+            "UPDATE contracts SET state = ?, decided_at = ?, reason = ? WHERE digest = ?",
+            state,
+            self.now(),
+            reason,
+            digest,
+        )
+
+    def add_signature(self, digest: str, key: str, envelope: bytes) -> None:
+        """Keep a participant's verified signature."""
+        self.execute(
+            "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", digest, key, envelope
+        )
+
+    def signatures(self, digest: str) -> dict[str, bytes]:
+        """Envelopes by key."""
+        rows = self.execute("SELECT key, envelope FROM signatures WHERE digest = ?", digest)
+        return {key: envelope for key, envelope in rows}  # noqa: C416 - rows are untyped
+
+    # Keys of others
+
+    def peers(self) -> dict[str, str]:
+        """The pinned contract key of each other institution."""
+        return {name: key for name, key in self.execute("SELECT name, key FROM peers")}  # noqa: C416
+
+    def pin_peer(self, name: str, key: str) -> None:
+        """Know `name` by `key` from now on."""
+        self.execute("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", name, key, self.now())
+
+    def revoke(self, key: str) -> bool:
+        """Never again accept this researcher's key; False where that was so before."""
+        known = self.execute("SELECT 1 FROM revoked WHERE key = ?", key)
+        if not known:
+            self.execute("INSERT INTO revoked VALUES (?, ?)", key, self.now())
+        return not known
+
+    def revoked(self) -> frozenset[str]:
+        """The researchers' keys that no longer count."""
+        return frozenset(key for (key,) in self.execute("SELECT key FROM revoked"))
+
+    # Runs
+
+    def run(self, run_id: str) -> StoredRun | None:
+        """The run, or None where it was never admitted."""
+        rows = self.execute("SELECT * FROM runs WHERE run_id = ?", run_id)
+        return StoredRun(*rows[0]) if rows else None
+
+    def add_run(self, run: StoredRun) -> None:
+        """Keep an admitted run with its secret."""
+        self.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            run.run_id,
+            run.envelope,
+            run.request_digest,
+            run.contract_digest,
+            run.computation,
+            run.params_digest,
+            run.disclosure,
+            run.secret,
+            run.advert,
+            run.admitted_at,
+            run.status,
+            run.sites,
+            run.roster,
+            run.started_at,
+        )
+
+    def begin_rounds(self, run_id: str, sites: str, roster: bytes) -> None:
+        """Fix the parties of a run: from here on it counts as used."""
+        self.execute(
+            "UPDATE runs SET sites = ?, roster = ?, started_at = ? WHERE run_id = ?",
+            sites,
+            roster,
+            self.now(),
+            run_id,
+        )
+
+    def end_run(self, run_id: str, status: RunStatus) -> None:
+        """Close a run; its secret stays only where it may be resumed."""
+        keep = status in {"open", "failed"}
+        self.execute("UPDATE runs SET status = ? WHERE run_id = ?", status, run_id)
+        if not keep:
+            self.execute("UPDATE runs SET secret = NULL WHERE run_id = ?", run_id)
+
+    def expire_runs(self, admitted_before: str) -> None:
+        """Forget the secrets of runs that nobody ended."""
+        self.execute(
+            "UPDATE runs SET secret = NULL, status = 'cancelled' "
+            "WHERE secret IS NOT NULL AND admitted_at < ?",
+            admitted_before,
+        )
+
+    def runs_used(self, contract_digest: str, computations: Callable[[str], bool]) -> int:
+        """Runs of this contract that had a round, of the computations that the predicate names."""
+        rows = self.execute(
+            "SELECT computation FROM runs WHERE contract_digest = ? AND started_at IS NOT NULL",
+            contract_digest,
+        )
+        return sum(computations(name) for (name,) in rows)
+
+    def runs_since(self, moment: str) -> int:
+        """Runs of any contract that had their first round at or after `moment`."""
+        rows = self.execute("SELECT count(*) FROM runs WHERE started_at >= ?", moment)
+        return int(rows[0][0])
+
+    def party_sets(self, contract_digest: str, computation: str, params_digest: str) -> set[str]:
+        """The party lists (JSON) over which this very contribution was summed."""
+        rows = self.execute(
+            "SELECT DISTINCT sites FROM runs WHERE contract_digest = ? AND computation = ? "
+            "AND params_digest = ? AND sites IS NOT NULL",
+            contract_digest,
+            computation,
+            params_digest,
+        )
+        return {sites for (sites,) in rows}
+
+    def round(self, run_id: str, number: int) -> StoredRound | None:
+        """The answered round, or None."""
+        rows = self.execute(
+            "SELECT round, state_digest, reply_digest FROM rounds WHERE run_id = ? AND round = ?",
+            run_id,
+            number,
+        )
+        return StoredRound(*rows[0]) if rows else None
+
+    def highest_round(self, run_id: str) -> int:
+        """The last answered round; 0 before the first."""
+        rows = self.execute("SELECT max(round) FROM rounds WHERE run_id = ?", run_id)
+        return int(rows[0][0] or 0)
+
+    def add_round(self, run_id: str, answered: StoredRound) -> None:
+        """Keep what was asked and what was answered."""
+        self.execute(
+            "INSERT INTO rounds VALUES (?, ?, ?, ?)",
+            run_id,
+            answered.round,
+            answered.state_digest,
+            answered.reply_digest,
+        )
+
+    # What is owed to the hub
+
+    def owe(self, topic: str, kind: str, body: bytes) -> None:
+        """Queue a message; a newer one on the same topic takes the place of an unsent one."""
+        self.execute("DELETE FROM outbox WHERE topic = ? AND settled_at IS NULL", topic)
+        self.execute(
+            "INSERT INTO outbox (topic, kind, body, created_at) VALUES (?, ?, ?, ?)",
+            topic,
+            kind,
+            body,
+            self.now(),
+        )
+
+    def owed(self) -> list[Owed]:
+        """What the hub has not acknowledged, oldest first."""
+        rows = self.execute(
+            "SELECT id, topic, kind, body FROM outbox WHERE settled_at IS NULL ORDER BY id"
+        )
+        return [Owed(*row) for row in rows]
+
+    def settle(self, owed_id: int, answer: str) -> None:
+        """The hub has it; `answer` is ``ok`` or the code of its refusal."""
+        self.execute(
+            "UPDATE outbox SET settled_at = ?, answer = ?, body = x'' WHERE id = ?",
+            self.now(),
+            answer,
+            owed_id,
+        )
+
+    def last_answer(self, topic: str) -> str | None:
+        """How the hub answered the latest message on a topic; None while it is owed or unknown."""
+        rows = self.execute(
+            "SELECT answer FROM outbox WHERE topic = ? ORDER BY id DESC LIMIT 1", topic
+        )
+        return rows[0][0] if rows else None
