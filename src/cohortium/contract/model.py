@@ -6,6 +6,7 @@ name bound to a key, a dataset digest and a type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -79,34 +80,53 @@ class _Terms(Document):
     study: StudyId
     title: Label
     purpose: LongText
-    variables: Annotated[tuple[Variable, ...], Field(min_length=1, max_length=2000)]
-    computations: Annotated[tuple[Computation, ...], Field(min_length=1)]
+    computations: Annotated[tuple[Computation, ...], Field(min_length=1, max_length=1000)]
     min_sites: Annotated[int, Field(ge=2)]
     security_level: SecurityLevel = "L1"
     disclosure: Disclosure = Disclosure()
     expires_at: Instant
 
-    @model_validator(mode="after")
-    def _terms_consistent(self) -> Self:
-        names = [variable.name for variable in self.variables]
+    def _check_names(self, names: Sequence[str]) -> None:
         if len({name.lower() for name in names}) != len(names):
             raise ValueError("two variables have the same name")
+        computations = [computation.name for computation in self.computations]
+        if len(set(computations)) != len(computations):
+            raise ValueError("two computations have the same name")
         for computation in self.computations:
             unknown = set(computation.variables or ()) - set(names)
             if unknown:
                 raise ValueError(f"{computation.name} names unknown variables: {sorted(unknown)}")
-        if any(variable.type is VariableType.TEXT for variable in self.variables):
-            raise ValueError("free text cannot be a study variable")
-        return self
 
 
 class ProposedParticipant(Document):
-    """A participant as the researcher names it."""
+    """A participant as the researcher names it; by default it gives all the study's variables."""
 
     name: Label
     dataset: Name
-    variables: tuple[Name, ...] | None = None
+    variables: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     sources: dict[Name, Name] = Field(default_factory=dict)
+
+
+class ProposedVariable(Document):
+    """A study variable as the researcher names it; what is left out comes from the dictionaries."""
+
+    name: Name
+    type: VariableType | None = None
+    unit: Label | None = None
+    levels: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    decimals: Annotated[int, Field(ge=0, le=12)] | None = None
+    description: Annotated[str, StringConstraints(max_length=1000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """``age`` is short for ``{name: age}``; levels that are YAML integers are meant as text."""
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and isinstance(value.get("levels"), list | tuple):
+            levels = [str(level) if type(level) is int else level for level in value["levels"]]
+            return {**value, "levels": levels}
+        return value
 
 
 class Proposal(_Terms):
@@ -116,8 +136,14 @@ class Proposal(_Terms):
     `cohortium.contract.proposal.resolve`.
     """
 
+    variables: Annotated[tuple[ProposedVariable, ...], Field(min_length=1, max_length=2000)]
     participants: Annotated[tuple[ProposedParticipant, ...], Field(min_length=2)]
     recipients: Annotated[tuple[Label, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _proposal_consistent(self) -> Self:
+        self._check_names([variable.name for variable in self.variables])
+        return self
 
 
 class Contract(_Terms, Signable):
@@ -132,6 +158,7 @@ class Contract(_Terms, Signable):
 
     schema_id: Literal["cohortium/contract/1"] = "cohortium/contract/1"
     consortium: Digest
+    variables: Annotated[tuple[Variable, ...], Field(min_length=1, max_length=2000)]
     participants: Annotated[tuple[Participant, ...], Field(min_length=2, max_length=10_000)]
     recipients: Annotated[tuple[Researcher, ...], Field(min_length=1)]
     proposed_by: KeyText
@@ -139,6 +166,9 @@ class Contract(_Terms, Signable):
 
     @model_validator(mode="after")
     def _contract_consistent(self) -> Self:
+        self._check_names([variable.name for variable in self.variables])
+        if any(variable.type is VariableType.TEXT for variable in self.variables):
+            raise ValueError("free text cannot be a study variable")
         for what, values in (
             ("participants have the same name", [p.name for p in self.participants]),
             ("participants have the same key", [p.key for p in self.participants]),
@@ -150,8 +180,10 @@ class Contract(_Terms, Signable):
             raise ValueError("min_sites must lie between 2 and the number of participants")
         names = {variable.name for variable in self.variables}
         for participant in self.participants:
-            if not set(participant.variables) <= names or not set(participant.sources) <= names:
+            if not set(participant.variables) <= names:
                 raise ValueError(f"{participant.name} gives variables that the study does not have")
+            if not set(participant.sources) <= set(participant.variables):
+                raise ValueError(f"{participant.name} names columns for variables it does not give")
         if self.expires_at <= self.created_at:
             raise ValueError("the contract expires before it begins")
         return self
@@ -165,9 +197,11 @@ class Contract(_Terms, Signable):
         return next((r for r in self.recipients if r.key == key), None)
 
     def computation(self, name: str) -> Computation | None:
-        """The entry that permits `name`; an exact one before a family."""
+        """The entry that permits `name`; an exact one first, then the narrowest family."""
         covering = [entry for entry in self.computations if entry.covers(name)]
-        return min(covering, key=lambda entry: entry.name.endswith("*"), default=None)
+        return min(
+            covering, key=lambda entry: (entry.name.endswith("*"), -len(entry.name)), default=None
+        )
 
     def scope_variables(self, computation: str) -> dict[str, Variable]:
         """The variables that `computation` may touch."""

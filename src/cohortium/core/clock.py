@@ -26,7 +26,10 @@ def to_rfc3339(moment: datetime) -> str:
 def _utc_seconds(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("the time has no zone; write 2026-11-22T09:30:00Z")
-    return moment.astimezone(UTC).replace(microsecond=0)
+    try:
+        return moment.astimezone(UTC).replace(microsecond=0)
+    except OverflowError as error:
+        raise ValueError("the time is out of range") from error
 
 
 def parse_rfc3339(text: str) -> datetime:

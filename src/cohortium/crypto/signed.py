@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.model import Document
 from cohortium.crypto.keys import SigningKey, verify
-from cohortium.errors import VerificationError
+from cohortium.errors import InputError, ProtocolError, VerificationError
 
 KeyText = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")]
 """A raw Ed25519 public key in unpadded base64url."""
@@ -93,6 +93,12 @@ class Signable(Document):
             parsed.signer, _decode(parsed.signatures[0].sig), pae(cls.payload_type, payload)
         )  # 4
         document = cls.from_bytes(payload)  # 5
-        if document.digest != digest_bytes(payload):
+        try:
+            named = document.digest
+        except InputError as error:
+            raise ProtocolError(
+                "malformed-message", f"The {cls.__name__} has no canonical form."
+            ) from error
+        if named != digest_bytes(payload):
             raise VerificationError("bad-digest", f"The {cls.__name__} is not in canonical form.")
         return document, parsed.signer

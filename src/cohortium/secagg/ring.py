@@ -165,8 +165,11 @@ def _from_limbs(limbs: Words) -> npt.NDArray[np.float64]:
     deeper = np.where(top > 1, nonzero_below[rows, np.maximum(top - 2, 0)], 0) > 0
     sticky = ((below << lead) != 0) | deeper
     window |= sticky.astype(np.uint64)
-    value = np.ldexp(window.astype(np.float64), top * 64 - lead.astype(np.int64))
-    return np.where(negative, -value, value)
+    value: npt.NDArray[np.float64] = np.ldexp(
+        window.astype(np.float64), top * 64 - lead.astype(np.int64)
+    )
+    np.negative(value, out=value, where=negative)
+    return value
 
 
 def _leading_zeros(words: Words) -> Words:

@@ -1,0 +1,153 @@
+"""Whether a contract allows a run: the same pure checks at the hub and, as authority, at each node.
+
+What needs a site's memory (replays, run limits, the party set) is checked by the node itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cohortium.analysis.interface import AnyAnalysis, Params, Scope
+from cohortium.contract.model import Computation, Contract, RunRequest
+from cohortium.core.clock import to_rfc3339
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
+
+LONGEST_WINDOW: Final = timedelta(hours=24)
+CLOCK_SKEW: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A run that the contract allows.
+
+    Attributes:
+        scope: For all participants and with the contract's disclosure limits; a site replaces
+            `disclosure` by the stricter of it and its policy, and both replace `n_sites` by the
+            number of parties once that is known.
+    """
+
+    contract: Contract
+    analysis: AnyAnalysis
+    params: Params
+    scope: Scope
+
+
+def check_run(
+    contract: Contract,
+    request: RunRequest,
+    signer: str,
+    *,
+    signatures_ok: bool,
+    find_analysis: Callable[[str], AnyAnalysis],
+    now: datetime,
+    revoked: frozenset[str] = frozenset(),
+    accepted_before: bool = False,
+) -> Admitted:
+    """Check a run request, whose signature by `signer` holds, against a contract.
+
+    Args:
+        contract: The contract that this site signed, or that the hub keeps.
+        signer: The key that `RunRequest.open` returned.
+        signatures_ok: Whether the caller verified the signatures of all participants over it.
+        find_analysis: The registry; raises InputError ``not-found``.
+        revoked: Keys of removed researchers.
+        accepted_before: The request was accepted while its window was open (a resumed run).
+
+    Raises:
+        VerificationError: ``unknown-signer``, ``stale-request``, ``bad-digest``.
+        PolicyRefusal: ``not-authorised``, ``contract-not-active``, ``contract-expired``,
+            ``not-permitted``.
+        InputError: ``not-found``, ``bad-input``, and what the analysis says of its parameters.
+    """
+    # 1. The researcher signed; 2. is not removed; 3. means this contract; 4. which is active,
+    # 5. not expired, and the request is fresh; 6. is a recipient; 7. the computation is permitted,
+    # 8. its parameters parse, 9. lie within the limits, 10. and touch permitted variables only.
+    if signer != request.researcher:  # 1
+        raise VerificationError(
+            "unknown-signer", "The request is not signed by the researcher that it names."
+        )
+    if signer in revoked:  # 2
+        raise PolicyRefusal("not-authorised", "The researcher's key was removed.")
+    if (request.contract_digest, request.study) != (contract.digest, contract.study):  # 3
+        raise VerificationError("bad-digest", "The request names another contract.")
+    if not signatures_ok:  # 4
+        raise PolicyRefusal("contract-not-active", "Not every participant has signed the contract.")
+    _check_times(contract, request, now, accepted_before)  # 5
+    if contract.recipient(signer) is None:  # 6
+        raise PolicyRefusal("not-authorised", "The researcher is not a recipient of this contract.")
+    entry = contract.computation(request.computation)
+    if entry is None:  # 7
+        permitted = ", ".join(sorted(c.name for c in contract.computations))
+        raise PolicyRefusal(
+            "not-permitted",
+            f"The contract does not permit {request.computation}; it permits {permitted}.",
+        )
+    analysis = find_analysis(request.computation)
+    params = _parse_params(analysis, request)  # 8
+    _check_limits(entry, request, params)  # 9
+    variables = contract.scope_variables(request.computation)
+    outside = sorted(analysis.variables(params) - set(variables))
+    if outside:  # 10
+        raise PolicyRefusal(
+            "not-permitted",
+            f"The contract does not let {request.computation} touch {', '.join(outside)}; "
+            f"it may touch {', '.join(variables)}.",
+            variables=outside,
+        )
+    scope = Scope(variables, contract.disclosure, len(contract.participants))
+    return Admitted(contract, analysis, params, scope)
+
+
+def _check_times(
+    contract: Contract, request: RunRequest, now: datetime, accepted_before: bool
+) -> None:
+    if now >= contract.expires_at:
+        raise PolicyRefusal(
+            "contract-expired", f"The contract expired at {to_rfc3339(contract.expires_at)}."
+        )
+    length = request.valid_until - request.issued_at
+    if not timedelta(0) < length <= LONGEST_WINDOW:
+        raise VerificationError(
+            "stale-request", "A request is valid for at most 24 hours from when it was issued."
+        )
+    if accepted_before:
+        return
+    if now > request.valid_until + CLOCK_SKEW:
+        raise VerificationError("stale-request", "The request's time is over; submit a new one.")
+    if now < request.issued_at - CLOCK_SKEW:
+        raise VerificationError(
+            "stale-request", "The request is from the future; compare the machines' clocks."
+        )
+
+
+def _parse_params(analysis: AnyAnalysis, request: RunRequest) -> Params:
+    try:
+        params: Params = analysis.params_type.from_json(request.params)
+    except ProtocolError as error:
+        raise InputError(
+            "bad-input", f"The parameters of {request.computation} are wrong: {error.message}"
+        ) from error
+    return params
+
+
+def _check_limits(entry: Computation, request: RunRequest, params: Params) -> None:
+    """Each limited parameter, defaults included, has an allowed value; so has each list item."""
+    values = params.to_json()
+    for name, allowed in entry.limits.items():
+        value = values.get(name)
+        items = value if isinstance(value, list) else [value]
+        if not all(any(_same(item, choice) for choice in allowed) for item in items):
+            raise PolicyRefusal(
+                "not-permitted",
+                f"The contract limits {name} of {request.computation} to "
+                f"{', '.join(str(choice) for choice in allowed)}.",
+                parameter=name,
+            )
+
+
+def _same(value: Any, choice: str | float | bool) -> bool:
+    """Equality in which true is not 1."""
+    return isinstance(value, bool) == isinstance(choice, bool) and value == choice

@@ -1,0 +1,338 @@
+"""From a study's YAML file to the contract that the sites are asked to sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any, Final
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from cohortium.contract.model import (
+    Contract,
+    Participant,
+    Proposal,
+    ProposedParticipant,
+    ProposedVariable,
+    Researcher,
+)
+from cohortium.core.clock import to_rfc3339
+from cohortium.core.dictionary import Variable, VariableType
+from cohortium.core.directory import DirectoryEntry, PublishedDataset
+from cohortium.core.model import explain
+from cohortium.errors import CohortiumError, InputError
+
+MAX_PROPOSAL_CHARS: Final = 1024 * 1024
+
+_MOST_FAULTS: Final = 10
+
+_MAY_BECOME: Final[Mapping[VariableType, frozenset[VariableType]]] = {
+    VariableType.INTEGER: frozenset({VariableType.REAL}),
+}
+"""Dataset types that a study may read as another type; any type may be read as itself."""
+
+
+def read_proposal(text: str) -> Proposal:
+    """Parse a study's YAML (or JSON) file.
+
+    ``expires_at`` may be a date alone: the study then ends with that day, UTC.
+
+    Raises:
+        InputError: ``bad-proposal``, with the line of each fault; never anything else.
+    """
+    if len(text) > MAX_PROPOSAL_CHARS:
+        raise InputError("bad-proposal", "The study file is too large.")
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = 0 if mark is None else mark.line + 1
+        raise InputError(
+            "bad-proposal", f"Line {line}: not valid YAML: {error.problem or error.context}."
+        ) from error
+    except (YAMLError, ValueError, OverflowError, TypeError, RecursionError) as error:
+        raise InputError("bad-proposal", f"The study file is not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError("bad-proposal", "A study file is a mapping: `study:`, `title:` and so on.")
+    value = _plain(value, depth=0)
+    ends = value.get("expires_at")
+    if isinstance(ends, date) and not isinstance(ends, datetime):
+        value["expires_at"] = datetime.combine(ends, time(23, 59, 59), UTC)
+    try:
+        return Proposal.model_validate(value)
+    except ValidationError as error:
+        raise _bad_proposal(_faults_with_lines(error, root)) from error
+
+
+def resolve(
+    proposal: Proposal,
+    directory: Mapping[str, DirectoryEntry],
+    consortium: str,
+    researcher: Researcher,
+    users: Mapping[str, str],
+    now: datetime,
+) -> Contract:
+    """Bind every name of a proposal to a key, a dataset digest and a type.
+
+    A variable without a type takes type, levels, unit and decimals from the dictionaries of the
+    sites that give it, which must agree: levels are united in the order first seen, integer and
+    real give real, decimals are the finest.
+
+    Args:
+        directory: The consortium's members by name.
+        consortium: Fingerprint of the consortium's CA.
+        researcher: Who proposes.
+        users: Researchers' keys by name.
+
+    Raises:
+        InputError: ``bad-proposal``, with all faults found (first ten) in message and details.
+    """
+    faults: list[str] = []
+    givers = [
+        giver
+        for participant in proposal.participants
+        if (giver := _giver(participant, proposal, directory, faults)) is not None
+    ]
+    variables = [_variable(variable, givers, faults) for variable in proposal.variables]
+    for name in proposal.recipients:
+        if name not in users:
+            faults.append(f"there is no researcher {name!r} in the consortium")
+    if proposal.expires_at <= now:
+        faults.append(f"the study expired at {to_rfc3339(proposal.expires_at)}")
+    if faults:
+        raise _bad_proposal(faults)
+    try:
+        contract = Contract(
+            study=proposal.study,
+            title=proposal.title,
+            purpose=proposal.purpose,
+            computations=proposal.computations,
+            min_sites=proposal.min_sites,
+            security_level=proposal.security_level,
+            disclosure=proposal.disclosure,
+            expires_at=proposal.expires_at,
+            consortium=consortium,
+            variables=tuple(variable for variable in variables if variable is not None),
+            participants=tuple(giver.participant() for giver in givers),
+            recipients=tuple(
+                Researcher(name=name, key=users[name]) for name in proposal.recipients
+            ),
+            proposed_by=researcher.key,
+            created_at=now,
+        )
+        contract.to_bytes()
+    except ValidationError as error:
+        raise _bad_proposal([explain(error)]) from error
+    except CohortiumError as error:
+        raise _bad_proposal([error.message]) from error
+    return contract
+
+
+def _bad_proposal(faults: Sequence[str]) -> InputError:
+    shown = list(faults[:_MOST_FAULTS])
+    more = f" (and {len(faults) - len(shown)} more)" if len(faults) > len(shown) else ""
+    return InputError("bad-proposal", f"The proposal {'; '.join(shown)}{more}.", faults=shown)
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Nested dicts and lists with bounded depth; an alias may have tied a knot."""
+    if depth > 20:
+        raise InputError("bad-proposal", "The study file is nested too deeply.")
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    return value
+
+
+def _faults_with_lines(error: ValidationError, root: Node | None) -> list[str]:
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        line = _line(root, fault["loc"])
+        faults.append(f"line {line}: {place + ': ' if place else ''}{message}")
+    return faults
+
+
+def _line(node: Node | None, path: Sequence[int | str]) -> int:
+    """The line (from 1) of the deepest node of `path` that exists."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, MappingNode):
+            pair = next((kv for kv in node.value if kv[0].value == part), None)
+            if pair is None:
+                return line
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+# --- the names ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Giver:
+    """A participant with its dataset."""
+
+    proposed: ProposedParticipant
+    key: str
+    dataset: PublishedDataset
+    names: tuple[str, ...]
+
+    def column(self, name: str) -> str:
+        return self.proposed.sources.get(name, name)
+
+    def participant(self) -> Participant:
+        renamed = {n: c for n in self.names if (c := self.column(n)) != n}
+        return Participant(
+            name=self.proposed.name,
+            key=self.key,
+            dataset=self.dataset.name,
+            dataset_digest=self.dataset.digest,
+            variables=self.names,
+            sources=renamed,
+        )
+
+
+def _giver(
+    proposed: ProposedParticipant,
+    proposal: Proposal,
+    directory: Mapping[str, DirectoryEntry],
+    faults: list[str],
+) -> _Giver | None:
+    site = proposed.name
+    entry = directory.get(site)
+    if entry is None:
+        faults.append(f"{site!r} is not a member; members are {_list(directory)}")
+        return None
+    dataset = entry.dataset(proposed.dataset)
+    if dataset is None:
+        published = _list(d.name for d in entry.datasets)
+        faults.append(f"{site} has no confirmed dataset {proposed.dataset!r}; it has {published}")
+        return None
+    study = [variable.name for variable in proposal.variables]
+    names = tuple(study) if proposed.variables is None else proposed.variables
+    unknown = [name for name in (*names, *proposed.sources) if name not in study]
+    if unknown:
+        faults.append(f"{site} gives {_list(unknown)}, which the study does not have")
+        return None
+    if len(set(names)) != len(names):
+        faults.append(f"{site} gives a variable twice")
+        return None
+    return _Giver(proposed, entry.key, dataset, names)
+
+
+def _variable(
+    proposed: ProposedVariable, givers: Sequence[_Giver], faults: list[str]
+) -> Variable | None:
+    """The study's variable, from the proposal and from the columns of the sites that give it."""
+    name, before = proposed.name, len(faults)
+    columns: list[tuple[str, Variable]] = []
+    for giver in givers:
+        if name not in giver.names:
+            continue
+        column = giver.dataset.dictionary.by_name.get(giver.column(name))
+        if column is None:
+            faults.append(
+                f"{giver.proposed.name}: dataset {giver.dataset.name} has no column "
+                f"{giver.column(name)!r} for {name}; it has {_list(giver.dataset.dictionary.by_name)}"
+            )
+        else:
+            columns.append((giver.proposed.name, column))
+    if not columns and len(faults) == before:
+        faults.append(f"no participant gives {name}")
+    kind = proposed.type or _common_type(name, columns, faults)
+    if kind is VariableType.TEXT:
+        faults.append(f"{name} is free text, which cannot be a study variable")
+    for site, column in columns:
+        if kind is not None and column.type is not kind and kind not in _readable(column.type):
+            faults.append(f"{name} is {kind.value} in the study but {column.type.value} at {site}")
+    unit = proposed.unit or _common_unit(name, columns, faults)
+    if len(faults) > before or kind is None:
+        return None
+    levels = _levels(proposed, kind, columns, faults)
+    try:
+        return Variable(
+            name=name,
+            type=kind,
+            unit=unit,
+            levels=levels,
+            decimals=_decimals(proposed, kind, columns),
+            description=proposed.description or columns[0][1].description,
+        )
+    except ValidationError as error:
+        faults.append(f"variable {name}: {explain(error)}")
+        return None
+
+
+def _readable(kind: VariableType) -> frozenset[VariableType]:
+    return _MAY_BECOME.get(kind, frozenset())
+
+
+def _common_type(
+    name: str, columns: Sequence[tuple[str, Variable]], faults: list[str]
+) -> VariableType | None:
+    kinds = {column.type for _, column in columns}
+    if kinds == {VariableType.INTEGER, VariableType.REAL}:
+        return VariableType.REAL
+    if len(kinds) > 1:
+        differing = "; ".join(f"{column.type.value} at {site}" for site, column in columns)
+        faults.append(f"the sites differ on the type of {name}, give it one: {differing}")
+    return next(iter(kinds)) if len(kinds) == 1 else None
+
+
+def _common_unit(
+    name: str, columns: Sequence[tuple[str, Variable]], faults: list[str]
+) -> str | None:
+    units = {column.unit for _, column in columns if column.unit is not None}
+    if len(units) > 1:
+        differing = "; ".join(f"{column.unit or 'no unit'} at {site}" for site, column in columns)
+        faults.append(f"the sites differ on the unit of {name}: {differing}")
+    return next(iter(units), None)
+
+
+def _levels(
+    proposed: ProposedVariable,
+    kind: VariableType,
+    columns: Sequence[tuple[str, Variable]],
+    faults: list[str],
+) -> tuple[str, ...] | None:
+    if kind is not VariableType.CATEGORY:
+        return proposed.levels
+    if proposed.levels is None:
+        seen = [level for _, column in columns for level in column.levels or ()]
+        return tuple(dict.fromkeys(seen))
+    for site, column in columns:
+        extra = [level for level in column.levels or () if level not in proposed.levels]
+        if extra:
+            faults.append(f"{proposed.name} has levels at {site} not declared: {_list(extra)}")
+    return proposed.levels
+
+
+def _decimals(
+    proposed: ProposedVariable, kind: VariableType, columns: Sequence[tuple[str, Variable]]
+) -> int | None:
+    if proposed.decimals is not None or kind is not VariableType.REAL:
+        return proposed.decimals
+    found = [0 if c.type is VariableType.INTEGER else c.decimals for _, c in columns]
+    known = [decimals for decimals in found if decimals is not None]
+    return max(known) if len(known) == len(found) else None
+
+
+def _list(names: Any) -> str:
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
+    return (", ".join(shown[:20]) or "none") + more
