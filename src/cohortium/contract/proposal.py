@@ -72,6 +72,7 @@ def read_proposal(text: str) -> Proposal:
 def resolve(
     proposal: Proposal,
     directory: Mapping[str, DirectoryEntry],
+    *,
     consortium: str,
     researcher: Researcher,
     users: Mapping[str, str],
@@ -99,9 +100,9 @@ def resolve(
         if (giver := _giver(participant, proposal, directory, faults)) is not None
     ]
     variables = [_variable(variable, givers, faults) for variable in proposal.variables]
-    for name in proposal.recipients:
-        if name not in users:
-            faults.append(f"there is no researcher {name!r} in the consortium")
+    unknown = [name for name in proposal.recipients if name not in users]
+    if unknown:
+        faults.append(f"the consortium has no researcher {_list(unknown)}")
     if proposal.expires_at <= now:
         faults.append(f"the study expired at {to_rfc3339(proposal.expires_at)}")
     if faults:
@@ -136,7 +137,9 @@ def resolve(
 def _bad_proposal(faults: Sequence[str]) -> InputError:
     shown = list(faults[:_MOST_FAULTS])
     more = f" (and {len(faults) - len(shown)} more)" if len(faults) > len(shown) else ""
-    return InputError("bad-proposal", f"The proposal {'; '.join(shown)}{more}.", faults=shown)
+    return InputError(
+        "bad-proposal", f"The study file has faults: {'; '.join(shown)}{more}.", faults=shown
+    )
 
 
 # --- the file -------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ class _Giver:
             name=self.proposed.name,
             key=self.key,
             dataset=self.dataset.name,
-            dataset_digest=self.dataset.digest,
+            dataset_digest=self.dataset.content_digest,
             variables=self.names,
             sources=renamed,
         )
@@ -246,9 +249,10 @@ def _variable(
             continue
         column = giver.dataset.dictionary.by_name.get(giver.column(name))
         if column is None:
+            has = _list(giver.dataset.dictionary.by_name)
             faults.append(
-                f"{giver.proposed.name}: dataset {giver.dataset.name} has no column "
-                f"{giver.column(name)!r} for {name}; it has {_list(giver.dataset.dictionary.by_name)}"
+                f"dataset {giver.dataset.name} of {giver.proposed.name} has no column "
+                f"{giver.column(name)!r} for {name}; it has {has}"
             )
         else:
             columns.append((giver.proposed.name, column))
@@ -260,7 +264,7 @@ def _variable(
     for site, column in columns:
         if kind is not None and column.type is not kind and kind not in _readable(column.type):
             faults.append(f"{name} is {kind.value} in the study but {column.type.value} at {site}")
-    unit = proposed.unit or _common_unit(name, columns, faults)
+    unit = _unit(proposed, columns, faults)
     if len(faults) > before or kind is None:
         return None
     levels = _levels(proposed, kind, columns, faults)
@@ -294,13 +298,16 @@ def _common_type(
     return next(iter(kinds)) if len(kinds) == 1 else None
 
 
-def _common_unit(
-    name: str, columns: Sequence[tuple[str, Variable]], faults: list[str]
+def _unit(
+    proposed: ProposedVariable, columns: Sequence[tuple[str, Variable]], faults: list[str]
 ) -> str | None:
-    units = {column.unit for _, column in columns if column.unit is not None}
+    """The one unit that proposal and dictionaries state; nothing is converted."""
+    stated = [column.unit for _, column in columns]
+    units = {unit for unit in (proposed.unit, *stated) if unit is not None}
     if len(units) > 1:
-        differing = "; ".join(f"{column.unit or 'no unit'} at {site}" for site, column in columns)
-        faults.append(f"the sites differ on the unit of {name}: {differing}")
+        study = [f"{proposed.unit} in the study"] if proposed.unit is not None else []
+        sites = [f"{column.unit or 'no unit'} at {site}" for site, column in columns]
+        faults.append(f"the unit of {proposed.name} differs: {'; '.join([*study, *sites])}")
     return next(iter(units), None)
 
 

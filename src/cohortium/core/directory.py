@@ -14,11 +14,11 @@ class PublishedDataset(Document):
     """What leaves a site when its steward has confirmed a dataset's dictionary.
 
     Attributes:
-        digest: Digest of the dataset's content at the site.
+        content_digest: Digest of the dataset's content at the site.
     """
 
     name: Name
-    digest: Digest
+    content_digest: Digest
     dictionary: Dictionary
 
 
