@@ -40,7 +40,7 @@ def render(contract: Contract, signatures: Iterable[str] = ()) -> str:
         ],
         "Signatures": [progress, *(f"waiting for {name}" for name in waiting)],
     }
-    lines = [f"{contract.title} ({contract.study})", *_wrap(contract.purpose, "")]
+    lines = [f"{contract.title} ({contract.study})", *_quoted(contract.purpose)]
     for heading, items in sections.items():
         lines += ["", heading]
         for item in items:
@@ -49,15 +49,27 @@ def render(contract: Contract, signatures: Iterable[str] = ()) -> str:
     return "\n".join(_printable(line) for line in lines) + "\n"
 
 
+def _quoted(text: str) -> list[str]:
+    """Free text behind bars, so that it cannot pass for a section of ours."""
+    return [f"| {line}".rstrip() for line in _wrap(text, "")]
+
+
 def _wrap(text: str, bullet: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=bullet,
-        subsequent_indent=" " * len(bullet),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    """Lines of at most `_WIDTH`; the text's own line ends stay, only the first gets the bullet."""
+    indent = " " * len(bullet)
+    return [
+        line
+        for number, part in enumerate(text.strip().split("\n"))
+        for line in textwrap.wrap(
+            part,
+            _WIDTH,
+            initial_indent=indent if number else bullet,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        or [""]
+    ]
 
 
 def _printable(text: str) -> str:
@@ -69,11 +81,10 @@ def _participant(participant: Participant, contract: Contract, signed: bool) -> 
     everything = set(participant.variables) == {v.name for v in contract.variables}
     given = "all variables" if everything else ", ".join(participant.variables)
     renamed = [f"{name} from its column {col}" for name, col in participant.sources.items()]
-    state = "signed" if signed else "not signed"
-    return "; ".join(
+    facts = [f"dataset {participant.dataset}", given, *renamed]
+    return "\n".join(
         [
-            f"{participant.name} ({state}): dataset {participant.dataset}, {given}",
-            *renamed,
+            f"{participant.name} ({'signed' if signed else 'not signed'}): {'; '.join(facts)}",
             f"content {participant.dataset_digest}",
             f"key {fingerprint(participant.key)}",
         ]
@@ -90,7 +101,7 @@ def _variable(variable: Variable) -> str:
         facts.append(f"levels {', '.join(variable.levels)}")
     if variable.missing is not None:
         facts.append(f"{variable.missing} missing")
-    about = f" - {variable.description}" if variable.description else ""
+    about = f" - {' '.join(variable.description.split())}" if variable.description else ""
     return f"{variable.name}: {'; '.join(facts)}{about}"
 
 
