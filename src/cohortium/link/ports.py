@@ -33,3 +33,16 @@ class Peers(Protocol):
             CohortiumError: What the site answered with ``Message.error``.
         """
         ...
+
+
+class Uplink(Protocol):
+    """A node's view of the hub."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is up."""
+        ...
+
+    async def request(self, message: Message, timeout_s: float) -> Message:
+        """Send a request and wait for its reply; as `Peers.request`."""
+        ...
