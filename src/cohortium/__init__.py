@@ -1,0 +1,106 @@
+"""Cohortium: institutions run studies on their joint data while no record leaves its institution.
+
+    import cohortium as co
+
+    fed = co.local({"north": frame, "south": other})   # a whole federation in this process
+    fed = co.connect()                                 # or the hub of your profile
+    study = fed.study()
+    study.describe(["age", "wt_loss"], by="sex").to_frame()
+    fit = study.glm("dead ~ age + sex", family="binomial")
+
+Everything here is imported when it is first used, so that a node does not carry the libraries of
+a notebook. Each error has a stable ``code`` and a message that says what to do next:
+
+    CohortiumError
+    ├── InputError          the caller asked for something that cannot be understood or found
+    ├── PolicyRefusal       a contract, a site's policy or disclosure control says no
+    ├── VerificationError   a signature, certificate, digest or other evidence does not hold
+    ├── ProtocolError       a party sent something that its step of the protocol does not allow
+    ├── PeerError           another process is unreachable, too slow or too few answered
+    ├── ConflictError       the request does not fit the present state
+    └── IntegrityFailure    our own state contradicts itself: stop
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cohortium.version import __version__
+
+if TYPE_CHECKING:
+    from cohortium.errors import (
+        CohortiumError,
+        ConflictError,
+        InputError,
+        IntegrityFailure,
+        PeerError,
+        PolicyRefusal,
+        ProtocolError,
+        VerificationError,
+    )
+    from cohortium.local import LocalFederation, local
+    from cohortium.sdk.describe import DescribeResult
+    from cohortium.sdk.federation import Federation, Member, connect
+    from cohortium.sdk.glm import GlmResult
+    from cohortium.sdk.results import Result
+    from cohortium.sdk.run import Run, RunInfo
+    from cohortium.sdk.study import Study
+
+_HOMES = {
+    "CohortiumError": "cohortium.errors",
+    "ConflictError": "cohortium.errors",
+    "DescribeResult": "cohortium.sdk.describe",
+    "Federation": "cohortium.sdk.federation",
+    "GlmResult": "cohortium.sdk.glm",
+    "InputError": "cohortium.errors",
+    "IntegrityFailure": "cohortium.errors",
+    "LocalFederation": "cohortium.local",
+    "Member": "cohortium.sdk.federation",
+    "PeerError": "cohortium.errors",
+    "PolicyRefusal": "cohortium.errors",
+    "ProtocolError": "cohortium.errors",
+    "Result": "cohortium.sdk.results",
+    "Run": "cohortium.sdk.run",
+    "RunInfo": "cohortium.sdk.run",
+    "Study": "cohortium.sdk.study",
+    "VerificationError": "cohortium.errors",
+    "connect": "cohortium.sdk.federation",
+    "local": "cohortium.local",
+}
+
+__all__ = [
+    "CohortiumError",
+    "ConflictError",
+    "DescribeResult",
+    "Federation",
+    "GlmResult",
+    "InputError",
+    "IntegrityFailure",
+    "LocalFederation",
+    "Member",
+    "PeerError",
+    "PolicyRefusal",
+    "ProtocolError",
+    "Result",
+    "Run",
+    "RunInfo",
+    "Study",
+    "VerificationError",
+    "__version__",
+    "connect",
+    "local",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'cohortium' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,256 @@
+"""``cohortium run``: compute under a signed study.
+
+cohortium run STUDY describe age wt_loss --by sex
+cohortium run STUDY glm "died_1y ~ age + sex" --family binomial
+cohortium run list STUDY
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.cli.study import ProfileOption, StudyArgument
+from cohortium.errors import InputError
+
+if TYPE_CHECKING:
+    from cohortium.sdk.results import Result
+
+COMPUTATIONS = frozenset({"describe", "glm", "submit"})
+CHARTS = frozenset({".png", ".svg", ".html"})
+
+
+class StudyFirst(TyperGroup):
+    """Takes ``run STUDY describe ...`` for ``run describe STUDY ...``: the study is named first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the computation first."""
+        if len(args) > 1 and args[0] not in COMPUTATIONS and args[1] in COMPUTATIONS:
+            args = [args[1], args[0], *args[2:]]
+        return super().resolve_command(ctx, args)
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """The order in which people write it."""
+        formatter.write_usage(ctx.command_path, "STUDY COMPUTATION ... | COMMAND ...")
+
+
+class Family(StrEnum):
+    """Distributions of the response, each with its canonical link."""
+
+    binomial = "binomial"
+    gaussian = "gaussian"
+    poisson = "poisson"
+
+
+app = typer.Typer(
+    cls=StudyFirst,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Compute under a signed study: cohortium run STUDY describe VARIABLE... or "
+    "cohortium run STUDY glm FORMULA; look after runs: list, show, cancel, resume.",
+)
+
+ResultFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        dir_okay=False,
+        help="Write the result to a file: .json, .csv, .txt, or a chart: .png, .svg, .html.",
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print the run's id.")
+]
+
+
+@app.command()
+@handle_errors
+def describe(
+    study: StudyArgument,
+    variables: Annotated[list[str], typer.Argument(help="Variables.", show_default=False)],
+    *,
+    by: Annotated[str | None, typer.Option(help="Group by this category.")] = None,
+    quantile: Annotated[
+        list[float] | None,
+        typer.Option("--quantile", "-q", help="A quantile, several times; default 0.25 0.5 0.75."),
+    ] = None,
+    wait: Wait = True,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """n, missing, moments, quantiles and frequencies, overall or by groups."""
+    params = {"variables": variables, "by": by, "quantiles": quantile or [0.25, 0.5, 0.75]}
+    _compute(study, "stats.describe", params, wait=wait, profile=profile, output=output, json=json)
+
+
+@app.command()
+@handle_errors
+def glm(
+    study: StudyArgument,
+    formula: Annotated[
+        str, typer.Argument(help='An R formula: "died ~ age * sex".', show_default=False)
+    ],
+    *,
+    family: Annotated[Family, typer.Option(help="The response's distribution.")] = Family.binomial,
+    wait: Wait = True,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """A generalised linear model: logistic, linear or Poisson regression."""
+    params = {"formula": formula, "family": family.value}
+    _compute(study, "glm", params, wait=wait, profile=profile, output=output, json=json)
+
+
+@app.command()
+@handle_errors
+def submit(
+    study: StudyArgument,
+    computation: Annotated[
+        str, typer.Argument(help="A permitted computation.", show_default=False)
+    ],
+    params: Annotated[str, typer.Option(help="Its parameters as JSON.")] = "{}",
+    wait: Wait = True,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """Any other computation by its name, with parameters as JSON."""
+    from cohortium.core.canonical import parse_json
+    from cohortium.errors import ProtocolError
+
+    try:
+        values = parse_json(params.encode())
+    except ProtocolError as error:
+        raise InputError("bad-input", "--params is not JSON.") from error
+    if not isinstance(values, dict):
+        raise InputError("bad-input", '--params is a JSON object: {"name": value}.')
+    _compute(study, computation, values, wait=wait, profile=profile, output=output, json=json)
+
+
+def _compute(
+    study: str,
+    computation: str,
+    params: dict[str, Any],
+    *,
+    wait: bool,
+    profile: str | None,
+    output: Path | None,
+    json: bool,
+) -> None:
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        run = federation.study(study).submit(computation, params)
+        if not wait:
+            emit(run.info.to_json(), f"Submitted; see: cohortium run show {run.id}", json, output)
+            return
+        _show(run.result(), output, json)
+
+
+def _show(result: Result, output: Path | None, json: bool) -> None:
+    ending = "" if output is None else output.suffix.lower()
+    if output is not None and ending in CHARTS:
+        result.save(output)
+        note(f"Chart: {output}")
+        output = None
+    elif output is not None and ending == ".csv":
+        result.to_frame().to_csv(output)
+        note(f"Table: {output}")
+        output = None
+    emit(result.to_json(), repr(result), json or ending == ".json", output)
+
+
+@app.command("list")
+@handle_errors
+def list_runs(
+    study: Annotated[str | None, typer.Argument(help="Of this study only.")] = None,
+    profile: ProfileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List runs."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        infos = [run.info for run in federation.runs(study)]
+    rows = [
+        (
+            info.id,
+            info.study,
+            info.computation,
+            info.status,
+            info.submitted_at.isoformat(),
+            f"{info.seconds:.2f} s",
+        )
+        for info in infos
+    ]
+    header = ("run", "study", "computation", "status", "submitted", "seconds")
+    emit([info.to_json() for info in infos], table(None, header, rows), json)
+
+
+@app.command()
+@handle_errors
+def show(
+    run: RunArgument,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a run's record, and its result where it succeeded."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        found = federation.run(run)
+        if found.status == "succeeded":
+            _show(found.result(), output, json)
+            return
+    emit({"run": found.info.to_json()}, _record(found.info), json, output)
+
+
+@app.command()
+@handle_errors
+def cancel(run: RunArgument, profile: ProfileOption = None, json: JsonOption = False) -> None:
+    """Stop a run."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        info = federation.run(run).cancel()
+    emit({"run": info.to_json()}, _record(info), json)
+
+
+@app.command()
+@handle_errors
+def resume(
+    run: RunArgument,
+    wait: Wait = True,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """Let a run that failed because a site was away go on where it stopped."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        found = federation.run(run)
+        info = found.resume()
+        if wait:
+            _show(found.result(), output, json)
+            return
+    emit({"run": info.to_json()}, _record(info), json)
+
+
+def _record(info: Any) -> str:
+    lines = [info.line()]
+    if info.error is not None:
+        lines.append(f"Error ({info.error.get('code')}): {info.error.get('message')}")
+    if info.message and not info.finished:
+        lines.append(f"{info.progress:.0%} {info.message}")
+    return "\n".join(lines)

@@ -1,0 +1,216 @@
+"""Descriptive statistics as they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cohortium.core.dictionary import Variable
+from cohortium.errors import InputError
+from cohortium.sdk.html import result_html, table_html
+from cohortium.sdk.results import Result
+from cohortium.sdk.run import RunInfo
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+MOMENTS = ("mean", "sd", "variance", "skewness", "kurtosis")
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile to the data's own resolution.
+
+    Attributes:
+        low, high: The interval in which the search ended; equal to `value` where it is exact.
+    """
+
+    q: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LevelShare:
+    """Persons with one level; None where the cell is smaller than the contract releases."""
+
+    level: str
+    count: int | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class VariableSummary:
+    """One variable in one group; a number that was not released is None.
+
+    Attributes:
+        skewness: Fisher-Pearson g1. kurtosis: excess, g2 (as the analysis's docstring defines).
+    """
+
+    name: str
+    type: str
+    n: int | None
+    missing: int | None
+    mean: float | None = None
+    sd: float | None = None
+    variance: float | None = None
+    skewness: float | None = None
+    kurtosis: float | None = None
+    quantiles: tuple[Quantile, ...] = ()
+    levels: tuple[LevelShare, ...] = ()
+
+    def quantile(self, q: float) -> float | None:
+        """The value of quantile `q`, which must have been asked for."""
+        for found in self.quantiles:
+            if abs(found.q - q) < 1e-12:
+                return found.value
+        raise InputError("not-found", f"Quantile {q} of {self.name} was not asked for.")
+
+    @property
+    def median(self) -> float | None:
+        """The 0.5 quantile."""
+        return self.quantile(0.5)
+
+
+class DescribeResult(Result):
+    """Summaries of variables, overall or by the levels of one.
+
+    ``result["age"]`` is the overall summary of a variable, ``result["age", "2"]`` that of a group.
+
+    Attributes:
+        by: The grouping variable.
+        n: Persons in each group by level (``None``: all).
+        suppressed: Why something is missing.
+    """
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+    ) -> None:
+        super().__init__(run, data, variables)
+        self.by: str | None = run.params.get("by")
+        self.n: dict[str | None, int | None] = {}
+        self.suppressed = tuple(str(reason) for reason in data.get("suppressed", ()))
+        self._summaries: dict[tuple[str | None, str], VariableSummary] = {}
+        for group in data["groups"]:
+            level = None if group["level"] is None else str(group["level"])
+            self.n[level] = group.get("n")
+            for name, entry in group["variables"].items():
+                self._summaries[level, name] = _summary(name, entry)
+
+    def __getitem__(self, key: str | tuple[str, str | None]) -> VariableSummary:
+        name, level = (key, None) if isinstance(key, str) else key
+        if (level, name) not in self._summaries:
+            groups = ", ".join("all" if g is None else g for g in self.groups)
+            raise InputError(
+                "not-found",
+                f"This result has no {name!r} for group {level!r}. Groups: {groups}.",
+            )
+        return self._summaries[level, name]
+
+    @property
+    def groups(self) -> tuple[str | None, ...]:
+        """The levels of `by`, or ``(None,)``."""
+        return tuple(self.n)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Tidy: a row for each group and variable, and for each level of a category.
+
+        Columns: the grouping variable (where there is one), variable, level, n, missing, mean, sd,
+        variance, skewness, kurtosis, one for each quantile (``q25``, ``median``), share. For a
+        level, n counts its persons and share is among those with a value.
+        """
+        import pandas as pd
+
+        rows: list[dict[str, object]] = []
+        for (group, name), one in self._summaries.items():
+            base: dict[str, object] = {"": group, "variable": name, "level": None}
+            rows.append(
+                base
+                | {"n": one.n, "missing": one.missing}
+                | {moment: getattr(one, moment) for moment in MOMENTS}
+                | {quantile_name(found.q): found.value for found in one.quantiles}
+            )
+            rows.extend(
+                base | {"level": cell.level, "n": cell.count, "share": cell.share}
+                for cell in one.levels
+            )
+        quantiles = sorted({found.q for one in self._summaries.values() for found in one.quantiles})
+        numbers = ["n", "missing", *MOMENTS, *map(quantile_name, quantiles), "share"]
+        frame = pd.DataFrame(rows, columns=["", "variable", "level", *numbers])
+        for column in numbers:
+            kind = "Int64" if column in {"n", "missing"} else "float64"
+            frame[column] = frame[column].astype(kind)
+        if self.by is None:
+            return frame.drop(columns="")
+        # A grouping variable that is itself called "n" or "mean" cannot name the column.
+        return frame.rename(columns={"": "group" if self.by in frame.columns else self.by})
+
+    def plot(self) -> alt.TopLevelMixin:
+        """Means with one standard deviation, and shares of levels; one small chart a variable."""
+        from cohortium.sdk.plots import describe_chart
+
+        return describe_chart(self)
+
+    def summaries(self) -> tuple[tuple[str | None, VariableSummary], ...]:
+        """Every (group, summary)."""
+        return tuple((group, one) for (group, _), one in self._summaries.items())
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for people: rounded, empty columns left out."""
+        frame = self.to_frame().dropna(axis="columns", how="all")
+        rows = [
+            [_shown(value) for value in row]
+            for row in frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+        ]
+        return [str(column) for column in frame.columns], rows
+
+    def _text(self) -> str:
+        columns, rows = self.cells()
+        widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+        lines = [
+            "  ".join(
+                cell.ljust(w) if i < 3 and not _numeric(cell) else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [columns, *rows]
+        ]
+        return "\n".join([*lines, *(f"Not released: {why}" for why in self.suppressed)])
+
+    def _repr_html_(self) -> str:
+        return result_html(table_html(*self.cells()), self.run.line())
+
+
+def quantile_name(q: float) -> str:
+    """``median`` for 0.5, ``q25`` for 0.25, ``q2.5`` for 0.025."""
+    return "median" if q == 0.5 else f"q{q * 100:g}"
+
+
+def _numeric(cell: str) -> bool:
+    return cell.lstrip("-")[:1].isdigit()
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _summary(name: str, entry: Mapping[str, Any]) -> VariableSummary:
+    return VariableSummary(
+        name=name,
+        type=str(entry["type"]),
+        n=entry.get("n"),
+        missing=entry.get("missing"),
+        quantiles=tuple(
+            Quantile(float(one["q"]), one.get("value"), one.get("low"), one.get("high"))
+            for one in entry.get("quantiles") or ()
+        ),
+        levels=tuple(
+            LevelShare(str(one["level"]), one.get("count"), one.get("share"))
+            for one in entry.get("levels") or ()
+        ),
+        **{moment: entry.get(moment) for moment in MOMENTS},
+    )

@@ -1,0 +1,257 @@
+"""The consortium as a researcher reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cohortium.contract.model import Researcher
+from cohortium.contract.proposal import read_proposal, resolve
+from cohortium.core.directory import DirectoryEntry, PublishedDataset
+from cohortium.core.model import Document
+from cohortium.core.rest import StudyInfo, UserInfo
+from cohortium.crypto.keys import SigningKey
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError
+from cohortium.sdk.client import Client, fetch_consortium, pinned_http
+from cohortium.sdk.html import facts_html, table_html
+from cohortium.sdk.profile import find_profile, load_profile
+from cohortium.sdk.run import Run, RunInfo
+from cohortium.sdk.study import Study
+
+
+@dataclass(frozen=True)
+class Member:
+    """An institution of the consortium.
+
+    Attributes:
+        key: Its contract key; compare its fingerprint by telephone before you trust it.
+        status: pending, approved, suspended or removed.
+        connected: Whether its node's link is up.
+        datasets: What it publishes: names, digests and dictionaries, never values.
+    """
+
+    name: str
+    key: str
+    status: str
+    connected: bool
+    datasets: tuple[PublishedDataset, ...]
+
+
+class Federation:
+    """Studies, members and runs of one consortium; closes its connections as a context manager.
+
+    Args:
+        client: The connection.
+        name: The consortium's name.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Federation {self.name} at {self._client.url}>"
+
+    def _repr_html_(self) -> str:
+        members = [
+            (
+                m.name,
+                m.status,
+                "yes" if m.connected else "no",
+                ", ".join(d.name for d in m.datasets),
+            )
+            for m in self.members
+        ]
+        studies = [(s.id, s.title, s.status) for s in self.studies]
+        return (
+            facts_html(self.name, {"hub": self._client.url})
+            + table_html(("site", "status", "connected", "datasets"), members)
+            + table_html(("study", "title", "status"), studies)
+        )
+
+    @property
+    def members(self) -> list[Member]:
+        """The institutions and what they publish."""
+        return [_member(entry) for entry in _listed(self._client.get("/members"))]
+
+    @property
+    def users(self) -> list[UserInfo]:
+        """The registered researchers."""
+        return [UserInfo.from_json(one) for one in _listed(self._client.get("/users"))]
+
+    @property
+    def studies(self) -> list[Study]:
+        """Every study that is visible to you."""
+        return [
+            Study(self._client, StudyInfo.from_json(one))
+            for one in _listed(self._client.get("/studies"))
+        ]
+
+    def study(self, study_id: str | None = None) -> Study:
+        """A study by its id, or the only one there is.
+
+        Raises:
+            InputError: ``not-found``; ``bad-input`` where there are several and none is named.
+        """
+        if study_id is not None:
+            _check_id(study_id)
+            info = self._client.get(f"/studies/{study_id}")
+            return Study(self._client, StudyInfo.from_json(info))
+        studies = self.studies
+        if not studies:
+            raise InputError("not-found", "There is no study yet; propose one: fed.propose(file).")
+        if len(studies) > 1:
+            names = ", ".join(study.id for study in studies)
+            raise InputError("bad-input", f"There are several studies; name one of: {names}.")
+        return self.study(studies[0].id)
+
+    def propose(self, proposal: str | Path) -> Study:
+        """Sign a study's YAML (text or the path of a file) and put it to its sites.
+
+        Raises:
+            InputError: ``bad-proposal`` with the line or the site that does not fit.
+            ConflictError: ``already-exists``.
+        """
+        read = read_proposal(_proposal_text(proposal))
+        directory = {
+            member.name: DirectoryEntry(name=member.name, key=member.key, datasets=member.datasets)
+            for member in self.members
+            if member.status == "approved"
+        }
+        users = {user.name: user.key for user in self.users}
+        me = next((name for name, key in users.items() if key == self._client.key.public), None)
+        if me is None:
+            raise PolicyRefusal(
+                "not-authorised", "Your key is not registered at this hub, or was removed."
+            )
+        contract = resolve(
+            read,
+            directory,
+            consortium=self._client.fingerprint,
+            researcher=Researcher(name=me, key=self._client.key.public),
+            users=users,
+            now=self._client.clock(),
+        )
+        self._client.post("/studies", contract.sign(self._client.key))
+        return self.study(contract.study)
+
+    def runs(self, study_id: str | None = None) -> list[Run]:
+        """Runs of a study, or of all."""
+        query = {} if study_id is None else {"study": study_id}
+        infos = [RunInfo.from_json(one) for one in _listed(self._client.get("/runs", **query))]
+        variables = {name: self.study(name).variables for name in {info.study for info in infos}}
+        return [Run(self._client, info, variables[info.study]) for info in infos]
+
+    def run(self, run_id: str) -> Run:
+        """A run by its id."""
+        _check_id(run_id)
+        info = RunInfo.from_json(self._client.get(f"/runs/{run_id}"))
+        return Run(self._client, info, self.study(info.study).variables)
+
+    def close(self) -> None:
+        """Close the connections; a run under way goes on at the hub."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def connect(
+    url: str | None = None,
+    key: str | Path | SigningKey | None = None,
+    *,
+    profile: str | Path | None = None,
+    fingerprint: str | None = None,
+) -> Federation:
+    """Connect to a hub as the researcher of a profile or of a key.
+
+    Without arguments the profile that ``cohortium user create`` wrote (or ``$COHORTIUM_PROFILE``)
+    says where and who. With `url` and no profile of that hub, `key` and `fingerprint` are needed.
+
+    Args:
+        url: The hub's address, ``https://host:port``.
+        key: A private key file, or the key itself; replaces the profile's.
+        profile: A profile's name or file.
+        fingerprint: ``sha256:...`` of the consortium's CA, from the hub's operator.
+
+    Raises:
+        InputError: No profile or key.
+        PeerError: The hub is not reachable (asked for at once).
+        VerificationError: The server is not the hub of that consortium.
+    """
+    known = load_profile(profile) if url is None or profile is not None else find_profile(url)
+    if known is None and (key is None or fingerprint is None):
+        raise InputError(
+            "not-found",
+            f"You have no profile of the hub at {url}. Create one: cohortium user create "
+            "INVITATION; or give key= and fingerprint= (the operator tells you).",
+        )
+    if known is not None:
+        where, ca_pem = url or known.url, known.ca_pem
+        expected = fingerprint or known.fingerprint
+    else:
+        where, expected = str(url), str(fingerprint)
+        ca_pem = fetch_consortium(where, expected).ca_pem
+    signing = known.load_key() if key is None and known is not None else _key(key)
+    client = Client(pinned_http(where, ca_pem, expected), key=signing, fingerprint=expected)
+    try:
+        name = client.get("/consortium").get("name")
+    except BaseException:
+        client.close()
+        raise
+    return Federation(client, str(name))
+
+
+def _key(key: str | Path | SigningKey | None) -> SigningKey:
+    if isinstance(key, SigningKey):
+        return key
+    return SigningKey.load(Path(str(key)).expanduser())
+
+
+def _proposal_text(proposal: str | Path) -> str:
+    """A path, or text: what has a line break is text."""
+    if isinstance(proposal, str) and "\n" in proposal:
+        return proposal
+    path = Path(proposal).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("not-found", f"Cannot read a proposal from {path}.") from error
+
+
+def _member(value: Any) -> Member:
+    return _MemberInfo.from_json(value).member()
+
+
+class _MemberInfo(Document):
+    name: str
+    key: str
+    status: str = "approved"
+    connected: bool = False
+    datasets: tuple[PublishedDataset, ...] = ()
+
+    def member(self) -> Member:
+        return Member(self.name, self.key, self.status, self.connected, self.datasets)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise ProtocolError("malformed-message", "The hub did not answer with a list.")
+    return value
+
+
+def _check_id(text: str) -> None:
+    """An id goes into a path: nothing that could leave it."""
+    if not text or not all(c.isascii() and (c.isalnum() or c == "-") for c in text):
+        raise InputError("not-found", f"There is nothing called {text!r}.")

@@ -1,0 +1,199 @@
+"""A fitted generalised linear model, with the names that statsmodels users know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cohortium.core.dictionary import Variable
+from cohortium.errors import InputError
+from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.results import Result
+from cohortium.sdk.run import RunInfo
+from cohortium.sdk.summary import Summary, glm_summary
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+SCALE_NAMES = {"logit": "odds ratio", "log": "rate ratio", "identity": "difference"}
+"""What exp(coefficient) (identity: the coefficient itself) is called, by link."""
+
+
+class GlmResult(Result):
+    """A GLM fitted over sites.
+
+    `params`, `bse`, `tvalues` and `pvalues` are Series over the terms, named as statsmodels names
+    them (``Intercept``, ``sex[T.2]``, ``age:bmi``).
+
+    Attributes:
+        formula: The model's formula.
+        family: binomial, gaussian or poisson.
+        link: logit, identity or log.
+        nobs: Persons with every variable of the model.
+        n_missing: Persons left out because one is missing.
+        scale: The dispersion (1 for binomial and poisson).
+        llf: Log-likelihood.
+        levels: The levels of the model's categories; the first is the reference.
+    """
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+    ) -> None:
+        super().__init__(run, data, variables)
+        self.formula = str(data["formula"])
+        self.family = str(data["family"])
+        self.link = str(data["link"])
+        self.terms = tuple(str(term) for term in data["terms"])
+        self.nobs = int(data["n"])
+        self.n_missing = int(data["n_missing"])
+        self.n_sites = int(data["n_sites"])
+        self.deviance = float(data["deviance"])
+        self.null_deviance = _number(data.get("null_deviance"))
+        self.aic = _number(data.get("aic"))
+        self.llf = _number(data.get("loglik"))
+        self.df_resid = int(data["df_resid"])
+        self.df_model = int(data["df_model"])
+        self.iterations = int(data["iterations"])
+        self.scale = float(data["scale"])
+        self.statistic_name = str(data["statistic_name"])
+        self.levels = {
+            str(name): tuple(str(level) for level in levels)
+            for name, levels in (data.get("levels") or {}).items()
+        }
+        self._series("params")  # a result that lacks its coefficients is refused here
+
+    def _series(self, key: str) -> pd.Series[float]:
+        import pandas as pd
+
+        return pd.Series(
+            np.asarray(self._data[key], dtype=np.float64), index=list(self.terms), dtype="float64"
+        )
+
+    @cached_property
+    def params(self) -> pd.Series[float]:
+        """Coefficients on the scale of the link."""
+        return self._series("params")
+
+    @cached_property
+    def bse(self) -> pd.Series[float]:
+        """Standard errors."""
+        return self._series("bse")
+
+    @cached_property
+    def tvalues(self) -> pd.Series[float]:
+        """Z or t statistics; `statistic_name` says which."""
+        return self._series("statistic")
+
+    @cached_property
+    def pvalues(self) -> pd.Series[float]:
+        """Two-sided p values of coefficient = 0."""
+        return self._series("pvalues")
+
+    def cov_params(self) -> pd.DataFrame:
+        """The covariance matrix of the coefficients."""
+        import pandas as pd
+
+        names = list(self.terms)
+        return pd.DataFrame(
+            np.asarray(self._data["cov"], dtype=np.float64), index=names, columns=names
+        )
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Confidence limits, level 1 - alpha; columns 0 and 1 as in statsmodels."""
+        import pandas as pd
+        from scipy import stats
+
+        if not 0 < alpha < 1:
+            raise InputError("bad-input", f"alpha must lie between 0 and 1, not {alpha}.")
+        distribution = stats.t(self.df_resid) if self.statistic_name == "t" else stats.norm()
+        half = float(distribution.ppf(1 - alpha / 2)) * self.bse
+        return pd.DataFrame({0: self.params - half, 1: self.params + half})
+
+    def predict(self, frame: Any, which: Literal["mean", "linear"] = "mean") -> pd.Series[float]:
+        """Predictions for persons whose rows you hold; nothing is sent anywhere.
+
+        Args:
+            frame: pandas, polars or pyarrow, with the model's explanatory variables.
+            which: ``mean``: the expected response (a probability for binomial); ``linear``: the
+                linear predictor.
+
+        Returns:
+            One float a row, on the frame's index; NaN where a variable is missing.
+        """
+        import pandas as pd
+
+        from cohortium.analysis.formula import design, parse
+        from cohortium.sdk.frames import frame_to_table
+
+        parsed = parse(self.formula, self._variables)
+        table, index = frame_to_table(frame, self._explanatory(parsed))
+        matrix, names = design(table, parsed)
+        if tuple(names) != self.terms:
+            raise InputError("bad-formula", "The model's terms cannot be rebuilt from this frame.")
+        return pd.Series(self._response(matrix @ self.params.to_numpy(), which), index=index)
+
+    def _explanatory(self, parsed: Any) -> dict[str, Variable]:
+        return {name: self._variables[name] for name in sorted(parsed.variables)}
+
+    def _response(self, linear: Any, which: str) -> Any:
+        if which == "linear" or self.link == "identity":
+            return linear
+        if self.link == "log":
+            return np.exp(linear)
+        from scipy.special import expit
+
+        return expit(linear)
+
+    @property
+    def ratio_name(self) -> str:
+        """What `plot` and `to_frame` call the effect: odds ratio, rate ratio, difference."""
+        return SCALE_NAMES.get(self.link, "effect")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a term: estimate, std_error, statistic, p_value, conf_low, conf_high; and the
+        odds or rate ratio with its limits where the link has one.
+        """
+        import pandas as pd
+
+        limits = self.conf_int()
+        frame = pd.DataFrame(
+            {
+                "estimate": self.params,
+                "std_error": self.bse,
+                "statistic": self.tvalues,
+                "p_value": self.pvalues,
+                "conf_low": limits[0],
+                "conf_high": limits[1],
+            }
+        )
+        if self.link != "identity":
+            name = self.ratio_name.replace(" ", "_")
+            frame[name] = np.exp(self.params)
+            frame[f"{name}_low"] = np.exp(limits[0])
+            frame[f"{name}_high"] = np.exp(limits[1])
+        frame.index.name = "term"
+        return frame
+
+    def summary(self) -> Summary:
+        """The model as a text table in statsmodels' layout."""
+        return glm_summary(self)
+
+    def plot(self) -> alt.TopLevelMixin:
+        """A forest plot of the terms but the intercept."""
+        from cohortium.sdk.plots import forest_chart
+
+        return forest_chart(self)
+
+    def _text(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return result_html(text_html(self._text()), self.run.line())
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,88 @@
+"""What a run gives back: typed, with its run attached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohortium.core.dictionary import Variable
+from cohortium.errors import InputError, ProtocolError
+from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.run import RunInfo
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+
+
+class Result:
+    """The base of every result.
+
+    Attributes:
+        run: Which run gave it, under which contract, from which sites.
+    """
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+    ) -> None:
+        self.run = run
+        self._data = data
+        self._variables = variables
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as the hub released it, with its run."""
+        return {"run": self.run.to_json(), "result": dict(self._data)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The result as a table of names and values."""
+        import pandas as pd
+
+        return pd.DataFrame({"value": pd.Series(dict(self._data), dtype=object)})
+
+    def plot(self) -> alt.TopLevelMixin:
+        """The result as an Altair chart."""
+        raise InputError("bad-input", f"There is no chart for {self.run.computation}.")
+
+    def save(self, path: str | Path) -> Path:
+        """Write `plot` as ``.png``, ``.svg``, ``.html`` (works offline) or ``.json``.
+
+        Raises:
+            InputError: ``bad-input`` for another ending; ``missing-extra`` without vl-convert.
+        """
+        from cohortium.sdk.plots import save
+
+        return save(self.plot(), Path(path))
+
+    def _text(self) -> str:
+        """What ``print`` shows."""
+        return self.to_frame().to_string()
+
+    def __repr__(self) -> str:
+        return f"{self._text()}\n\n{self.run.line()}"
+
+    def _repr_html_(self) -> str:
+        return result_html(text_html(self._text()), self.run.line())
+
+
+def result_from_wire(
+    run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+) -> Result:
+    """The typed result of a computation; an unknown computation gives a plain `Result`.
+
+    Raises:
+        ProtocolError: ``malformed-message`` where the hub's JSON lacks something.
+    """
+    from cohortium.sdk.describe import DescribeResult
+    from cohortium.sdk.glm import GlmResult
+
+    types: dict[str, Callable[..., Result]] = {
+        "stats.describe": DescribeResult,
+        "glm": GlmResult,
+    }
+    try:
+        return types.get(run.computation, Result)(run, data, variables)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(
+            "malformed-message", f"The hub's result of {run.computation} cannot be read."
+        ) from error

@@ -1,0 +1,253 @@
+"""A run: its record, its progress while it works, and its result or its error."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cohortium.core import rest
+from cohortium.core.dictionary import Variable
+from cohortium.errors import CohortiumError, ConflictError, PeerError, ProtocolError
+from cohortium.sdk.client import Client
+from cohortium.sdk.html import facts_html
+
+if TYPE_CHECKING:
+    from cohortium.sdk.results import Result
+
+BAR_AFTER_S = 0.5
+RECONNECT_FOR_S = 60.0
+RECONNECT_PAUSE_S = 0.25
+
+
+class RunInfo(rest.RunInfo):
+    """The hub's record of a run."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen unless the run is resumed."""
+        return self.status in rest.FINAL
+
+    @property
+    def total_bytes(self) -> int:
+        """Payload bytes that left all sites together."""
+        return sum(self.bytes.values())
+
+    def raise_for_status(self) -> None:
+        """Raise the error of a failed run as the family that was raised at hub or site."""
+        if self.status == "failed":
+            if self.error is not None:
+                raise CohortiumError.from_wire(self.error)
+            raise ConflictError("run-failed", f"Run {self.id} failed; see: cohortium run show.")
+        if self.status == "cancelled":
+            raise ConflictError("run-cancelled", f"Run {self.id} was cancelled.", run=self.id)
+
+    def line(self) -> str:
+        """The run in one line, to stand below a result."""
+        return (
+            f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
+            f"{len(self.participants)} sites, {self.rounds} rounds, {self.total_bytes:,} bytes left the sites, "
+            f"contract {self.contract_digest.removeprefix('sha256:')[:12]}"
+        )
+
+    def _repr_html_(self) -> str:
+        return facts_html(
+            f"Run {self.id[:8]}",
+            {
+                "computation": self.computation,
+                "status": self.status,
+                "study": self.study,
+                "participants": ", ".join(self.participants),
+                "rounds": self.rounds,
+                "seconds": f"{self.seconds:.3f}",
+                "bytes that left the sites": f"{self.total_bytes:,}",
+                "contract": self.contract_digest,
+                "error": (self.error or {}).get("message", ""),
+            },
+        )
+
+
+class Run:
+    """A handle of a submitted run."""
+
+    def __init__(self, client: Client, info: RunInfo, variables: Mapping[str, Variable]) -> None:
+        self._client = client
+        self._info = info
+        self._variables = variables
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id[:8]} {self._info.computation} {self._info.status}>"
+
+    def _repr_html_(self) -> str:
+        return self._info._repr_html_()
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self._info.id
+
+    @property
+    def info(self) -> RunInfo:
+        """The record as last seen; `refresh` asks again."""
+        return self._info
+
+    @property
+    def status(self) -> rest.RunStatus:
+        """The status as last seen."""
+        return self._info.status
+
+    def refresh(self) -> RunInfo:
+        """Ask the hub for the present record."""
+        self._info = RunInfo.from_json(self._client.get(f"/runs/{self.id}"))
+        return self._info
+
+    def cancel(self) -> RunInfo:
+        """Stop the run; sites forget its keys."""
+        self._client.post(f"/runs/{self.id}/cancel")
+        return self.refresh()
+
+    def resume(self) -> RunInfo:
+        """Let a run that failed on an unreachable site go on where it stopped."""
+        self._client.post(f"/runs/{self.id}/resume")
+        return self.refresh()
+
+    def wait(self, timeout_s: float | None = None, *, progress: bool | None = None) -> Self:
+        """Wait for the end, whatever it is, through interruptions of the hub of up to a minute.
+
+        Args:
+            timeout_s: Give up waiting (the run goes on) after this; None waits for ever.
+            progress: Show a bar; None shows one in a terminal or notebook after half a second.
+
+        Raises:
+            PeerError: ``peer-timeout``, or the hub stayed away.
+        """
+        if self._info.finished:
+            return self
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with _bar(self._info.computation, progress) as bar:
+            for info in self._follow(deadline):
+                self._info = info
+                bar.update(info.progress, info.message)
+        return self
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """Wait, then the result; a failed run raises the error that it failed with."""
+        from cohortium.sdk.results import result_from_wire
+
+        self.wait(timeout_s)
+        self._info.raise_for_status()
+        data = self._client.get(f"/runs/{self.id}/result")
+        if not isinstance(data, dict) or not isinstance(data.get("result"), dict):
+            raise ProtocolError("malformed-message", "The hub's answer holds no result.")
+        self._info = RunInfo.from_json(data.get("run"))
+        return result_from_wire(self._info, data["result"], self._variables)
+
+    def _follow(self, deadline: float | None) -> Iterator[RunInfo]:
+        """The run's record each time it changes, until it is finished."""
+        last, lost_since = 0, None
+        while not self._info.finished:
+            try:
+                for event in self._client.events(f"/runs/{self.id}/events", after=last):
+                    lost_since = None
+                    last = event.number if event.number is not None else last
+                    if event.kind in {"progress", "done"} and isinstance(event.data, dict):
+                        yield self._merged(event.data)
+                    _check_deadline(deadline, self.id)
+                if not self._info.finished:
+                    yield self.refresh()
+            except PeerError:
+                now = time.monotonic()
+                lost_since = now if lost_since is None else lost_since
+                if now - lost_since > RECONNECT_FOR_S:
+                    raise
+            _check_deadline(deadline, self.id)
+            if not self._info.finished:
+                time.sleep(RECONNECT_PAUSE_S)
+
+    def _merged(self, data: Mapping[str, Any]) -> RunInfo:
+        """An event carries the whole record or only progress and message."""
+        return RunInfo.from_json({**self._info.to_json(), **data})
+
+
+def _check_deadline(deadline: float | None, run_id: str) -> None:
+    if deadline is not None and time.monotonic() > deadline:
+        raise PeerError(
+            "peer-timeout",
+            f"Run {run_id[:8]} is not finished yet; it goes on at the hub. Wait again, or cancel "
+            "it: cohortium run cancel",
+            run=run_id,
+        )
+
+
+class _Bar:
+    """Nothing is drawn until the run has taken half a second."""
+
+    def __init__(self, title: str, enabled: bool) -> None:
+        self._title = title
+        self._enabled = enabled
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._progress: Any = None
+        self._task: Any = None
+        self._seen = (0.0, "")
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            self._timer = threading.Timer(BAR_AFTER_S, self._start)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+        with self._lock:
+            if self._progress is not None:
+                self._progress.stop()
+
+    def update(self, share: float, message: str) -> None:
+        """Move the bar to `share` (0 to 1)."""
+        with self._lock:
+            self._seen = (share, message)
+            if self._progress is not None:
+                self._progress.update(self._task, completed=share, message=message)
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[message]}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            share, message = self._seen
+            self._task = self._progress.add_task(
+                self._title, total=1.0, completed=share, message=message
+            )
+            self._progress.start()
+
+
+@contextmanager
+def _bar(title: str, wanted: bool | None) -> Iterator[_Bar]:
+    with _Bar(title, _interactive() if wanted is None else wanted) as bar:
+        yield bar
+
+
+def _interactive() -> bool:
+    """A terminal on stderr, or a Jupyter kernel."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

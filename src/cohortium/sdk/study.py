@@ -1,0 +1,196 @@
+"""A study as its researcher sees it: the contract, and what it permits to compute."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+from cohortium.contract.model import Contract, RunRequest
+from cohortium.core.dictionary import Variable
+from cohortium.core.rest import StudyInfo
+from cohortium.errors import InputError, ProtocolError, VerificationError
+from cohortium.sdk.client import Client
+from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.html import facts_html, table_html
+from cohortium.sdk.results import Result
+from cohortium.sdk.run import Run, RunInfo
+
+VALID_FOR = timedelta(hours=1)
+"""A site that is away accepts a run's request up to this long after it was signed."""
+
+R = TypeVar("R", bound=Result)
+
+Family = Literal["binomial", "gaussian", "poisson"]
+
+
+class Study:
+    """A study under one contract."""
+
+    def __init__(self, client: Client, info: StudyInfo) -> None:
+        # 1. The contract parses. 2. The digest is its own. 3. It is of this consortium.
+        self._client = client
+        self.contract = Contract.from_json(info.contract)  # 1
+        if self.contract.digest != info.digest:  # 2
+            raise VerificationError(
+                "bad-digest",
+                f"The hub gave another contract for {info.id} than the digest says; tell the "
+                "hub's operator and the sites.",
+            )
+        if self.contract.consortium != client.fingerprint:  # 3
+            raise VerificationError(
+                "bad-digest", f"The contract of {info.id} belongs to another consortium."
+            )
+        self._info = info
+
+    def __repr__(self) -> str:
+        sites = len(self.contract.participants)
+        return f"<Study {self.id} {self.status}: {self.title} ({sites} sites)>"
+
+    def _repr_html_(self) -> str:
+        facts = facts_html(
+            f"{self.title} ({self.id})",
+            {
+                "status": self.status,
+                "purpose": self.contract.purpose,
+                "sites": ", ".join(p.name for p in self.contract.participants),
+                "signed by": ", ".join(self.signatures),
+                "permits": ", ".join(c.name for c in self.contract.computations),
+                "expires": self.contract.expires_at.isoformat(),
+                "contract": self.digest,
+            },
+        )
+        rows = [
+            (v.name, v.type, v.unit, ", ".join(v.levels or ()), v.description)
+            for v in self.contract.variables
+        ]
+        return facts + table_html(("variable", "type", "unit", "levels", "description"), rows)
+
+    @property
+    def id(self) -> str:
+        """The study's identifier."""
+        return self.contract.study
+
+    @property
+    def title(self) -> str:
+        """The study's title."""
+        return self.contract.title
+
+    @property
+    def status(self) -> str:
+        """proposed, active, refused or expired, as the hub last said."""
+        return self._info.status
+
+    @property
+    def digest(self) -> str:
+        """The contract's digest; every request carries it."""
+        return self.contract.digest
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The sites that have signed."""
+        return tuple(signature.site for signature in self._info.signatures)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The study's harmonised variables by name."""
+        return {variable.name: variable for variable in self.contract.variables}
+
+    @property
+    def info(self) -> StudyInfo:
+        """What the hub says of the study."""
+        return self._info
+
+    @property
+    def text(self) -> str:
+        """The contract as people read it."""
+        if self._info.rendered is None:
+            self.refresh()
+        return self._info.rendered or ""
+
+    def refresh(self) -> Study:
+        """Ask the hub again, for instance whether all have signed."""
+        info = StudyInfo.from_json(self._client.get(f"/studies/{self.id}"))
+        if info.digest != self.digest:
+            raise VerificationError(
+                "bad-digest", f"The contract of {self.id} has changed; open the study anew."
+            )
+        self._info = info
+        return self
+
+    def describe(
+        self,
+        variables: str | Sequence[str],
+        by: str | None = None,
+        quantiles: Iterable[float] = (0.25, 0.5, 0.75),
+    ) -> DescribeResult:
+        """Descriptive statistics of the pooled data, overall or by the levels of `by`.
+
+        Raises:
+            InputError: An unknown variable, a quantile outside (0, 1).
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        names = [variables] if isinstance(variables, str) else list(variables)
+        params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
+        return _as(DescribeResult, self.submit("stats.describe", params).result())
+
+    def glm(self, formula: str, family: Family = "binomial") -> GlmResult:
+        """A generalised linear model with its canonical link, fitted on the pooled data.
+
+        Args:
+            formula: An R formula over the study's variables: ``died ~ age * sex + log(ldh)``.
+            family: binomial (logit), gaussian (identity) or poisson (log).
+
+        Raises:
+            InputError: ``bad-formula``, ``no-convergence``.
+            PolicyRefusal: Not permitted, too few persons or too many parameters.
+        """
+        params = {"formula": formula, "family": family}
+        return _as(GlmResult, self.submit("glm", params).result())
+
+    def submit(self, computation: str, params: Mapping[str, Any]) -> Run:
+        """Sign and submit a run; returns at once with its handle.
+
+        Args:
+            computation: A permitted computation, ``stats.describe``.
+            params: Its parameters; those that are None are left out.
+        """
+        now = self._client.clock()
+        request = self._request(computation, params, now)
+        info = self._client.post("/runs", request.sign(self._client.key))
+        if not isinstance(info, dict):
+            raise ProtocolError("malformed-message", "The hub's answer is not a run.")
+        return Run(self._client, RunInfo.from_json(info.get("run")), self.variables)
+
+    def _request(self, computation: str, params: Mapping[str, Any], now: Any) -> RunRequest:
+        values = {name: value for name, value in params.items() if value is not None}
+        try:
+            return RunRequest(
+                run_id=secrets.token_hex(16),
+                study=self.id,
+                contract_digest=self.digest,
+                computation=computation,
+                params=values,
+                researcher=self._client.key.public,
+                issued_at=now,
+                valid_until=now + VALID_FOR,
+            )
+        except ValueError as error:
+            raise InputError(
+                "bad-input", f"{computation!r} with these parameters is not a run request."
+            ) from error
+
+    def runs(self) -> list[Run]:
+        """The runs submitted under this study, newest first as the hub lists them."""
+        return [
+            Run(self._client, RunInfo.from_json(one), self.variables)
+            for one in self._client.get("/runs", study=self.id)
+        ]
+
+
+def _as(kind: type[R], result: Result) -> R:
+    if not isinstance(result, kind):
+        raise ProtocolError("malformed-message", "The hub answered with another computation.")
+    return result
