@@ -117,6 +117,7 @@ def submit(
     computation: Annotated[
         str, typer.Argument(help="A permitted computation.", show_default=False)
     ],
+    *,
     params: Annotated[str, typer.Option(help="Its parameters as JSON.")] = "{}",
     wait: Wait = True,
     profile: ProfileOption = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +91,4 @@ def study_json(study: Any) -> dict[str, Any]:
     return data
 
 
-if find_spec("cohortium.cli.review") is not None:
-    from cohortium.cli import review
-
-    review.register(app)
+import_module("cohortium.cli.review").register(app)

@@ -71,12 +71,12 @@ class StudyInfo(Document):
     """A contract and how far it is.
 
     Attributes:
-        contract: The contract's canonical JSON values; `digest` is over them.
+        contract: The contract's canonical JSON values; `contract_digest` is over them.
         rendered: The contract as text for people; only for a single study.
     """
 
     id: str
-    digest: Digest
+    contract_digest: Digest
     status: StudyStatus
     contract: dict[str, Any]
     signatures: tuple[SignatureInfo, ...] = ()

@@ -141,8 +141,8 @@ class DescribeResult(Result):
         numbers = ["n", "missing", *MOMENTS, *map(quantile_name, quantiles), "share"]
         frame = pd.DataFrame(rows, columns=["", "variable", "level", *numbers])
         for column in numbers:
-            kind = "Int64" if column in {"n", "missing"} else "float64"
-            frame[column] = frame[column].astype(kind)
+            whole = column in {"n", "missing"}
+            frame[column] = frame[column].astype(pd.Int64Dtype() if whole else "float64")
         if self.by is None:
             return frame.drop(columns="")
         # A grouping variable that is itself called "n" or "mean" cannot name the column.

@@ -39,8 +39,15 @@ def save(chart: alt.TopLevelMixin, path: Path) -> Path:
         )
     if ending != ".json" and importlib.util.find_spec("vl_convert") is None:
         raise InputError("missing-extra", f'Writing {ending} needs: pip install "cohortium[png]"')
-    options: dict[str, Any] = {".png": {"ppi": 160}, ".html": {"inline": True}}.get(ending, {})
-    chart.save(str(path), format=ending[1:], **options)
+    match ending:
+        case ".png":
+            chart.save(str(path), format="png", ppi=160)
+        case ".svg":
+            chart.save(str(path), format="svg")
+        case ".html":
+            chart.save(str(path), format="html", inline=True)
+        case _:
+            chart.save(str(path), format="json")
     return path
 
 
@@ -117,7 +124,7 @@ def _has_mean(one: VariableSummary) -> bool:
 
 def _means(
     name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[str], by: str | None
-) -> alt.LayerChart:
+) -> Any:
     rows = [
         {"group": group, "mean": one.mean, "low": one.mean - one.sd, "high": one.mean + one.sd}
         for group, one in ones
@@ -135,7 +142,7 @@ def _means(
     )
 
 
-def _shares(name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[str]) -> alt.Chart:
+def _shares(name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[str]) -> Any:
     levels = [cell.level for cell in ones[0][1].levels]
     rows = [
         {"group": group, "level": cell.level, "share": cell.share, "n": cell.count}

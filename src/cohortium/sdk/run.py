@@ -50,7 +50,8 @@ class RunInfo(rest.RunInfo):
         """The run in one line, to stand below a result."""
         return (
             f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
-            f"{len(self.participants)} sites, {self.rounds} rounds, {self.total_bytes:,} bytes left the sites, "
+            f"{len(self.participants)} sites, {self.rounds} rounds, "
+            f"{self.total_bytes:,} bytes left the sites, "
             f"contract {self.contract_digest.removeprefix('sha256:')[:12]}"
         )
 

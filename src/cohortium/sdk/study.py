@@ -33,7 +33,7 @@ class Study:
         # 1. The contract parses. 2. The digest is its own. 3. It is of this consortium.
         self._client = client
         self.contract = Contract.from_json(info.contract)  # 1
-        if self.contract.digest != info.digest:  # 2
+        if self.contract.digest != info.contract_digest:  # 2
             raise VerificationError(
                 "bad-digest",
                 f"The hub gave another contract for {info.id} than the digest says; tell the "
@@ -113,7 +113,7 @@ class Study:
     def refresh(self) -> Study:
         """Ask the hub again, for instance whether all have signed."""
         info = StudyInfo.from_json(self._client.get(f"/studies/{self.id}"))
-        if info.digest != self.digest:
+        if info.contract_digest != self.digest:
             raise VerificationError(
                 "bad-digest", f"The contract of {self.id} has changed; open the study anew."
             )
