@@ -28,8 +28,8 @@ from cohortium.secagg.roster import Roster
 PAIR_LABEL: Final = "cohortium/secagg/pair/1"
 ROUND_LABEL: Final = b"cohortium/secagg/round/1 "
 
-BLOCK_WORDS: Final = 32 * 1024
-"""256 KiB a block: keystream, zeros and target stay in the second-level cache."""
+BLOCK_WORDS: Final = 16 * 1024
+"""128 KiB a block: keystream, zeros and target stay in the second-level cache."""
 
 _ZEROS: Final = bytes(8 * BLOCK_WORDS)
 

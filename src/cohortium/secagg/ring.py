@@ -43,8 +43,11 @@ class Ring:
 
     def largest(self, n_sites: int) -> float:
         """The largest absolute real that `n_sites` may each contribute."""
-        exact = 2.0 ** (self.bits - 1 - self.fraction_bits) / n_sites
-        return float(np.nextafter(exact, 0.0))
+        bound = (2 ** (self.bits - 1) - 1) // n_sites
+        nearest = float(bound)
+        if int(nearest) > bound:
+            nearest = float(np.nextafter(nearest, 0.0))
+        return nearest * 2.0**-self.fraction_bits
 
     def encode(self, values: Array, n_sites: int) -> Words:
         """Encode a flat array as words, shape (values.size * words,); element-major.
