@@ -8,7 +8,9 @@ and how this node decided; it never holds a value of the data.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from cohortium.core.canonical import canonical, parse_json
@@ -23,7 +25,7 @@ class Entry:
     """One decision.
 
     Attributes:
-        body: ``at``, ``event``, ``allowed``, ``code`` and what it was about.
+        body: ``at``, ``what``, ``allowed``, ``code`` and what it was about.
     """
 
     seq: int
@@ -32,20 +34,25 @@ class Entry:
 
 
 def append(
-    store: NodeStore, event: str, *, allowed: bool = True, code: str = "ok", **about: object
+    store: NodeStore,
+    what: str,
+    about: Mapping[str, object] = MappingProxyType({}),
+    *,
+    allowed: bool = True,
+    code: str = "ok",
 ) -> Entry:
     """Write one decision; durable when the surrounding transaction is.
 
     Args:
         store: Where the journal lives.
-        event: What was decided on: ``prepare``, ``round``, ``sign``, ...
+        what: What was decided on: ``run``, ``round``, ``sign``, ...
+        about: JSON values that name the object (run, round, contract, ...); None is left out.
         allowed: Whether it was let through.
         code: ``ok`` or the error's code.
-        about: JSON values that name the object (run, round, contract, ...); None is left out.
     """
     with store.transaction():
         seq, previous = head(store)
-        body = {"seq": seq + 1, "at": store.now(), "event": event, "allowed": allowed, "code": code}
+        body = {"seq": seq + 1, "at": store.now(), "what": what, "allowed": allowed, "code": code}
         body |= {key: value for key, value in about.items() if value is not None}
         data = canonical(body)
         entry = Entry(seq + 1, _link(previous, data), body)
@@ -80,7 +87,8 @@ def check_chain(store: NodeStore) -> tuple[int, str]:
         if seq != expected or _link(previous, body) != link or _seq_of(body) != seq:
             raise IntegrityFailure(
                 "broken-journal",
-                f"The journal was altered at entry {expected}; keep the file and ask for help.",
+                f"The journal was altered at entry {expected}. Keep a copy of the node's folder "
+                "and ask who had access to it.",
                 entry=expected,
             )
         previous, expected = link, expected + 1

@@ -32,7 +32,9 @@ CREATE TABLE IF NOT EXISTS signatures (
     digest TEXT NOT NULL REFERENCES contracts, key TEXT NOT NULL, envelope BLOB NOT NULL,
     PRIMARY KEY (digest, key)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key TEXT NOT NULL, since TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS peers (
+    name TEXT PRIMARY KEY, key TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS revoked (key TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, envelope BLOB NOT NULL, request_digest TEXT NOT NULL,
@@ -50,6 +52,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS owed_once ON outbox (topic) WHERE settled_at IS NULL;
+CREATE TABLE IF NOT EXISTS published (name TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL
 ) STRICT;
@@ -229,9 +232,7 @@ class NodeStore:
 
     def add_signature(self, digest: str, key: str, envelope: bytes) -> None:
         """Keep a participant's verified signature."""
-        self.execute(
-            "INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", digest, key, envelope
-        )
+        self.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", digest, key, envelope)
 
     def signatures(self, digest: str) -> dict[str, bytes]:
         """Envelopes by key."""
@@ -394,3 +395,12 @@ class NodeStore:
             "SELECT answer FROM outbox WHERE topic = ? ORDER BY id DESC LIMIT 1", topic
         )
         return rows[0][0] if rows else None
+
+    def published(self) -> dict[str, str]:
+        """Digest of the latest publication that was owed, by dataset."""
+        rows = self.execute("SELECT name, digest FROM published")
+        return {name: digest for name, digest in rows}  # noqa: C416
+
+    def set_published(self, name: str, digest: str) -> None:
+        """Remember what the consortium is told about a dataset."""
+        self.execute("INSERT OR REPLACE INTO published VALUES (?, ?)", name, digest)

@@ -1,0 +1,149 @@
+"""The node's settings, ``node.toml``, and where its files are."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from cohortium.core.dictionary import Digest, Label
+from cohortium.core.model import explain
+from cohortium.crypto.files import write_atomically
+from cohortium.crypto.keys import SigningKey
+from cohortium.errors import InputError
+from cohortium.node.identity import Identity
+
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:[0-9]{1,5}$")]
+
+
+class NodeConfig(BaseSettings):
+    """What ``node.toml`` says; ``COHORTIUM_NODE_LINK_ADDRESS`` and the like go before it.
+
+    Attributes:
+        name: This institution's name in the consortium.
+        consortium_fingerprint: Of the CA certificate beside it.
+        hub_url: The hub's REST address.
+        link_address: ``host:port`` that this node dials.
+        proxy: HTTP proxy (``host:port``) through which it dials.
+        status_port: Port of the status page on 127.0.0.1; 0 takes a free one.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="COHORTIUM_NODE_", extra="forbid", frozen=True)
+
+    name: Label
+    consortium: Label
+    consortium_fingerprint: Digest
+    hub_url: str
+    link_address: Address
+    proxy: str | None = None
+    status_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the name is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file."""
+        return env_settings, init_settings
+
+    def to_toml(self) -> str:
+        """The file's text; JSON strings are TOML strings."""
+        lines = [
+            f"{name} = {json.dumps(value, ensure_ascii=False)}"
+            for name, value in self.model_dump(exclude_none=True).items()
+        ]
+        return "# Settings of this node; see docs/operations.\n" + "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class NodeDir:
+    """The files of a node."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings."""
+        return self.path / "node.toml"
+
+    @property
+    def contract_key(self) -> Path:
+        """The Ed25519 key that signs contracts."""
+        return self.path / "contract.key"
+
+    @property
+    def ca(self) -> Path:
+        """The consortium's CA certificate."""
+        return self.path / "ca.pem"
+
+    @property
+    def tls(self) -> Path:
+        """One folder for each TLS key; see `cohortium.node.tls`."""
+        return self.path / "tls"
+
+    @property
+    def policy(self) -> Path:
+        """The site's rules."""
+        return self.path / "policy.yaml"
+
+    @property
+    def store(self) -> Path:
+        """The node's memory."""
+        return self.path / "node.db"
+
+    @property
+    def datasets(self) -> Path:
+        """The registered data."""
+        return self.path / "datasets"
+
+    @property
+    def address(self) -> Path:
+        """Where the serving node answers: ``{"status": "http://127.0.0.1:PORT", "pid": ...}``."""
+        return self.path / "address.json"
+
+    @property
+    def pending(self) -> Path:
+        """The invitation, until the certificate is here."""
+        return self.path / "joining.json"
+
+    def load_config(self) -> NodeConfig:
+        """Read the settings.
+
+        Raises:
+            InputError: ``not-found`` or ``bad-config``.
+        """
+        try:
+            data = tomllib.loads(self.config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                "not-found", f"{self.path} is not a node. Begin with: cohortium node join"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeError) as error:
+            raise InputError("bad-config", f"{self.config} is not valid TOML.") from error
+        try:
+            return NodeConfig(**data)
+        except ValidationError as error:
+            raise InputError("bad-config", f"{self.config}: {explain(error)}") from error
+
+    def save_config(self, config: NodeConfig) -> None:
+        """Write the settings."""
+        write_atomically(self.config, config.to_toml().encode())
+
+    def load_identity(self, config: NodeConfig) -> Identity:
+        """Who this node is."""
+        return Identity(
+            config.name, config.consortium_fingerprint, SigningKey.load(self.contract_key)
+        )

@@ -1,0 +1,296 @@
+"""The site's decision on a contract: what the steward reads, what is checked, yes or no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cohortium.contract.model import Contract, Refusal
+from cohortium.contract.render import render
+from cohortium.core.canonical import digest_bytes
+from cohortium.crypto.keys import fingerprint
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    InputError,
+    IntegrityFailure,
+    PolicyRefusal,
+    VerificationError,
+)
+from cohortium.node import journal
+from cohortium.node.datasets import Datasets
+from cohortium.node.guard import own_participant, require_known_peers
+from cohortium.node.identity import Identity
+from cohortium.node.outbox import owe_vote
+from cohortium.node.policy import Policy
+from cohortium.node.service import NodeService
+from cohortium.node.store import NodeStore, StoredContract
+
+OFFERED_LEVELS = frozenset({"L1"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """An institution or researcher of the contract, to compare by telephone.
+
+    Attributes:
+        status: ``this site``, ``known``, ``new`` or ``changed``.
+    """
+
+    name: str
+    role: str
+    fingerprint: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a steward needs to decide.
+
+    Attributes:
+        problems: Why this node cannot sign; empty where it can.
+        warnings: What to think about first.
+    """
+
+    stored: StoredContract
+    contract: Contract
+    text: str
+    keys: tuple[Known, ...]
+    problems: tuple[CohortiumError, ...]
+    warnings: tuple[str, ...]
+
+
+def find_contract(store: NodeStore, name: str) -> StoredContract:
+    """A contract by digest, the beginning of one, or study name (the latest version).
+
+    Raises:
+        InputError: ``not-found``.
+    """
+    matching = [
+        contract
+        for contract in store.contracts()
+        if name in {contract.study, contract.digest}
+        or (len(name) >= 8 and contract.digest.removeprefix("sha256:").startswith(name))
+    ]
+    if not matching:
+        raise InputError(
+            "not-found",
+            f"No contract {name!r} has arrived here. See: cohortium node status",
+        )
+    return matching[-1]
+
+
+def open_contract(stored: StoredContract) -> Contract:
+    """The stored contract, which must still be what its digest names."""
+    if digest_bytes(stored.body) != stored.digest:
+        raise IntegrityFailure("broken-store", "A stored contract was altered.")
+    return Contract.from_bytes(stored.body)
+
+
+def review(node: NodeService, stored: StoredContract) -> Review:
+    """Read a contract as this site sees it; changes nothing."""
+    contract = open_contract(stored)
+    by_key = {participant.key: participant.name for participant in contract.participants}
+    signed = [by_key[key] for key in node.store.signatures(stored.digest) if key in by_key]
+    return Review(
+        stored=stored,
+        contract=contract,
+        text=render(contract, signed),
+        keys=_keys(contract, node.identity, node.store),
+        problems=tuple(_problems(node, contract)),
+        warnings=tuple(_warnings(contract, node.policy())),
+    )
+
+
+def _keys(contract: Contract, identity: Identity, store: NodeStore) -> tuple[Known, ...]:
+    peers = store.peers()
+    trusted = {
+        researcher.key
+        for earlier in store.contracts()
+        if earlier.state in {"signed", "active"}
+        for researcher in open_contract(earlier).recipients
+    }
+    sites = [
+        Known(
+            p.name,
+            "participant",
+            fingerprint(p.key),
+            "this site"
+            if p.name == identity.name
+            else "new"
+            if p.name not in peers
+            else "known"
+            if peers[p.name] == p.key
+            else "changed",
+        )
+        for p in contract.participants
+    ]
+    people = [
+        Known(r.name, "researcher", fingerprint(r.key), "known" if r.key in trusted else "new")
+        for r in contract.recipients
+    ]
+    return (*sites, *people)
+
+
+def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
+    """Every reason why this site cannot sign."""
+    # 1. Our own name, key and consortium. 2. The others' keys. 3. Not expired. 4. A security level
+    # that this site can offer. 5. The site's policy. 6. The dataset, its digest and its variables.
+
+    def own_entry() -> None:  # 1
+        own_participant(contract, node.identity)
+
+    def peers() -> None:  # 2
+        require_known_peers(contract, node.identity.name, node.store.peers())
+
+    def time() -> None:  # 3
+        if node.clock() >= contract.expires_at:
+            raise PolicyRefusal("contract-expired", "The contract is past its expiry.")
+
+    def level() -> None:  # 4
+        if contract.security_level not in OFFERED_LEVELS:
+            raise PolicyRefusal(
+                "site-policy",
+                f"The contract asks for security level {contract.security_level}; this node "
+                f"offers {', '.join(sorted(OFFERED_LEVELS))} only.",
+            )
+
+    def own_policy() -> None:  # 5
+        policy = node.policy()
+        for computation in contract.computations:
+            for researcher in contract.recipients:
+                policy.require_allowed(computation.name, researcher)
+
+    def data() -> None:  # 6
+        _check_data(contract, node.identity, node.datasets)
+
+    found: list[CohortiumError] = []
+    for check in (own_entry, peers, time, level, own_policy, data):
+        try:
+            check()
+        except CohortiumError as error:
+            found.append(error)
+    return found
+
+
+def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> None:
+    participant = contract.participant(identity.name)
+    if participant is None:  # reported by the first check
+        return
+    dataset = datasets.get(participant.dataset)
+    if not dataset.confirmed:
+        raise ConflictError(
+            "wrong-state", f"Confirm the dictionary first: cohortium data confirm {dataset.name}"
+        )
+    if dataset.digest != participant.dataset_digest:
+        raise VerificationError(
+            "bad-digest", f"The contract is about another version of dataset {dataset.name}."
+        )
+    by_name = {variable.name: variable for variable in contract.variables}
+    datasets.table(
+        participant.dataset,
+        {name: by_name[name] for name in participant.variables},
+        dict(participant.sources),
+        participant.dataset_digest,
+    )
+
+
+def _warnings(contract: Contract, policy: Policy) -> list[str]:
+    warnings = []
+    if contract.min_sites == 2:
+        warnings.append(
+            "With 2 contributing sites each learns the other's totals by taking away its own."
+        )
+    if policy.min_sites > contract.min_sites:
+        warnings.append(
+            f"Your policy asks for {policy.min_sites} sites; this node refuses runs with fewer."
+        )
+    limits = policy.disclosure(contract)
+    if limits != contract.disclosure:
+        warnings.append(
+            f"Your policy is stricter: fewer than {limits.min_cell} persons, counted per "
+            f"{'site' if limits.floor == 'site' else 'total'}, give nothing."
+        )
+    if contract.disclosure.floor == "total" and limits.floor == "total":
+        warnings.append("Small cells of this site are protected by the sum over all sites only.")
+    if policy.paused:
+        warnings.append("This node is paused and computes nothing: cohortium node resume")
+    return warnings
+
+
+def sign(node: NodeService, reviewed: Review) -> bytes:
+    """Say yes; the vote is durable and owed to the hub on return. Returns the envelope.
+
+    The other institutions' keys are pinned: from now on each is known by the key in this contract.
+
+    Raises:
+        CohortiumError: The first problem of the review.
+        ConflictError: ``wrong-state`` where this site refused the contract.
+    """
+    identity, store = node.identity, node.store
+    digest = reviewed.stored.digest
+    about = {"contract": digest, "study": reviewed.contract.study}
+    for problem in reviewed.problems:
+        refused = {**about, "why": problem.message}
+        journal.append(store, "sign", refused, allowed=False, code=problem.code)
+        raise problem
+    with store.transaction():
+        stored = store.contract(digest)
+        if stored is None or stored.state == "refused":
+            raise ConflictError("wrong-state", "This site has refused the contract.")
+        require_known_peers(reviewed.contract, identity.name, store.peers())
+        envelope = reviewed.contract.sign(identity.key)
+        if stored.state == "proposed":
+            for participant in reviewed.contract.participants:
+                if participant.name != identity.name:
+                    store.pin_peer(participant.name, participant.key)
+            store.add_signature(digest, identity.key.public, envelope)
+            store.set_contract_state(digest, "signed")
+            owe_vote(store, digest, envelope)
+            journal.append(store, "sign", about)
+    return envelope
+
+
+def refuse(node: NodeService, stored: StoredContract, reason: str) -> bytes:
+    """Say no, also to a contract that was signed: this node executes nothing under it any more.
+
+    Raises:
+        InputError: ``bad-input`` for an empty reason.
+    """
+    if not reason.strip():
+        raise InputError("bad-input", "Say why: --reason '...'")
+    identity, store = node.identity, node.store
+    envelope = Refusal(
+        contract_digest=stored.digest, site=identity.name, reason=reason.strip()[:2000]
+    ).sign(identity.key)
+    with store.transaction():
+        current = store.contract(stored.digest)
+        if current is not None and current.state != "refused":
+            store.set_contract_state(stored.digest, "refused", reason.strip())
+            owe_vote(store, stored.digest, envelope)
+            journal.append(
+                store,
+                "refuse",
+                {"contract": stored.digest, "study": stored.study, "why": reason.strip()[:500]},
+            )
+    return envelope
+
+
+def accept_peer(store: NodeStore, name: str, given_fingerprint: str) -> str:
+    """Know an institution by a new key from now on; returns the key.
+
+    Raises:
+        InputError: ``not-found`` where no contract here names that key for that institution.
+    """
+    wanted = given_fingerprint.replace(" ", "").upper()
+    for stored in reversed(store.contracts()):
+        participant = open_contract(stored).participant(name)
+        if participant and fingerprint(participant.key).replace(" ", "") == wanted:
+            with store.transaction():
+                store.pin_peer(name, participant.key)
+                journal.append(
+                    store, "peer", {"institution": name, "key": fingerprint(participant.key)}
+                )
+            return participant.key
+    raise InputError(
+        "not-found", f"No contract here names a key with that fingerprint for {name!r}."
+    )

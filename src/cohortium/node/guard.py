@@ -1,0 +1,441 @@
+"""The node's gate: nothing is computed that this site did not sign.
+
+The hub is not trusted. Every fact that a decision rests on is signed by someone who counts under a
+contract that this site signed, or is this node's own record. The guard only reads; `service`
+records what it let through, in one transaction with the guard's last look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from cohortium.analysis.interface import AnyAnalysis, Params, Scope
+from cohortium.contract.check import check_run
+from cohortium.contract.model import Contract, Participant, RunRequest
+from cohortium.core.canonical import canonical
+from cohortium.core.clock import Clock, to_rfc3339
+from cohortium.crypto.keys import fingerprint
+from cohortium.disclosure.limits import Disclosure
+from cohortium.errors import IntegrityFailure, PolicyRefusal, ProtocolError, VerificationError
+from cohortium.node.identity import Identity
+from cohortium.node.policy import DAY, PolicySource
+from cohortium.node.store import NodeStore, StoredRun
+from cohortium.secagg.binding import RoundBinding
+from cohortium.secagg.party import Party
+from cohortium.secagg.roster import Roster
+
+Find = Callable[[str], AnyAnalysis]
+About = dict[str, object]
+"""What the journal will say a decision was about; filled in as facts become certain."""
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run that may be computed.
+
+    Attributes:
+        stored: The run as recorded when it was asked for before; None on the first time.
+        scope: With this site's limits.
+    """
+
+    contract: Contract
+    participant: Participant
+    request: RunRequest
+    analysis: AnyAnalysis
+    params: Params
+    scope: Scope
+    stored: StoredRun | None = None
+
+    @property
+    def params_digest(self) -> str:
+        """Digest of the parameters as the analysis understands them, defaults filled in."""
+        return self.params.digest
+
+
+@dataclass(frozen=True)
+class CheckedRound:
+    """A round that may be answered.
+
+    Attributes:
+        party: Masks for the verified roster.
+        starts: Whether this is the run's first round, which fixes the parties.
+        answered: Digest of the reply that was given before to the same question, or None.
+    """
+
+    run: CheckedRun
+    round: int
+    party: Party
+    binding: RoundBinding
+    starts: bool
+    answered: str | None
+
+
+def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:
+    """Require every participant's signature over this very contract; returns envelopes by key.
+
+    Raises:
+        VerificationError: ``bad-signature``, ``unknown-signer`` or ``bad-digest``.
+        PolicyRefusal: ``contract-not-active`` where a signature is missing.
+    """
+    keys = {participant.key: participant.name for participant in contract.participants}
+    if len(envelopes) > len(keys):
+        raise VerificationError("unknown-signer", "There are more signatures than participants.")
+    found: dict[str, bytes] = {}
+    for envelope in envelopes:
+        signed, signer = Contract.open(envelope)
+        if signer not in keys:
+            raise VerificationError("unknown-signer", "A signature is not of a participant.")
+        if signed.digest != contract.digest:
+            raise VerificationError("bad-digest", "A signature is over another contract.")
+        found[signer] = envelope
+    missing = sorted(name for key, name in keys.items() if key not in found)
+    if missing:
+        raise PolicyRefusal(
+            "contract-not-active",
+            f"Not signed yet by: {', '.join(missing)}.",
+            missing=missing,
+        )
+    return found
+
+
+class Guard:
+    """Checks what the hub asks for.
+
+    Args:
+        identity: Who this node is.
+        store: Its memory.
+        policy: Reads the site's policy at this moment.
+        find: The registry of analyses.
+        clock: The time that windows are checked against.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: NodeStore,
+        policy: PolicySource,
+        find: Find,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._policy = policy
+        self._find = find
+        self._clock = clock
+        self._contracts: dict[str, Contract] = {}
+        self._runs: dict[str, CheckedRun] = {}
+        self._parties: dict[str, Party] = {}
+
+    def forget(self, run_id: str) -> None:
+        """Drop what is kept in memory of a run."""
+        self._runs.pop(run_id, None)
+        self._parties.pop(run_id, None)
+
+    # Contracts
+
+    def active_contract(self, digest: str) -> Contract:
+        """The contract that this node signed and whose every signature it verified itself.
+
+        Raises:
+            PolicyRefusal: ``contract-unknown`` or ``contract-not-active``.
+            VerificationError: ``key-mismatch``.
+        """
+        # 1. Known, and this site said yes. 2. Complete. 3. The signatures in our own store hold
+        # (once for each process). 4. We are in it as ourselves. 5. The others are whom we know.
+        stored = self._store.contract(digest)
+        if stored is None or stored.state in {"proposed", "refused"}:  # 1
+            raise PolicyRefusal(
+                "contract-unknown", "This site has not signed a contract with that digest."
+            )
+        if stored.state != "active":  # 2
+            raise PolicyRefusal(
+                "contract-not-active", "This site has not seen the signatures of all participants."
+            )
+        contract = self._contracts.get(digest)
+        if contract is None:  # 3
+            contract = Contract.from_bytes(stored.body)
+            if contract.digest != digest:
+                raise IntegrityFailure("broken-store", "A stored contract was altered.")
+            check_signatures(contract, self._store.signatures(digest).values())
+            self._contracts[digest] = contract
+        own_participant(contract, self._identity)  # 4
+        require_known_peers(contract, self._identity.name, self._store.peers())  # 5
+        return contract
+
+    # Runs
+
+    def check_prepare(self, envelope: bytes, about: About) -> CheckedRun:
+        """Decide whether this site takes part in a run.
+
+        Raises:
+            CohortiumError: The reason why not.
+        """
+        # 1. The site computes at all. 2. The researcher's signature. 3. Not a replay: a known run
+        # may be asked for again only by the same request, while it is under way. 4. The contract.
+        # 5. What the hub checks too (see `contract.check`). 6. This site gives the variables.
+        # 7. The site's policy. 8. The contract's number of runs.
+        policy = self._policy()
+        policy.require_running()  # 1
+        request, signer = RunRequest.open(envelope)  # 2
+        about |= {
+            "run_id": request.run_id,
+            "contract": request.contract_digest,
+            "study": request.study,
+            "computation": request.computation,
+            "researcher": fingerprint(signer),
+        }
+        known = self._store.run(request.run_id)
+        if known is not None:  # 3
+            if known.request_digest != request.digest or known.secret is None:
+                raise VerificationError(
+                    "replayed", "This run was asked for before; submit a new one."
+                )
+            return self.check_continues(request.run_id)
+        checked = self._check_request(request, signer)  # 4, 5, 6, 7
+        self._require_runs_left(checked)  # 8
+        return checked
+
+    def check_continues(self, run_id: str, about: About | None = None) -> CheckedRun:
+        """An admitted run, looked at again with what is true now.
+
+        Raises:
+            CohortiumError: The reason why it may not go on.
+        """
+        # 1. The site computes at all. 2. Admitted here and not over. 3. Everything that could have
+        # changed since: contract, expiry, revocation, policy. 4. The limits are still the same:
+        # other limits would give another contribution under the same mask.
+        self._policy().require_running()  # 1
+        stored = self._store.run(run_id)
+        if stored is None or stored.secret is None:  # 2
+            raise ProtocolError("wrong-round", "This run is not under way at this site.")
+        before = self._runs.get(run_id)
+        request = before.request if before else RunRequest.open(stored.envelope)[0]
+        if about is not None:
+            about |= {
+                "contract": request.contract_digest,
+                "study": request.study,
+                "computation": request.computation,
+                "researcher": fingerprint(request.researcher),
+            }
+        if before is None:  # 3
+            checked = self._check_request(request, request.researcher, accepted_before=True)
+        else:
+            self._check_still(before.contract, request)
+            checked = before
+        limits = self._policy().disclosure(checked.contract)
+        if limits != Disclosure.from_bytes(stored.disclosure.encode()):  # 4
+            raise PolicyRefusal(
+                "site-policy", "This site's limits changed during the run; submit a new one."
+            )
+        checked = replace(checked, stored=stored, scope=replace(checked.scope, disclosure=limits))
+        self._runs[run_id] = checked
+        return checked
+
+    def _check_still(self, contract: Contract, request: RunRequest) -> None:
+        """What may change while a run is under way."""
+        self.active_contract(request.contract_digest)
+        if self._clock() >= contract.expires_at:
+            raise PolicyRefusal("contract-expired", "The contract is past its expiry.")
+        if request.researcher in self._store.revoked():
+            raise PolicyRefusal("not-authorised", "The researcher's key was removed.")
+        researcher = contract.recipient(request.researcher)
+        if researcher is None:
+            raise PolicyRefusal("not-authorised", "The researcher is not in the contract.")
+        self._policy().require_allowed(request.computation, researcher)
+
+    def _check_request(
+        self, request: RunRequest, signer: str, *, accepted_before: bool = False
+    ) -> CheckedRun:
+        contract = self.active_contract(request.contract_digest)  # 4
+        admitted = check_run(
+            contract,
+            request,
+            signer,
+            signatures_ok=True,  # by active_contract
+            find_analysis=self._find,
+            now=self._clock(),
+            revoked=self._store.revoked(),
+            accepted_before=accepted_before,
+        )  # 5
+        participant = own_participant(contract, self._identity)
+        absent = admitted.analysis.variables(admitted.params) - set(participant.variables)
+        if absent:  # 6
+            raise PolicyRefusal(
+                "not-permitted",
+                f"This site does not give {', '.join(sorted(absent))} to the study.",
+                variables=sorted(absent),
+            )
+        self._check_still(contract, request)  # 7
+        limits = self._policy().disclosure(contract)
+        return CheckedRun(
+            contract=contract,
+            participant=participant,
+            request=request,
+            analysis=admitted.analysis,
+            params=admitted.params,
+            scope=replace(admitted.scope, disclosure=limits),
+        )
+
+    def _require_runs_left(self, run: CheckedRun) -> None:
+        entry = run.contract.computation(run.request.computation)
+        if entry is None:
+            raise PolicyRefusal("not-permitted", "The contract does not permit this computation.")
+        used = self._store.runs_used(run.request.contract_digest, entry.covers)
+        if entry.max_runs is not None and used >= entry.max_runs:
+            raise PolicyRefusal(
+                "run-limit", f"The {entry.max_runs} runs of {entry.name} are used up at this site."
+            )
+        limit = self._policy().max_runs_per_day
+        if limit is not None:
+            since = to_rfc3339(self._clock() - DAY)
+            if self._store.runs_since(since) >= limit:
+                raise PolicyRefusal("site-policy", f"This site takes part in {limit} runs a day.")
+
+    # Rounds
+
+    def check_round(
+        self, run_id: str, number: int, state_digest: str, roster: Sequence[bytes], about: About
+    ) -> CheckedRound:
+        """Decide whether this site answers a round.
+
+        Args:
+            run_id: The run that the hub names.
+            number: 1, 2, ...
+            state_digest: Digest of the state that came with the request.
+            roster: The parties' signed round keys; may be empty after the first round.
+            about: Filled in for the journal.
+
+        Raises:
+            CohortiumError: The reason why not.
+        """
+        # 1. The run may go on. 2. The parties: each signed by a participant, this site with its own
+        # key, enough of them, and the same through the whole run. 3. At the first round: the
+        # contribution was not summed over other parties before, and a run is left. 4. The round is
+        # the next one, within the analysis's number. 5. One that was answered is asked the same.
+        about |= {"run_id": run_id[:64], "round": number}
+        run = self.check_continues(run_id, about)  # 1
+        starts = run.stored is None or run.stored.roster is None
+        party = self._party(run, roster)  # 2
+        sites = list(party.roster.sites)
+        about["parties"] = sites
+        if starts:  # 3
+            self._require_same_parties(run, sites)
+            self._require_runs_left(run)
+        last = self._store.highest_round(run_id)
+        if not 1 <= number <= min(last + 1, run.analysis.max_rounds):  # 4
+            raise ProtocolError(
+                "wrong-round", f"Round {number} cannot follow round {last} here.", last=last
+            )
+        before = self._store.round(run_id, number)
+        if before is not None and before.state_digest != state_digest:  # 5
+            raise ProtocolError("wrong-round", "This round was answered for another state.")
+        request = run.request
+        return CheckedRound(
+            run=replace(run, scope=replace(run.scope, n_sites=len(sites))),
+            round=number,
+            party=party,
+            binding=RoundBinding(
+                run_id, number, request.contract_digest, request.digest, state_digest
+            ),
+            starts=starts,
+            answered=None if before is None else before.reply_digest,
+        )
+
+    def _party(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Party:
+        stored = run.stored
+        if stored is None or stored.secret is None:
+            raise ProtocolError("wrong-round", "This run is not under way at this site.")
+        run_id = run.request.run_id
+        fixed = None if stored.roster is None else unframe(stored.roster)
+        party = self._parties.get(run_id)
+        if party is None and fixed is not None:
+            party = Party(self._identity.name, stored.secret, self._roster(run, fixed))
+        if party is None or (envelopes and (fixed is None or list(envelopes) != fixed)):
+            given = self._roster(run, envelopes)
+            if party is not None and fixed is not None and given.digest != party.roster.digest:
+                raise ProtocolError(
+                    "roster-mismatch", "The parties of a run cannot change; submit a new run."
+                )
+            party = Party(self._identity.name, stored.secret, given)
+        if fixed is not None:
+            self._parties[run_id] = party
+        return party
+
+    def _roster(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Roster:
+        contract = run.contract
+        return Roster.verify(
+            envelopes,
+            contract_keys={p.name: p.key for p in contract.participants},
+            run_id=run.request.run_id,
+            contract_digest=run.request.contract_digest,
+            request_digest=run.request.digest,
+            min_sites=max(contract.min_sites, self._policy().min_sites),
+        )
+
+    def _require_same_parties(self, run: CheckedRun, sites: list[str]) -> None:
+        earlier = self._store.party_sets(
+            run.request.contract_digest, run.request.computation, run.params_digest
+        )
+        if earlier - {party_list(sites)}:
+            raise PolicyRefusal(
+                "differencing",
+                "This computation was done before with other sites: the difference of both results "
+                "would show single sites. Run it when the same sites are connected.",
+            )
+
+
+def own_participant(contract: Contract, identity: Identity) -> Participant:
+    """The node's own entry in a contract: its name with its own key, in its own consortium.
+
+    Raises:
+        VerificationError: ``key-mismatch`` or ``bad-digest``.
+        PolicyRefusal: ``not-permitted`` where the site is not in it.
+    """
+    if contract.consortium != identity.consortium:
+        raise VerificationError("bad-digest", "The contract belongs to another consortium.")
+    participant = contract.participant(identity.name)
+    if participant is None:
+        raise PolicyRefusal("not-permitted", f"{identity.name} is not a participant.")
+    if participant.key != identity.key.public:
+        raise VerificationError(
+            "key-mismatch", f"The contract names another key for {identity.name} than ours."
+        )
+    return participant
+
+
+def require_known_peers(contract: Contract, own_name: str, peers: dict[str, str]) -> None:
+    """Refuse a contract in which a known institution has another key than we know.
+
+    Raises:
+        VerificationError: ``key-mismatch``, naming the institutions.
+    """
+    others = [p for p in contract.participants if p.name != own_name]
+    changed = sorted(p.name for p in others if peers.get(p.name, p.key) != p.key)
+    if changed:
+        raise VerificationError(
+            "key-mismatch",
+            f"The contract names a new key for {', '.join(changed)}. Compare the fingerprint by "
+            "telephone, then: cohortium node peers accept NAME FINGERPRINT",
+            institutions=changed,
+        )
+
+
+def party_list(sites: Collection[str]) -> str:
+    """The parties in one canonical text."""
+    return canonical(sorted(sites)).decode()
+
+
+def frame(envelopes: Sequence[bytes]) -> bytes:
+    """Envelopes one after the other, each behind its length."""
+    return b"".join(len(item).to_bytes(4, "big") + item for item in envelopes)
+
+
+def unframe(data: bytes) -> list[bytes]:
+    """The inverse of `frame`."""
+    items, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        items.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return items

@@ -1,0 +1,86 @@
+"""What the node owes the hub: kept until the hub has it, sent again after every reconnect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from cohortium.core.canonical import canonical
+from cohortium.core.directory import PublishedDataset
+from cohortium.core.publication import Publication
+from cohortium.errors import CohortiumError, IntegrityFailure, PeerError
+from cohortium.link._generated import link_pb2 as pb
+from cohortium.link.codec import raise_if_error
+from cohortium.node.store import NodeStore, Owed
+
+log = logging.getLogger(__name__)
+
+Request = Callable[[pb.Message], Awaitable[pb.Message]]
+"""Sends a message to the hub and returns its reply; raises PeerError where the hub is away."""
+
+OnReply = Callable[[Owed, pb.Message], None]
+
+
+def owe_vote(store: NodeStore, contract_digest: str, envelope: bytes) -> None:
+    """Queue this site's yes or no to a contract."""
+    store.owe(f"vote:{contract_digest}", "contract_vote", envelope)
+
+
+def owe_rotation(store: NodeStore, csr_pem: bytes, signature: bytes) -> None:
+    """Queue a request for a certificate of a new TLS key."""
+    message = pb.RotateCertificate(csr_pem=csr_pem, signature=signature)
+    store.owe("rotate", "rotate_certificate", message.SerializeToString())
+
+
+def owe_datasets(
+    store: NodeStore, published: Iterable[PublishedDataset], *, again: bool = False
+) -> None:
+    """Queue what changed in the confirmed datasets; with `again` (a new connection) all of them."""
+    now = {dataset.name: Publication(dataset=dataset) for dataset in published}
+    with store.transaction():
+        before = store.published()
+        now |= {name: Publication(removed=name) for name in before if name not in now}
+        for name, publication in now.items():
+            digest = publication.digest
+            if again or before.get(name) != digest:
+                store.owe(f"dataset:{name}", "publish_dataset", publication.to_bytes())
+                store.set_published(name, digest)
+
+
+def message_of(owed: Owed) -> pb.Message:
+    """The owed message as it goes over the link."""
+    if owed.kind == "contract_vote":
+        return pb.Message(contract_vote=pb.ContractVote(envelope=owed.body))
+    if owed.kind == "publish_dataset":
+        return pb.Message(publish_dataset=pb.PublishDataset(json=owed.body))
+    if owed.kind == "rotate_certificate":
+        return pb.Message(rotate_certificate=pb.RotateCertificate.FromString(owed.body))
+    raise IntegrityFailure("broken-store", f"The outbox holds a message of kind {owed.kind!r}.")
+
+
+async def flush(
+    store: NodeStore, request: Request, on_reply: OnReply = lambda _owed, _reply: None
+) -> int:
+    """Send everything that is owed; returns how many messages the hub took in.
+
+    A refusal by the hub settles a message too: it is logged and shown by `cohortium node status`.
+
+    Raises:
+        PeerError: The hub is away; the rest stays owed.
+    """
+    taken = 0
+    for owed in store.owed():
+        try:
+            reply = await request(message_of(owed))
+            raise_if_error(reply)
+            on_reply(owed, reply)
+            answer = "ok"
+            taken += 1
+        except PeerError:
+            raise
+        except CohortiumError as error:
+            log.warning("the hub refused %s: %s", owed.topic, error.message)
+            answer = canonical({"code": error.code, "message": error.message}).decode()
+        with store.transaction():
+            store.settle(owed.id, answer)
+    return taken

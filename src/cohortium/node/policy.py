@@ -1,0 +1,164 @@
+"""The site's own rules, which no contract can loosen: ``policy.yaml``."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from cohortium.contract.model import Contract, Researcher
+from cohortium.core.model import Document, explain
+from cohortium.crypto.files import write_atomically
+from cohortium.crypto.keys import fingerprint
+from cohortium.disclosure.limits import Disclosure
+from cohortium.errors import InputError, PolicyRefusal
+
+DAY = timedelta(days=1)
+
+TEMPLATE = """\
+# The rules of this site. Where a contract says otherwise, the stricter wins.
+# The node reads this file again before every decision: a change counts at once.
+
+# Smallest number of persons that a released number may rest on.
+min_cell: 5
+
+# total: the contract says where min_cell is applied. site: always on this site's own persons.
+floor: total
+
+# Fewest institutions in a joint computation, this one included.
+min_sites: 2
+
+# Computations that never run here, such as glm or stats.*
+deny_computations: []
+
+# Researchers who may not compute here: names, keys or fingerprints.
+deny_researchers: []
+
+# Most runs in any 24 hours; leave it empty for no limit.
+max_runs_per_day:
+
+# true stops everything at once (cohortium node pause, cohortium node resume).
+paused: false
+"""
+
+
+class Policy(Document):
+    """What ``policy.yaml`` says; see `TEMPLATE`."""
+
+    min_cell: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    floor: Literal["site", "total"] = "total"
+    min_sites: Annotated[int, Field(ge=2)] = 2
+    deny_computations: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
+    deny_researchers: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
+    max_runs_per_day: Annotated[int, Field(ge=0)] | None = None
+    paused: bool = False
+
+    def disclosure(self, contract: Contract) -> Disclosure:
+        """The limits that satisfy contract and policy.
+
+        A minimum above the contract's holds on this site's own persons: the other sites and the hub
+        apply the contract's, so on the total nobody would apply ours.
+        """
+        own = self.min_cell > contract.disclosure.min_cell
+        mine = Disclosure(min_cell=self.min_cell, floor="site" if own else self.floor)
+        return contract.disclosure.stricter(mine)
+
+    def require_running(self) -> None:
+        """Refuse everything while paused."""
+        if self.paused:
+            raise PolicyRefusal(
+                "site-policy", "This site has paused all computations; ask its data steward."
+            )
+
+    def require_allowed(self, computation: str, researcher: Researcher) -> None:
+        """Refuse what this site denies.
+
+        Raises:
+            PolicyRefusal: ``site-policy``.
+        """
+        if any(fnmatchcase(computation, pattern) for pattern in self.deny_computations):
+            raise PolicyRefusal("site-policy", f"This site does not permit {computation}.")
+        names = {_plain(t) for t in (researcher.name, researcher.key, fingerprint(researcher.key))}
+        if names & {_plain(denied) for denied in self.deny_researchers}:
+            raise PolicyRefusal("site-policy", "This site does not permit this researcher.")
+
+
+PolicySource = Callable[[], Policy]
+
+
+class PolicyFile:
+    """Reads ``policy.yaml`` afresh when it changed; a file that cannot be read allows nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._policy = Policy()
+
+    def __call__(self) -> Policy:
+        """The policy now.
+
+        Raises:
+            InputError: ``bad-config``.
+        """
+        with self._lock:
+            try:
+                stat = self.path.stat()
+                seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                if seen != self._seen:
+                    self._policy = parse_policy(self.path.read_text(encoding="utf-8"))
+                    self._seen = seen
+            except (OSError, UnicodeError) as error:
+                self._seen = None
+                raise InputError("bad-config", "The site's policy cannot be read.") from error
+            return self._policy
+
+    def set_paused(self, paused: bool) -> None:
+        """Rewrite the one line, keeping the steward's comments."""
+        yaml, document = _load(self.path.read_text(encoding="utf-8"))
+        document["paused"] = paused
+        text = io.StringIO()
+        yaml.dump(document, text)
+        _to_policy(document)
+        write_atomically(self.path, text.getvalue().encode())
+
+
+def parse_policy(text: str) -> Policy:
+    """Read the YAML of a policy.
+
+    Raises:
+        InputError: ``bad-config``.
+    """
+    return _to_policy(_load(text)[1])
+
+
+def _load(text: str) -> tuple[Any, Any]:
+    from ruamel.yaml import YAML, YAMLError
+
+    yaml = YAML(typ="rt")
+    try:
+        document = yaml.load(text)
+    except YAMLError as error:
+        raise InputError("bad-config", "policy.yaml is not valid YAML.") from error
+    if document is None:
+        document = yaml.map()
+    if not isinstance(document, dict):
+        raise InputError("bad-config", "policy.yaml must hold `name: value` lines.")
+    return yaml, document
+
+
+def _to_policy(document: Any) -> Policy:
+    try:
+        return Policy.model_validate(dict(document))
+    except ValidationError as error:
+        raise InputError("bad-config", f"policy.yaml: {explain(error)}") from error
+
+
+def _plain(text: str) -> str:
+    return text.replace(" ", "").casefold()

@@ -1,0 +1,309 @@
+"""What the node answers to the hub's messages.
+
+Every decision is in the journal before its answer leaves. A message that was answered before gets
+the same answer again and no second entry: the hub may ask again after any crash of either side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout
+from cohortium.contract.model import Contract
+from cohortium.core.canonical import digest_bytes
+from cohortium.core.clock import Clock, system_clock
+from cohortium.core.rounds import State
+from cohortium.errors import (
+    CohortiumError,
+    IntegrityFailure,
+    PolicyRefusal,
+    ProtocolError,
+    VerificationError,
+)
+from cohortium.link._generated import link_pb2 as pb
+from cohortium.link.codec import error_message, get_state
+from cohortium.node import journal
+from cohortium.node.datasets import Datasets
+from cohortium.node.guard import (
+    About,
+    CheckedRound,
+    Find,
+    Guard,
+    check_signatures,
+    frame,
+    own_participant,
+    party_list,
+)
+from cohortium.node.identity import Identity
+from cohortium.node.policy import PolicySource
+from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
+from cohortium.secagg.party import Party
+from cohortium.version import __version__
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "cohortium-link/1"
+MAX_WHY_CHARACTERS = 500
+OUTCOMES: dict[str, RunStatus] = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def find_builtin(name: str) -> AnyAnalysis:
+    """The registry, imported with the first run."""
+    from cohortium.analysis.builtin import find
+
+    return find(name)
+
+
+class NodeService:
+    """Handles the hub's messages (`cohortium.link.ports.Handler`).
+
+    Args:
+        identity: Who this node is.
+        store: Its memory.
+        datasets: Its data.
+        policy: Reads the site's policy at this moment.
+        clock: The time that windows are checked against.
+        random: Source of the runs' secrets.
+        find: The registry of analyses.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        store: NodeStore,
+        datasets: Datasets,
+        policy: PolicySource,
+        clock: Clock = system_clock,
+        random: Callable[[int], bytes] = os.urandom,
+        find: Find = find_builtin,
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.datasets = datasets
+        self.policy = policy
+        self.clock = clock
+        self._random = random
+        self._guard = Guard(identity, store, policy, find, clock)
+
+    # The link
+
+    def hello(self) -> pb.Message:
+        """The node's first message on a connection."""
+        known = [contract.digest for contract in self.store.contracts()]
+        return pb.Message(hello=pb.Hello(protocol=PROTOCOL, software=__version__, contracts=known))
+
+    def welcome(self, message: pb.Message) -> None:
+        """Take in the hub's answer to `hello`.
+
+        Raises:
+            VerificationError: ``bad-certificate`` where the hub speaks for another consortium.
+        """
+        if message.welcome.consortium != self.identity.consortium:
+            raise VerificationError("bad-certificate", "The hub belongs to another consortium.")
+        self._add_revoked(list(message.welcome.revoked_keys))
+
+    async def handle(self, message: pb.Message) -> pb.Message:
+        """The reply to one of the hub's requests; every failure is a reply too."""
+        return await asyncio.to_thread(self.answer, message)
+
+    def answer(self, message: pb.Message) -> pb.Message:
+        """`handle`, in the calling thread."""
+        kind = message.WhichOneof("body") or ""
+        handlers: dict[str, Callable[[], pb.Message]] = {
+            "contract_proposal": lambda: self._proposal(message.contract_proposal),
+            "contract_active": lambda: self._active(message.contract_active),
+            "revocation": lambda: self._revocation(message.revocation),
+            "run_prepare": lambda: self._prepare(message.run_prepare),
+            "round_request": lambda: self._round(message.round_request),
+            "run_end": lambda: self._end(message.run_end),
+        }
+        try:
+            if kind not in handlers:
+                raise ProtocolError(
+                    "unexpected-message", f"A node does not answer {kind or 'that'}."
+                )
+            return handlers[kind]()
+        except CohortiumError as error:
+            return error_message(error)
+        except Exception as error:  # noqa: BLE001 - the text may quote data: log the place only
+            trace = traceback.extract_tb(error.__traceback__)
+            where = "; ".join(f"{place.filename}:{place.lineno}" for place in trace)
+            log.error("unexpected %s while answering %s at %s", type(error).__name__, kind, where)
+            return error_message(_internal())
+
+    @contextmanager
+    def _refusals(self, what: str, about: About) -> Iterator[None]:
+        """Write a refusal to the journal before it becomes the answer."""
+        try:
+            yield
+        except CohortiumError as error:
+            self._refused(what, about, error)
+            raise
+        except Exception:
+            self._refused(what, about, _internal())
+            raise
+
+    def _refused(self, what: str, about: About, error: CohortiumError) -> None:
+        why = error.message.encode("utf-8", "replace").decode()[:MAX_WHY_CHARACTERS]
+        journal.append(self.store, what, {**about, "why": why}, allowed=False, code=error.code)
+
+    # Contracts
+
+    def _proposal(self, proposal: pb.ContractProposal) -> pb.Message:
+        about: About = {}
+        with self._refusals("proposal", about), self.store.transaction():
+            contract = Contract.from_bytes(proposal.contract)
+            digest = digest_bytes(proposal.contract)
+            about |= {"contract": digest, "study": contract.study}
+            if contract.digest != digest:
+                raise VerificationError("bad-digest", "The contract is not in canonical form.")
+            own_participant(contract, self.identity)
+            if self.store.add_proposal(digest, contract.study, proposal.contract):
+                journal.append(self.store, "proposal", about)
+        return pb.Message(ack=pb.Ack())
+
+    def _active(self, active: pb.ContractActive) -> pb.Message:
+        about: About = {"contract": active.contract_digest[:80]}
+        with self._refusals("activate", about), self.store.transaction():
+            stored = self.store.contract(active.contract_digest)
+            if stored is None or stored.state in {"proposed", "refused"}:
+                raise PolicyRefusal(
+                    "contract-unknown", "This site has not signed a contract with that digest."
+                )
+            about["study"] = stored.study
+            if stored.state == "signed":
+                contract = Contract.from_bytes(stored.body)
+                envelopes = check_signatures(contract, active.envelopes)
+                for key, envelope in envelopes.items():
+                    self.store.add_signature(stored.digest, key, envelope)
+                self.store.set_contract_state(stored.digest, "active")
+                self._guard.active_contract(stored.digest)
+                journal.append(self.store, "activate", about)
+        return pb.Message(ack=pb.Ack())
+
+    def _revocation(self, revocation: pb.Revocation) -> pb.Message:
+        self._add_revoked(list(revocation.revoked_keys))
+        return pb.Message(ack=pb.Ack())
+
+    def _add_revoked(self, keys: list[str]) -> None:
+        """Only ever adds: a hub that forgets a revocation changes nothing here."""
+        with self.store.transaction():
+            for key in sorted(set(keys) - self.store.revoked()):
+                self.store.revoke(key[:80])
+                journal.append(self.store, "revoke", {"key": key[:80]})
+
+    # Runs
+
+    def _prepare(self, prepare: pb.RunPrepare) -> pb.Message:
+        about: About = {}
+        with self._refusals("run", about), self.store.transaction():
+            run = self._guard.check_prepare(prepare.request_envelope, about)
+            advert = run.stored.advert if run.stored else None
+            if advert is None:
+                request = run.request
+                secret, advert = Party.prepare(
+                    site=self.identity.name,
+                    run_id=request.run_id,
+                    contract_digest=request.contract_digest,
+                    request_digest=request.digest,
+                    signing_key=self.identity.key,
+                    random=self._random,
+                )
+                self.store.add_run(
+                    StoredRun(
+                        run_id=request.run_id,
+                        envelope=prepare.request_envelope,
+                        request_digest=request.digest,
+                        contract_digest=request.contract_digest,
+                        computation=request.computation,
+                        params_digest=run.params_digest,
+                        disclosure=run.scope.disclosure.to_bytes().decode(),
+                        secret=secret,
+                        advert=advert,
+                        admitted_at=self.store.now(),
+                    )
+                )
+                journal.append(self.store, "run", about)
+        return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
+
+    def _round(self, request: pb.RoundRequest) -> pb.Message:
+        about: About = {}
+        with self._refusals("round", about):
+            state = get_state(request)
+            question = (request.run_id, request.round, state.digest, list(request.roster))
+            masked = self._contribute(self._guard.check_round(*question, about), state)
+            answer = StoredRound(request.round, state.digest, digest_bytes(masked))
+            # The last look and the record are one transaction: of two different questions for one
+            # round that are computed at the same time, one is answered.
+            with self.store.transaction():
+                checked = self._guard.check_round(*question, about)
+                about |= {"payload_bytes": len(masked), "state": state.digest}
+                self._record(checked, answer, list(request.roster), about)
+        reply = pb.RoundReply(run_id=request.run_id, round=request.round, masked=masked)
+        return pb.Message(round_reply=reply)
+
+    def _record(
+        self, checked: CheckedRound, answer: StoredRound, roster: list[bytes], about: About
+    ) -> None:
+        if checked.answered is None:
+            if checked.starts:
+                parties = party_list(checked.party.roster.sites)
+                self.store.begin_rounds(checked.run.request.run_id, parties, frame(roster))
+            self.store.add_round(checked.run.request.run_id, answer)
+            journal.append(self.store, "round", about)
+        elif checked.answered != answer.reply_digest:
+            # Two contributions under one mask would show their difference.
+            raise IntegrityFailure(
+                "broken-store", "The data or program changed during the run; submit a new one."
+            )
+
+    def _contribute(self, checked: CheckedRound, state: State) -> bytes:
+        run, participant = checked.run, checked.run.participant
+        needed = run.analysis.variables(run.params)
+        table = self.datasets.table(
+            participant.dataset,
+            {name: run.scope.variables[name] for name in sorted(needed)},
+            {study: column for study, column in participant.sources.items() if study in needed},
+            participant.dataset_digest,
+        )
+        layout = run.analysis.layout(state, run.params, run.scope)
+        contribution = run.analysis.local(table, state, run.params, run.scope)
+        _require_layout(contribution, layout)
+        return checked.party.mask(checked.binding, layout, contribution)
+
+    def _end(self, end: pb.RunEnd) -> pb.Message:
+        about: About = {"run_id": end.run_id[:64]}
+        with self._refusals("end", about), self.store.transaction():
+            outcome = OUTCOMES.get(end.outcome)
+            if outcome is None:
+                raise ProtocolError("malformed-message", "A run does not end that way.")
+            run = self.store.run(end.run_id)
+            if run is not None and run.secret is not None and run.status != outcome:
+                about |= {"contract": run.contract_digest, "computation": run.computation}
+                self.store.end_run(end.run_id, outcome)
+                journal.append(self.store, "end", {**about, "outcome": outcome})
+        if outcome != "failed":
+            self._guard.forget(end.run_id)
+        return pb.Message(ack=pb.Ack())
+
+
+def _internal() -> IntegrityFailure:
+    return IntegrityFailure("internal", "The node failed; its log says where.")
+
+
+def _require_layout(contribution: Contribution, layout: Layout) -> None:
+    """Nothing leaves that the layout does not name."""
+    if set(contribution) != set(layout) or any(
+        contribution[name].shape != spec.shape for name, spec in layout.items()
+    ):
+        raise IntegrityFailure("internal", "The analysis gave other fields than its layout.")

@@ -1,0 +1,71 @@
+"""The node's status on 127.0.0.1: whether it is connected and what it owes; nothing of the data.
+
+Only requests that name a loopback host are answered, so that no web page in a browser on this
+machine can read it under a name of its own (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cohortium.errors import CohortiumError, PolicyRefusal
+from cohortium.node.service import NodeService
+from cohortium.version import __version__
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+LinkState = Callable[[], dict[str, Any]]
+"""``connected``, ``since`` and ``last_error`` of the link."""
+
+
+def summary(service: NodeService) -> dict[str, Any]:
+    """What the node's own files say; the command line shows it where the node is not serving."""
+    store = service.store
+    try:
+        paused: bool | None = service.policy().paused
+    except CohortiumError:
+        paused = None
+    return {
+        "name": service.identity.name,
+        "consortium": service.identity.consortium,
+        "version": __version__,
+        "owed": len(store.owed()),
+        "datasets": [
+            {"name": name, "confirmed": service.datasets.get(name).confirmed}
+            for name in service.datasets.names()
+        ],
+        "contracts": dict(Counter(contract.state for contract in store.contracts())),
+        "paused": paused,
+    }
+
+
+def build_app(service: NodeService, link: LinkState) -> Starlette:
+    """``GET /health`` and ``GET /status``."""
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def status(_request: Request) -> Response:
+        return JSONResponse({**summary(service), "link": link()})
+
+    app = Starlette(routes=[Route("/health", health), Route("/status", status)])
+
+    @app.middleware("http")
+    async def only_loopback(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        host = request.headers.get("host", "")
+        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        if name.lower() not in LOOPBACK:
+            error = PolicyRefusal("not-authorised", "Only local requests are answered.")
+            return JSONResponse({"error": error.to_wire()}, status_code=error.http_status)
+        return await call_next(request)
+
+    return app
