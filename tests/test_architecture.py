@@ -7,9 +7,9 @@ import re
 
 import pytest
 from importlinter.cli import lint_imports
+from tests.support.source import ROOT, SRC, modules, nodes, public_definitions
 
 from cohortium.errors import CATALOGUE, FAMILIES
-from tests.support.source import ROOT, SRC, modules, nodes, public_definitions
 
 GENERIC_NAMES = re.compile(r"(manager|engine|context|helper|helpers|utils?)$", re.IGNORECASE)
 

@@ -1,55 +1,38 @@
-"""The command line as data: every command, its options and arguments, from the Typer application."""
+"""The command line as data, from the Typer application itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from cohortium.cli.main import app
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command without subcommands.
-
-    Attributes:
-        path: The words after ``cohortium``.
-        options: Every spelling of every option, ``--help`` included.
-        flags: The options that take no value.
-        max_arguments: Positional arguments at most; None where there is no limit.
-    """
-
-    path: tuple[str, ...]
-    options: frozenset[str]
-    flags: frozenset[str]
-    max_arguments: int | None
-    help: str
+def all_commands() -> dict[tuple[str, ...], Any]:
+    """Every command without subcommands, by the words after ``cohortium``."""
+    return dict(_walk(typer.main.get_command(app), ()))
 
 
-def all_commands() -> dict[tuple[str, ...], Command]:
-    """Every command by its path."""
-    return {command.path: command for command in _walk(typer.main.get_command(app), ())}
-
-
-def _walk(command: object, path: tuple[str, ...]) -> Iterator[Command]:
+def _walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     children = getattr(command, "commands", None)
-    if children is not None:
-        for name, child in sorted(children.items()):
-            yield from _walk(child, (*path, name))
+    if children is None:
+        yield path, command
         return
-    params = getattr(command, "params", [])
-    options = [p for p in params if p.param_type_name == "option"]
-    arguments = [p for p in params if p.param_type_name == "argument"]
-    yield Command(
-        path=path,
-        options=frozenset({"--help"} | {o for p in options for o in (*p.opts, *p.secondary_opts)}),
-        flags=frozenset(
-            {"--help"} | {o for p in options if p.is_flag for o in (*p.opts, *p.secondary_opts)}
-        ),
-        max_arguments=None
-        if any(p.nargs == -1 for p in arguments)
-        else sum(p.nargs for p in arguments),
-        help=getattr(command, "help", None) or "",
-    )
+    for name, child in sorted(children.items()):
+        yield from _walk(child, (*path, name))
+
+
+def parse(words: list[str]) -> None:
+    """Parse the words after ``cohortium`` without running anything.
+
+    Raises:
+        UsageError: As the program itself would: no such command or option, a missing argument.
+    """
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("cohortium", list(words))
+    while hasattr(command, "resolve_command"):
+        rest = [*getattr(context, "_protected_args", []), *context.args]
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
