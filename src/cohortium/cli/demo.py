@@ -28,5 +28,5 @@ def demo(
     """Start a hub and four hospitals, sign a study, and compare its result with the pooled one."""
     from cohortium.demo.main import run_demo
 
-    plot = run_demo(folder, keep=keep)
+    plot = run_demo(folder, keep=keep, quiet=json)
     emit({"plot": str(plot)}, f"Forest plot: {plot}", json)

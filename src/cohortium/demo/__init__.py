@@ -1,0 +1,1 @@
+"""The demonstration: a real consortium of processes on this machine, driven as people would."""

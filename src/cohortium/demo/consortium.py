@@ -1,0 +1,247 @@
+"""A hub and its nodes as processes of this machine, driven through the command line only.
+
+The demonstration, the end-to-end tests and the benchmarks all start their consortium here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cohortium.errors import CohortiumError, PeerError
+
+START_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago on the loopback interface."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Service:
+    """One long-running process, its log and how it was started (to start it again)."""
+
+    command: list[str]
+    log: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; its output goes to the log."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env
+            )
+
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def end(self, sig: int = signal.SIGTERM, timeout_s: float = 15.0) -> int | None:
+        """Signal the process and wait; a second, stronger signal follows when it does not go."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(timeout_s)
+        return self.process.returncode
+
+
+@dataclass
+class Consortium:
+    """A consortium below one folder.
+
+    Args:
+        root: Folder for everything; the hub in ``hub``, each site in ``nodes/<slug>``.
+        name: The consortium's name.
+        extra_env: Added to every process's environment.
+    """
+
+    root: Path
+    name: str = "Demo consortium"
+    extra_env: Mapping[str, str] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
+
+    @property
+    def hub_dir(self) -> Path:
+        """The hub's folder."""
+        return self.root / "hub"
+
+    def node_dir(self, site: str) -> Path:
+        """The node's folder of an institution."""
+        return self.root / "nodes" / "".join(c if c.isalnum() else "-" for c in site.lower())
+
+    @property
+    def profile(self) -> Path:
+        """The researcher's profile."""
+        return self.root / "researcher" / "profile.json"
+
+    def env(self) -> dict[str, str]:
+        """The environment of every process started here."""
+        return {
+            **os.environ,
+            "COHORTIUM_HUB_DIR": str(self.hub_dir),
+            "COHORTIUM_PROFILE": str(self.profile),
+            "NO_COLOR": "1",
+            **self.extra_env,
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of ``cohortium ARGUMENTS`` in this Python."""
+        return [sys.executable, "-m", "cohortium", *arguments]
+
+    def cli(self, *arguments: str, timeout_s: float = 120.0) -> Any:
+        """Run ``cohortium ARGUMENTS --json`` and return the parsed output.
+
+        Raises:
+            CohortiumError: The error that the command reported, rebuilt.
+        """
+        done = subprocess.run(
+            self.command(*arguments, "--json"),
+            capture_output=True,
+            timeout=timeout_s,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            try:
+                error = json.loads(done.stderr.splitlines()[-1])["error"]
+            except (ValueError, KeyError, IndexError, TypeError):
+                text = (done.stderr or done.stdout).decode(errors="replace")[-2000:]
+                raise PeerError("peer-failed", f"cohortium {' '.join(arguments)}: {text}") from None
+            raise CohortiumError.from_wire(error)
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def start_hub(self) -> None:
+        """Make the consortium where it does not exist yet, and serve it."""
+        if not self.hub_dir.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            ports = ["--rest-port", str(free_port()), "--link-port", str(free_port())]
+            self.cli("hub", "init", str(self.hub_dir), "--name", self.name, *ports)
+        self._serve("hub", self.command("hub", "serve", str(self.hub_dir)))
+        self._wait_for("the hub", self._hub_answers)
+
+    def _serve(self, name: str, command: list[str]) -> None:
+        service = Service(command, self.root / f"{name.replace('/', '-')}.log", self.env())
+        self.services[name] = service
+        service.start()
+
+    def _hub_answers(self) -> bool:
+        address = self.hub_dir / "address.json"
+        if not self.services["hub"].running():
+            log = self.services["hub"].log.read_text(errors="replace")[-2000:]
+            raise PeerError("peer-failed", f"The hub did not start: {log}")
+        try:
+            where = json.loads(address.read_text())
+            with socket.create_connection(("127.0.0.1", where["rest_port"]), timeout=1):
+                return True
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _wait_for(self, what: str, ready: Any, timeout_s: float = START_TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if time.monotonic() > deadline:
+                raise PeerError("peer-timeout", f"{what} was not ready within {timeout_s:.0f} s.")
+            time.sleep(0.05)
+
+    def add_site(self, site: str) -> None:
+        """Invite an institution, join, approve it and serve its node."""
+        invitation = self.cli("hub", "invite", site)["invitation"]
+        folder = str(self.node_dir(site))
+        self.cli("node", "join", invitation, "--dir", folder, "--no-wait")
+        self.cli("hub", "approve", site)
+        self.cli("node", "join", invitation, "--dir", folder)
+        self.serve_node(site)
+
+    def serve_node(self, site: str) -> None:
+        """Serve a node that has joined."""
+        self._serve(f"node/{site}", self.command("node", "serve", str(self.node_dir(site))))
+
+    def add_sites(self, sites: Iterable[str]) -> None:
+        """`add_site` for each, two at a time, and wait until all are connected."""
+        names = list(sites)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(self.add_site, names))
+        self.wait_connected(names)
+
+    def wait_connected(self, sites: Iterable[str], timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until the hub sees these institutions' links."""
+        names = set(sites)
+
+        def ready() -> bool:
+            members = self.cli("hub", "members")
+            return names <= {m["name"] for m in members if m.get("connected")}
+
+        self._wait_for("the link of every site", ready, timeout_s)
+
+    def add_researcher(self, name: str) -> None:
+        """Enrol a researcher and write the profile that `cohortium.connect` and the CLI use."""
+        invitation = self.cli("hub", "invite", name, "--researcher")["invitation"]
+        self.cli("user", "create", invitation)
+
+    def add_dataset(self, site: str, name: str, file: Path) -> Any:
+        """Register and confirm a file at a site."""
+        return self.cli("data", "add", name, str(file), "--dir", str(self.node_dir(site)), "--yes")
+
+    def wait_published(self, sites: Iterable[str]) -> None:
+        """Wait until the hub has a confirmed dictionary of each of these sites."""
+        names = set(sites)
+
+        def ready() -> bool:
+            return names <= {m["name"] for m in self.cli("hub", "members") if m.get("datasets")}
+
+        self._wait_for("every site's dictionary", ready)
+
+    def wait_active(self, study: str) -> None:
+        """Wait until every participant's signature on the study has reached the hub."""
+        self._wait_for(
+            "the contract", lambda: self.cli("study", "show", study)["status"] == "active"
+        )
+
+    def sign(self, site: str, study: str) -> Any:
+        """The steward's yes to a study."""
+        return self.cli("study", "sign", study, "--dir", str(self.node_dir(site)), "--yes")
+
+    def kill(self, service: str) -> None:
+        """SIGKILL ``hub`` or ``node/<site>``."""
+        self.services[service].end(signal.SIGKILL)
+
+    def restart(self, service: str) -> None:
+        """Start a service that was ended again; does not wait."""
+        self.services[service].start()
+
+    def stop(self) -> None:
+        """End every process: nodes first, then the hub."""
+        for name in sorted(self.services, key=lambda name: name == "hub"):
+            self.services[name].end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

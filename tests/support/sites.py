@@ -1,0 +1,97 @@
+"""Three made-up hospitals with clinical-looking data, and the study that they sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cohortium.demo.consortium import Consortium
+
+SITES = ("Alpha Clinic", "Beta Hospital", "Gamma Institute")
+RESEARCHER = "Dr. Test"
+STUDY = "trial-one"
+
+PROPOSAL = """\
+study: {study}
+title: A study of tests
+purpose: To show that everything works over real processes.
+participants:
+{participants}
+variables: [age, sex, score, event]
+computations:
+  - name: stats.describe
+    variables: [age, sex, score]
+  - name: glm
+    max_runs: {glm_runs}
+    limits: {{family: [binomial, gaussian]}}
+  - name: bench.vector
+min_sites: 3
+recipients: [{researcher}]
+expires_at: "{expires_at}"
+"""
+
+
+def frames(n_rows: int = 300) -> dict[str, pd.DataFrame]:
+    """One frame a site; the same numbers at each call."""
+    out = {}
+    for number, site in enumerate(SITES):
+        rng = np.random.default_rng(number)
+        age = rng.integers(20, 90, n_rows)
+        sex = rng.choice(["female", "male"], n_rows)
+        score = np.round(rng.normal(10 + number, 3, n_rows) + 0.05 * age, 2)
+        risk = 1 / (1 + np.exp(-(-6 + 0.05 * age + 0.2 * score + 0.4 * (sex == "male"))))
+        event = (rng.random(n_rows) < risk).astype(int)
+        frame = pd.DataFrame({"age": age, "sex": sex, "score": score, "event": event})
+        frame.loc[rng.random(n_rows) < 0.05, "score"] = np.nan
+        out[site] = frame
+    return out
+
+
+def proposal(
+    study: str = STUDY,
+    *,
+    researcher: str = RESEARCHER,
+    glm_runs: int = 1000,
+    expires_at: str = "2099-01-01T00:00:00Z",
+) -> str:
+    """The study's YAML."""
+    participants = "\n".join(f"  - {{name: {site}, dataset: patients}}" for site in SITES)
+    return PROPOSAL.format(
+        study=study,
+        participants=participants,
+        researcher=researcher,
+        glm_runs=glm_runs,
+        expires_at=expires_at,
+    )
+
+
+def propose_and_sign(consortium: Consortium, text: str, study: str) -> None:
+    """Propose a study and sign it at every site."""
+    file = consortium.root / f"{study}.yaml"
+    file.write_text(text)
+    consortium.cli("study", "propose", str(file))
+    for site in SITES:
+        consortium.sign(site, study)
+    consortium.wait_active(study)
+
+
+def start(root: Path, *, n_rows: int = 300) -> Consortium:
+    """A hub, three nodes with data, a researcher, and `STUDY` signed by all; as processes."""
+    plugin = Path(__file__).parents[2] / "benchmarks" / "plugin"
+    consortium = Consortium(root, name="Test consortium", extra_env={"PYTHONPATH": str(plugin)})
+    try:
+        consortium.start_hub()
+        consortium.add_sites(SITES)
+        consortium.add_researcher(RESEARCHER)
+        for site, frame in frames(n_rows).items():
+            file = root / f"{consortium.node_dir(site).name}.csv"
+            frame.to_csv(file, index=False)
+            consortium.add_dataset(site, "patients", file)
+        consortium.wait_published(SITES)
+        propose_and_sign(consortium, proposal(), STUDY)
+    except BaseException:
+        consortium.stop()
+        raise
+    return consortium
