@@ -14,10 +14,11 @@ import grpc.aio
 
 from cohortium.errors import CohortiumError, ProtocolError
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.buffers import Buffers
 from cohortium.link.codec import expect
 from cohortium.link.frames import MAX_MESSAGE_BYTES
 from cohortium.link.ports import Handler, Uplink
-from cohortium.link.session import Disconnected, Inbox, Route, Session
+from cohortium.link.session import Disconnected, Inbox, Route, Session, encode
 from cohortium.link.tls import (
     METHOD,
     SERVICE,
@@ -85,6 +86,7 @@ class LinkClient(Uplink):
         self._max_message_bytes = max_message_bytes
         self._inbox = Inbox(handler)
         self._route = Route("The hub")
+        self._buffers = Buffers()
         self._running: asyncio.Task[None] | None = None
         self.last_error: str | None = None
 
@@ -109,6 +111,7 @@ class LinkClient(Uplink):
         finally:
             self._running = None
             await self._inbox.close()
+            self._buffers.release()
 
     async def request(self, message: Message, timeout_s: float) -> Message:
         """Ask the hub; waits for the link and sends again after a reconnect.
@@ -117,7 +120,7 @@ class LinkClient(Uplink):
             PeerError: ``peer-unreachable`` or ``peer-timeout``.
             CohortiumError: What the hub answered with ``Message.error``.
         """
-        return await self._route.request(message, timeout_s)
+        return await self._route.request(encode(message), timeout_s)
 
     async def close(self) -> None:
         """End the link; `run` returns."""
@@ -139,6 +142,7 @@ class LinkClient(Uplink):
                 call.read,
                 _writer(call),
                 ids=self._route.ids,
+                buffers=self._buffers,
                 max_message_bytes=self._max_message_bytes,
             )
             try:
@@ -167,7 +171,7 @@ class LinkClient(Uplink):
 
     async def _greet(self, session: Session) -> None:
         hello_id = next(self._route.ids)
-        await session.send(self._hello(), number=hello_id)
+        await session.send(encode(self._hello()), number=hello_id)
         reply = await session.receive()
         if reply.in_reply_to != hello_id:
             raise ProtocolError("unexpected-message", "The hub spoke before it answered the hello.")

@@ -60,6 +60,15 @@ def get_state(request: pb.RoundRequest) -> State:
     return State(values, arrays)
 
 
+def round_reply(run_id: str, number: int, masked: bytes) -> pb.Message:
+    """A site's masked contribution; the nested constructors would copy it once more."""
+    message = pb.Message()
+    message.round_reply.run_id = run_id
+    message.round_reply.round = number
+    message.round_reply.masked = masked
+    return message
+
+
 def error_message(error: CohortiumError) -> pb.Message:
     """The reply that tells the peer about `error`."""
     wire = error.to_wire()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ import grpc.aio
 
 from cohortium.errors import CohortiumError, InputError, PeerError, ProtocolError
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.buffers import Buffers
 from cohortium.link.codec import error_message
 from cohortium.link.frames import MAX_MESSAGE_BYTES
 from cohortium.link.ports import Handler, Peers
@@ -24,6 +26,7 @@ from cohortium.link.session import (
     Session,
     answer,
     cancel,
+    encode,
     new_ids,
 )
 from cohortium.link.tls import (
@@ -84,6 +87,8 @@ class LinkServer(Peers):
         self._ids = new_ids()
         self._routes: defaultdict[str, Route] = _Routes(self._ids)
         self._connections: dict[str, _Connection] = {}
+        self._encoded = _Encoded()
+        self._buffers = Buffers()
         self._server: Any = None
 
     async def start(self, host: str, port: int, tls: TlsFiles) -> int:
@@ -115,6 +120,7 @@ class LinkServer(Peers):
         if self._server is not None:
             await self._server.stop(grace=1.0)
             self._server = None
+        self._buffers.release()
 
     def connected(self) -> frozenset[str]:
         """Institutions with a live link."""
@@ -129,8 +135,9 @@ class LinkServer(Peers):
             )
 
     async def request(self, site: str, message: Message, timeout_s: float) -> Message:
-        """See `Peers.request`; the same message may be under way to several sites."""
-        return await self._routes[site].request(message, timeout_s)
+        """See `Peers.request`; one message to several sites at a time is encoded once."""
+        with self._encoded.body_of(message) as body:
+            return await self._routes[site].request(body, timeout_s)
 
     async def _connect(self, _frames: object, context: Any) -> None:
         """One node's stream, from the certificate to the end."""
@@ -144,6 +151,7 @@ class LinkServer(Peers):
             context.read,
             _writer(context),
             ids=self._ids,
+            buffers=self._buffers,
             max_message_bytes=self._max_message_bytes,
         )
         handler = self._handler_for(site)
@@ -167,10 +175,10 @@ class LinkServer(Peers):
         hello = await session.receive()
         if hello.WhichOneof("body") != "hello" or hello.hello.protocol != PROTOCOL:
             refusal = ProtocolError("unexpected-message", f"This hub speaks {PROTOCOL}; update.")
-            await session.send(error_message(refusal), in_reply_to=hello.id)
+            await session.send(encode(error_message(refusal)), in_reply_to=hello.id)
             return False
         reply = await answer(handler, hello)
-        await session.send(reply, in_reply_to=hello.id)
+        await session.send(encode(reply), in_reply_to=hello.id)
         return bool(reply.WhichOneof("body") == "welcome")
 
     def _register(self, site: str, session: Session) -> _Connection:
@@ -215,6 +223,28 @@ class _Routes(defaultdict[str, Route]):
     def __missing__(self, site: str) -> Route:
         self[site] = Route(site, self._ids)
         return self[site]
+
+
+class _Encoded:
+    """The bytes of the messages under way; a state of 40 MB goes to all sites as one copy."""
+
+    def __init__(self) -> None:
+        self._by_identity: dict[int, tuple[Message, bytes]] = {}
+        self._users: Counter[int] = Counter()
+
+    @contextmanager
+    def body_of(self, message: Message) -> Iterator[bytes]:
+        """The encoded message, which must not change meanwhile."""
+        key = id(message)
+        if key not in self._by_identity:
+            self._by_identity[key] = message, encode(message)
+        self._users[key] += 1
+        try:
+            yield self._by_identity[key][1]
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._by_identity[key]
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from cohortium.errors import CohortiumError, PeerError, ProtocolError
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.buffers import Buffers
 from cohortium.link.codec import error_message, raise_if_error
 from cohortium.link.frames import MAX_MESSAGE_BYTES, Joiner, cut
 from cohortium.link.ports import Handler
@@ -48,6 +49,13 @@ def parse_message(data: bytes | memoryview) -> Message:
         raise ProtocolError(
             "malformed-message", "The bytes are not a message of this protocol."
         ) from error
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message without its ids, which are the link's affair."""
+    if message.id or message.in_reply_to:
+        raise RuntimeError("the ids of a message are set by the link")
+    return message.SerializeToString()
 
 
 def new_ids() -> Iterator[int]:
@@ -123,6 +131,7 @@ class Session:
         read: The next frame, or something that is not bytes at the end.
         write: Sends a frame; waits while the peer's window is full.
         ids: Message ids of this side.
+        buffers: Told about the size of each message.
         max_message_bytes: Most bytes held for the peer's unfinished messages.
     """
 
@@ -132,11 +141,13 @@ class Session:
         write: Callable[[bytes], Awaitable[None]],
         *,
         ids: Iterator[int],
+        buffers: Buffers,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._read = read
         self._write = write
         self._ids = ids
+        self._buffers = buffers
         self._joiner = Joiner(max_message_bytes)
         self._turn = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[Message]] = {}
@@ -156,25 +167,25 @@ class Session:
                 raise Disconnected
             whole = self._joiner.feed(raw)
             if whole is not None:
+                self._buffers.seen(len(whole))
                 message = parse_message(whole)
                 if not message.id:
                     raise ProtocolError("malformed-message", "The peer sent a message without id.")
                 return message
 
-    async def send(self, message: Message, *, number: int = 0, in_reply_to: int = 0) -> None:
-        """Send a message; frames of messages that are sent at the same time take turns.
+    async def send(self, body: bytes, *, number: int = 0, in_reply_to: int = 0) -> None:
+        """Send an encoded message; frames of messages that are sent at one time take turns.
 
         Args:
-            message: Its ids are the link's affair and must not be set.
+            body: See `encode`.
             number: Its id; 0: the next free one.
             in_reply_to: The id of the request that it answers.
         """
-        if message.id or message.in_reply_to:
-            raise RuntimeError("the ids of a message are set by the link")
         number = number or next(self._ids)
+        self._buffers.seen(len(body))
         # Protobuf messages concatenate: the ids are added without copying or changing the body.
         prefix = Message(id=number, in_reply_to=in_reply_to).SerializeToString()
-        for frame in cut(number, prefix, message.SerializeToString()):
+        for frame in cut(number, prefix, body):
             async with self._turn:
                 await self._write(frame)
 
@@ -194,8 +205,8 @@ class Session:
             else:
                 self._spawn(self._reply(inbox.answer(message), inbox, message.id))
 
-    async def request(self, message: Message, number: int) -> Message:
-        """Send a request under the id `number` and wait for its reply.
+    async def request(self, body: bytes, number: int) -> Message:
+        """Send an encoded request under the id `number` and wait for its reply.
 
         Raises:
             Disconnected: The connection ended first.
@@ -206,7 +217,7 @@ class Session:
         self._waiting[number] = waiting
         try:
             # In a task of its own: cancelling a write in the middle would break the connection.
-            self._spawn(self._send_request(message, number, waiting))
+            self._spawn(self._send_request(body, number, waiting))
             reply: Message = await waiting
         finally:
             self._waiting.pop(number, None)
@@ -226,22 +237,22 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_request(
-        self, message: Message, number: int, waiting: asyncio.Future[Message]
+        self, body: bytes, number: int, waiting: asyncio.Future[Message]
     ) -> None:
         try:
-            await self.send(message, number=number)
-        except (Disconnected, CohortiumError, RuntimeError) as error:
+            await self.send(body, number=number)
+        except (Disconnected, CohortiumError) as error:
             if not waiting.done():
                 waiting.set_exception(error)
 
     async def _reply(self, task: asyncio.Task[Message], inbox: Inbox, number: int) -> None:
         reply = await asyncio.shield(task)
         try:
-            await self.send(reply, in_reply_to=number)
+            await self.send(encode(reply), in_reply_to=number)
         except Disconnected:
             return  # asked again after the reconnect
         except ProtocolError as error:
-            await self.send(error_message(error), in_reply_to=number)
+            await self.send(encode(error_message(error)), in_reply_to=number)
         inbox.delivered(number)
 
 
@@ -270,8 +281,8 @@ class Route:
             self._session = None
             self._arrived.clear()
 
-    async def request(self, message: Message, timeout_s: float) -> Message:
-        """Wait for the peer, send, wait for the reply; again after a reconnect.
+    async def request(self, body: bytes, timeout_s: float) -> Message:
+        """Wait for the peer, send an encoded request, wait for the reply; again after a reconnect.
 
         Raises:
             PeerError: ``peer-unreachable`` or ``peer-timeout``.
@@ -287,7 +298,7 @@ class Route:
                         await asyncio.sleep(0.01)
                         continue
                     try:
-                        reply = await session.request(message, number)
+                        reply = await session.request(body, number)
                     except Disconnected:
                         continue
                     break
