@@ -156,6 +156,7 @@ CATALOGUE: dict[str, Entry] = {
     "overflow": Entry(
         "InputError", "A value is too large (or not finite) for the masked sum.", 422
     ),
+    "too-large": Entry("InputError", "The request has more bytes than are accepted.", 413),
     "missing-extra": Entry("InputError", "An optional dependency is not installed.", 400),
     # PolicyRefusal
     "not-authorised": Entry("PolicyRefusal", "The caller may not do this.", 403),
@@ -176,6 +177,7 @@ CATALOGUE: dict[str, Entry] = {
     "too-many-parameters": Entry(
         "PolicyRefusal", "The model is saturated or has more than n/10 parameters.", 403
     ),
+    "too-many-requests": Entry("PolicyRefusal", "Requests come faster than is accepted.", 429),
     "differencing": Entry(
         "PolicyRefusal", "The same contribution was already summed over other sites.", 403
     ),

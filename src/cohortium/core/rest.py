@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label
+from cohortium.core.directory import DirectoryEntry
 from cohortium.core.model import Document
 
 API = "/api/v1"
@@ -43,6 +44,13 @@ class EnrolmentInfo(Document):
     member: Label
     status: MemberStatus
     certificate_pem: str | None = None
+
+
+class MemberInfo(DirectoryEntry):
+    """An institution in ``GET /members``."""
+
+    status: MemberStatus
+    connected: bool
 
 
 class UserInfo(Document):

@@ -1,0 +1,1 @@
+"""The hub: membership, contracts, scheduling, sums and results of a consortium."""

@@ -1,0 +1,92 @@
+"""The hub's settings: ``hub.toml`` in its directory; ``COHORTIUM_HUB_*`` overrides it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from cohortium.core.model import explain
+from cohortium.errors import InputError
+
+CONFIG_FILE = "hub.toml"
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class HubConfig(BaseSettings):
+    """Parsed once, in the hub's ``main``; unknown keys in the file are refused.
+
+    Attributes:
+        name: The consortium's name.
+        host: Address to listen on.
+        public_host: Name or address under which members reach the hub.
+        rest_port: 0 picks a free one; what was picked is in ``address.json``.
+        database_url: ``sqlite:///FILE`` (relative to the hub's directory) or
+            ``postgresql+psycopg://...``.
+        gather_timeout_s: How long a run waits for absent participants before it goes on with
+            those that are there.
+        round_timeout_s: How long a round waits for each site.
+        requests_per_minute: From one address, to what is open without a researcher's key.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="COHORTIUM_HUB_", allow_inf_nan=False
+    )
+
+    name: str = "Consortium"
+    host: str = "127.0.0.1"
+    public_host: str = "127.0.0.1"
+    rest_port: Port = 0
+    link_port: Port = 0
+    database_url: str = "sqlite:///hub.db"
+    gather_timeout_s: Seconds = 10.0
+    round_timeout_s: Seconds = 120.0
+    requests_per_minute: Annotated[int, Field(ge=1)] = 120
+
+    @classmethod
+    def load(cls, directory: Path) -> HubConfig:
+        """Read ``hub.toml``.
+
+        Raises:
+            InputError: ``not-found`` or ``bad-config``.
+        """
+        path = directory / CONFIG_FILE
+        if not path.exists():
+            raise InputError(
+                "not-found", f"There is no hub in {directory}; run: cohortium hub init {directory}"
+            )
+
+        try:
+            return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
+        except ValidationError as error:
+            raise InputError("bad-config", f"{path}: {explain(error)}") from error
+        except ValueError as error:
+            raise InputError("bad-config", f"{path} is not valid TOML: {error}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file."""
+        return env_settings, init_settings
+
+    def engine_url(self, directory: Path) -> str:
+        """`database_url` with a relative SQLite file made absolute."""
+        prefix = "sqlite:///"
+        file = self.database_url.removeprefix(prefix)
+        if self.database_url.startswith(prefix) and file and not Path(file).is_absolute():
+            return f"{prefix}{(directory / file).resolve()}"
+        return self.database_url

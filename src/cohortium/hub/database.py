@@ -1,0 +1,89 @@
+"""One SQLAlchemy engine for SQLite (a file or in memory) and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import StaticPool
+
+from cohortium.errors import InputError
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def sqlite_engine(url: str, *, synchronous: str = "FULL") -> Engine:
+    """An engine in WAL mode whose writing transactions take the write lock at once.
+
+    A deferred transaction that reads first can fail when it turns into a writer; an immediate one
+    waits.
+    """
+    in_memory = make_url(url).database in {None, "", ":memory:"}
+    options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **options)
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "foreign_keys=ON",
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Database:
+    """Short transactions; safe from several threads and processes.
+
+    Args:
+        url: ``sqlite://`` (memory), ``sqlite:///FILE`` or ``postgresql+psycopg://...``.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise InputError("bad-config", "database_url is not a database URL.") from error
+        self._guard: AbstractContextManager[Any] = nullcontext()
+        if parsed.get_backend_name() == "sqlite":
+            self.engine = sqlite_engine(url)
+            if isinstance(self.engine.pool, StaticPool):
+                # One connection for all threads: transactions must not interleave.
+                self._guard = threading.RLock()
+        else:
+            try:
+                self.engine = create_engine(url, pool_pre_ping=True)
+            except ImportError as error:
+                raise InputError(
+                    "missing-extra", "PostgreSQL needs: pip install 'cohortium[postgres]'"
+                ) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed and durable when the block ends without an error."""
+        with self._guard, self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self._guard, self.engine.connect().execution_options(reads=True) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()

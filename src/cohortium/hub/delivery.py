@@ -1,0 +1,85 @@
+"""Handing over what the hub owes to nodes, when they are connected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cohortium.errors import CohortiumError, PeerError
+from cohortium.hub.outbox import Owed
+from cohortium.hub.store import HubStore
+from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.codec import expect
+from cohortium.link.ports import Peers
+
+logger = logging.getLogger(__name__)
+
+DELIVERY_TIMEOUT_S = 30.0
+
+
+class Delivery:
+    """One task a site at a time; an item goes when the node acknowledges it or refuses it."""
+
+    def __init__(self, store: HubStore, peers: Peers) -> None:
+        self._store = store
+        self._peers = peers
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+
+    def wake(self, site: str) -> None:
+        """Something may be due to `site`; called on the event loop."""
+        if site in self._tasks:
+            self._again.add(site)
+            return
+        task = asyncio.get_running_loop().create_task(self._deliver(site))
+        self._tasks[site] = task
+        task.add_done_callback(lambda _: self._ended(site))
+
+    def wake_all(self) -> None:
+        """Something may be due to anyone who is connected."""
+        for site in self._store.outbox.sites() & self._peers.connected():
+            self.wake(site)
+
+    def _ended(self, site: str) -> None:
+        self._tasks.pop(site, None)
+        if site in self._again:
+            self._again.discard(site)
+            self.wake(site)
+
+    async def _deliver(self, site: str) -> None:
+        for item in self._store.outbox.owed(site):
+            try:
+                message = self._message(item)
+                if message is not None:
+                    expect(await self._peers.request(site, message, DELIVERY_TIMEOUT_S), "ack")
+            except PeerError as error:
+                logger.info("%s is owed a %s: %s", site, item.kind, error.message)
+                return  # it will say hello again
+            except CohortiumError as error:
+                logger.warning("%s does not take a %s: %s", site, item.kind, error.message)
+            self._store.outbox.settle(item)
+
+    def _message(self, item: Owed) -> Message | None:
+        message = Message()
+        if item.kind == "run-end":
+            run = self._store.runs.find(item.subject)
+            if run is None:
+                return None
+            message.run_end.run_id = item.subject
+            message.run_end.outcome = run.info.status
+            return message
+        stored = self._store.studies.get(item.subject)
+        if item.kind == "proposal":
+            message.contract_proposal.contract = stored.contract.to_bytes()
+        else:
+            message.contract_active.contract_digest = stored.digest
+            message.contract_active.envelopes.extend(stored.signatures)
+        return message
+
+    async def close(self) -> None:
+        """Stop; what is owed stays owed."""
+        tasks = list(self._tasks.values())
+        self._again.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

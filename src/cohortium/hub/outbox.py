@@ -1,0 +1,56 @@
+"""What the hub owes to nodes: kept until the node acknowledges, however often either restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, delete, insert, select
+
+from cohortium.hub.database import Database
+from cohortium.hub.tables import outbox
+
+Kind = Literal["proposal", "active", "run-end"]
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A message to a site; `subject` is a contract digest or a run id."""
+
+    seq: int
+    site: str
+    kind: Kind
+    subject: str
+
+
+def owe(c: Connection, site: str, kind: Kind, subject: str) -> None:
+    """Note a message in the transaction that makes it due; once is enough."""
+    held = select(outbox.c.seq).where(
+        outbox.c.site == site, outbox.c.kind == kind, outbox.c.subject == subject
+    )
+    if c.execute(held).first() is None:
+        c.execute(insert(outbox).values(site=site, kind=kind, subject=subject))
+
+
+class Outbox:
+    """Reading and settling what is owed."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def owed(self, site: str) -> list[Owed]:
+        """In the order in which it became due."""
+        with self._db.read() as c:
+            query = select(outbox).where(outbox.c.site == site).order_by(outbox.c.seq)
+            rows = c.execute(query).mappings().all()
+        return [Owed(**row) for row in rows]
+
+    def sites(self) -> frozenset[str]:
+        """Sites that are owed something."""
+        with self._db.read() as c:
+            return frozenset(c.execute(select(outbox.c.site).distinct()).scalars())
+
+    def settle(self, item: Owed) -> None:
+        """The site has it."""
+        with self._db.write() as c:
+            c.execute(delete(outbox).where(outbox.c.seq == item.seq))

@@ -1,0 +1,202 @@
+"""Stored runs and their results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from cohortium.contract.model import RunRequest
+from cohortium.core.canonical import canonical
+from cohortium.core.clock import parse_rfc3339, to_rfc3339
+from cohortium.core.rest import FINAL, RunInfo
+from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
+from cohortium.hub.database import Database
+from cohortium.hub.outbox import owe
+from cohortium.hub.tables import results, runs
+
+OPEN = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's record and the researcher's signed request.
+
+    Attributes:
+        attempt: 1, and one more with each resume.
+    """
+
+    info: RunInfo
+    request: RunRequest
+    envelope: bytes
+    attempt: int
+
+
+def _stored(row: Row[Any]) -> StoredRun:
+    request, _signer = RunRequest.open(row.request)
+    info = RunInfo(
+        id=row.id,
+        study=row.study,
+        contract_digest=row.contract,
+        computation=request.computation,
+        params=request.params,
+        status=row.status,
+        researcher=request.researcher,
+        participants=tuple(json.loads(row.participants)),
+        rounds=row.rounds,
+        seconds=row.seconds,
+        bytes=json.loads(row.payload_bytes),
+        error=None if row.error is None else json.loads(row.error),
+        submitted_at=parse_rfc3339(row.submitted_at),
+        finished_at=None if row.finished_at is None else parse_rfc3339(row.finished_at),
+        progress=1.0 if row.status == "succeeded" else 0.0,
+    )
+    return StoredRun(info, request, row.request, row.attempt)
+
+
+class RunStore:
+    """A run ends once: every change to a final state is conditional on the run being open."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def submit(self, request: RunRequest, envelope: bytes, now: datetime) -> bool:
+        """Store a new run; False where the same envelope is stored already.
+
+        Raises:
+            VerificationError: ``replayed`` where the run id belongs to another request.
+        """
+        with self._db.write() as c:
+            known = c.execute(select(runs.c.request).where(runs.c.id == request.run_id)).scalar()
+            if known is not None:
+                if known != envelope:
+                    raise VerificationError("replayed", "The run id was used before.")
+                return False
+            c.execute(
+                insert(runs).values(
+                    id=request.run_id,
+                    study=request.study,
+                    contract=request.contract_digest,
+                    request=envelope,
+                    status="queued",
+                    attempt=1,
+                    participants=b"[]",
+                    rounds=0,
+                    seconds=0.0,
+                    payload_bytes=b"{}",
+                    submitted_at=to_rfc3339(now),
+                )
+            )
+        return True
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """The run of that id."""
+        with self._db.read() as c:
+            row = c.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+        return None if row is None else _stored(row)
+
+    def get(self, run_id: str) -> StoredRun:
+        """The run, or InputError ``not-found``."""
+        found = self.find(run_id)
+        if found is None:
+            raise InputError("not-found", "There is no such run.")
+        return found
+
+    def list(self, study: str | None = None, limit: int = 1000) -> Sequence[StoredRun]:
+        """Newest first."""
+        query = select(runs).order_by(runs.c.seq.desc()).limit(limit)
+        if study is not None:
+            query = query.where(runs.c.study == study)
+        with self._db.read() as c:
+            return [_stored(row) for row in c.execute(query).all()]
+
+    def open(self) -> Sequence[StoredRun]:
+        """Runs that are queued or running."""
+        query = select(runs).where(runs.c.status.in_(OPEN)).order_by(runs.c.seq)
+        with self._db.read() as c:
+            return [_stored(row) for row in c.execute(query).all()]
+
+    def finish(
+        self,
+        run_id: str,
+        status: str,
+        *,
+        sites: Sequence[str],
+        now: datetime,
+        rounds: int,
+        seconds: float,
+        payload_bytes: Mapping[str, int],
+        result: bytes | None = None,
+        error: CohortiumError | None = None,
+        end_sites: Sequence[str] = (),
+    ) -> bool:
+        """End an open run, with its result in the same transaction; False where it has ended.
+
+        Args:
+            end_sites: Sites that are owed word that the run is over.
+        """
+        if status not in FINAL or (status == "succeeded") != (result is not None):
+            raise RuntimeError("a run that succeeded, and only that, has a result")
+        with self._db.write() as c:
+            ended = c.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.status.in_(OPEN))
+                .values(
+                    status=status,
+                    participants=canonical(list(sites)),
+                    rounds=rounds,
+                    seconds=seconds,
+                    payload_bytes=canonical(dict(payload_bytes)),
+                    error=None if error is None else json.dumps(error.to_wire()).encode(),
+                    finished_at=to_rfc3339(now),
+                )
+            )
+            if ended.rowcount != 1:
+                return False
+            if result is not None:
+                c.execute(insert(results).values(run=run_id, document=result))
+            for site in end_sites:
+                owe(c, site, "run-end", run_id)
+        return True
+
+    def cancel(self, run_id: str, now: datetime, end_sites: Sequence[str]) -> None:
+        """Cancel an open or failed run.
+
+        Raises:
+            ConflictError: ``wrong-state``.
+        """
+        with self._db.write() as c:
+            done = c.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.status.in_((*OPEN, "failed")))
+                .values(status="cancelled", finished_at=to_rfc3339(now))
+            )
+            if done.rowcount != 1:
+                raise ConflictError("wrong-state", "The run has ended already.")
+            for site in end_sites:
+                owe(c, site, "run-end", run_id)
+
+    def reopen(self, run_id: str) -> int:
+        """Queue a failed run again; returns the number of the new attempt.
+
+        Raises:
+            ConflictError: ``wrong-state``.
+        """
+        with self._db.write() as c:
+            done = c.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.status == "failed")
+                .values(status="queued", error=None, finished_at=None, attempt=runs.c.attempt + 1)
+            )
+            if done.rowcount != 1:
+                raise ConflictError("wrong-state", "Only a failed run can be resumed.")
+            return int(c.execute(select(runs.c.attempt).where(runs.c.id == run_id)).scalar_one())
+
+    def result(self, run_id: str) -> bytes | None:
+        """The result's JSON bytes."""
+        with self._db.read() as c:
+            return c.execute(select(results.c.document).where(results.c.run == run_id)).scalar()

@@ -1,0 +1,391 @@
+"""The hub: every operation behind REST and the link. `Hub` lives on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from cohortium.analysis import builtin
+from cohortium.contract.check import check_run
+from cohortium.contract.model import RunRequest
+from cohortium.core.canonical import parse_json
+from cohortium.core.clock import Clock, system_clock
+from cohortium.core.rest import ConsortiumInfo, MemberInfo, RunInfo, RunResult, StudyInfo, UserInfo
+from cohortium.crypto.authority import Authority
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    InputError,
+    IntegrityFailure,
+    PolicyRefusal,
+)
+from cohortium.hub.config import HubConfig
+from cohortium.hub.delivery import Delivery
+from cohortium.hub.events import Event, RunEvents
+from cohortium.hub.member_store import User
+from cohortium.hub.members import Membership
+from cohortium.hub.run_store import StoredRun
+from cohortium.hub.runner import Runner
+from cohortium.hub.runs import RunDriver, resumable
+from cohortium.hub.store import HubStore
+from cohortium.hub.studies import Studies
+from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.ports import Handler, Peers
+
+logger = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 0.2
+REVOCATION_TIMEOUT_S = 30.0
+
+
+class CutPeers(Peers, Protocol):
+    """Peers whose links can be cut."""
+
+    def cut(self, site: str) -> None:
+        """Close the link of a site at once."""
+        ...
+
+
+class Hub:
+    """Composes membership, studies and runs over one store.
+
+    Args:
+        consortium: What newcomers are told; its fingerprint names the consortium.
+        peers: The connected nodes. The link needs `handler_for`, so it may be set after
+            construction, before `start`.
+        runner: Executes runs.
+    """
+
+    def __init__(
+        self,
+        store: HubStore,
+        *,
+        consortium: ConsortiumInfo,
+        runner: Runner,
+        authority: Authority | None = None,
+        config: HubConfig | None = None,
+        clock: Clock = system_clock,
+        random: Callable[[int], bytes] = os.urandom,
+        find_analysis: Callable[[str], Any] = builtin.find,
+    ) -> None:
+        self.store = store
+        self.consortium = consortium
+        self.config = config or HubConfig()
+        self.clock = clock
+        self.members = Membership(
+            store.members,
+            name=consortium.name,
+            fingerprint=consortium.fingerprint,
+            authority=authority,
+            clock=clock,
+            random=random,
+        )
+        self.studies = Studies(
+            store.studies, store.members, fingerprint=consortium.fingerprint, clock=clock
+        )
+        self._runner = runner
+        self._find_analysis = find_analysis
+        self._events = RunEvents()
+        self._peers: Peers | None = None
+        self._driver: RunDriver | None = None
+        self._delivery: Delivery | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Life
+
+    async def start(self, peers: Peers, *, watch: bool = True) -> None:
+        """Serve on the running loop over `peers`; runs that were open go on.
+
+        Args:
+            watch: Look for changes that the operator's commands make in the database.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop, self._peers = loop, peers
+        self._events.bind(loop)
+        self._delivery = Delivery(self.store, peers)
+        self._driver = RunDriver(
+            self.store,
+            peers,
+            self._events,
+            clock=self.clock,
+            find_analysis=self._find_analysis,
+            gather_timeout_s=self.config.gather_timeout_s,
+            round_timeout_s=self.config.round_timeout_s,
+            finished=self._run_finished,
+        )
+        self._driver.bind(loop)
+        open_runs = [(run.info.id, run.attempt) for run in self.store.runs.open()]
+        await asyncio.to_thread(self._runner.launch, self._driver.execute)
+        await asyncio.to_thread(self._runner.recover, open_runs)
+        if watch:
+            self._spawn(self._watch())
+
+    async def stop(self) -> None:
+        """Stop serving; open runs go on after the next start."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._delivery is not None:
+            await self._delivery.close()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _started(self) -> tuple[Peers, RunDriver, Delivery]:
+        if self._peers is None or self._driver is None or self._delivery is None:
+            raise RuntimeError("the hub has not been started")
+        return self._peers, self._driver, self._delivery
+
+    def connected(self) -> frozenset[str]:
+        """Institutions with a live link."""
+        return frozenset() if self._peers is None else self._peers.connected()
+
+    # Changes of membership by the operator, who works on the database in another process
+
+    async def _watch(self) -> None:
+        version = self.store.members.version()
+        revoked = self.store.members.revoked_keys()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            try:
+                latest = self.store.members.version()
+                if latest == version:
+                    continue
+                version = latest
+                self.enforce_membership()
+                now_revoked = self.store.members.revoked_keys()
+                if now_revoked != revoked:
+                    revoked = now_revoked
+                    self.announce_revocations()
+            except Exception:
+                # The watch must outlive a database that is away for a moment.
+                logger.exception("cannot look for changes of membership")
+
+    def enforce_membership(self) -> None:
+        """Cut the links of members that are no longer in good standing."""
+        peers, _, _ = self._started()
+        cut = getattr(peers, "cut", None)
+        if cut is None:
+            return
+        allowed = self.store.members.admissible()
+        for site in peers.connected() - allowed:
+            logger.info("cutting the link of %s", site)
+            cut(site)
+
+    def announce_revocations(self) -> None:
+        """Tell connected nodes the keys of removed researchers; others hear it with Welcome."""
+        peers, _, _ = self._started()
+        message = Message()
+        message.revocation.revoked_keys.extend(sorted(self.store.members.revoked_keys()))
+
+        async def tell(site: str) -> None:
+            try:
+                await peers.request(site, message, REVOCATION_TIMEOUT_S)
+            except CohortiumError as error:
+                logger.warning("%s was not told of removed researchers: %s", site, error.message)
+
+        for site in peers.connected():
+            self._spawn(tell(site))
+
+    # Researchers
+
+    def user(self, key: str) -> User:
+        """The active researcher with that key.
+
+        Raises:
+            PolicyRefusal: ``not-authorised``.
+        """
+        user = self.store.members.user_by_key(key)
+        if user is None or user.status != "active":
+            raise PolicyRefusal(
+                "not-authorised", "This key is not that of a registered researcher here."
+            )
+        return user
+
+    def directory(self) -> list[MemberInfo]:
+        """The members in good standing, with what they publish."""
+        published, connected = self.store.members.datasets(), self.connected()
+        return [
+            MemberInfo(
+                name=member.name,
+                key=member.key,
+                datasets=tuple(published.get(member.name, ())),
+                status=member.status,
+                connected=member.name in connected,
+            )
+            for member in self.store.members.members()
+            if member.status in {"approved", "suspended"}
+        ]
+
+    def users(self) -> list[UserInfo]:
+        """The registered researchers."""
+        return [
+            UserInfo(name=user.name, key=user.key)
+            for user in self.store.members.users()
+            if user.status == "active"
+        ]
+
+    def propose(self, envelope: bytes, user: User) -> StudyInfo:
+        """See `Studies.propose`; connected participants get it at once."""
+        _, _, delivery = self._started()
+        info = self.studies.propose(envelope, user.key)
+        delivery.wake_all()
+        return info
+
+    # Runs
+
+    def submit(self, envelope: bytes, user: User) -> RunInfo:
+        """Admit, store and start a run; the same envelope again returns the run as it is.
+
+        Raises:
+            CohortiumError: See `check_run`; ``replayed`` for a used run id.
+        """
+        request, signer = RunRequest.open(envelope, key=user.key)
+        known = self.store.runs.find(request.run_id)
+        if known is not None and known.envelope == envelope:
+            return self._shown(known)
+        stored = self.store.studies.get(request.contract_digest)
+        admitted = check_run(
+            stored.contract,
+            request,
+            signer,
+            signatures_ok=stored.status == "active",
+            find_analysis=self._find_analysis,
+            now=self.clock(),
+            revoked=self.store.members.revoked_keys(),
+        )
+        # What does not fit the variables fails here, not at the sites.
+        admitted.analysis.start(admitted.params, admitted.scope)
+        if self.store.runs.submit(request, envelope, self.clock()):
+            self._runner.start(request.run_id, 1)
+        return self._shown(self.store.runs.get(request.run_id))
+
+    def _visible(self, run_id: str, user: User) -> StoredRun:
+        run = self.store.runs.get(run_id)
+        if self.store.studies.get(run.info.contract_digest).contract.recipient(user.key) is None:
+            raise InputError("not-found", "There is no such run.")
+        return run
+
+    def _shown(self, run: StoredRun) -> RunInfo:
+        live = None if self._driver is None else self._driver.live(run.info.id)
+        return run.info if live is None else live.show(run.info)
+
+    def run(self, run_id: str, user: User) -> RunInfo:
+        """A run of a study whose results `user` may read."""
+        return self._shown(self._visible(run_id, user))
+
+    def runs(self, study: str | None, user: User) -> list[RunInfo]:
+        """Such runs, newest first."""
+        seen: dict[str, bool] = {}
+        shown = []
+        for run in self.store.runs.list(study):
+            digest = run.info.contract_digest
+            if digest not in seen:
+                contract = self.store.studies.get(digest).contract
+                seen[digest] = contract.recipient(user.key) is not None
+            if seen[digest]:
+                shown.append(self._shown(run))
+        return shown
+
+    def result(self, run_id: str, user: User) -> RunResult:
+        """A finished run and its result.
+
+        Raises:
+            ConflictError: ``run-failed``, ``run-cancelled``, or ``wrong-state`` while it runs.
+        """
+        info = self.run(run_id, user)
+        if info.status == "cancelled":
+            raise ConflictError("run-cancelled", "The run was cancelled.")
+        if info.status == "failed":
+            reason = (info.error or {}).get("message", "")
+            raise ConflictError("run-failed", f"The run failed: {reason}", error=info.error)
+        document = self.store.runs.result(run_id)
+        if info.status != "succeeded":
+            raise ConflictError("wrong-state", "The run is not finished yet.")
+        if document is None:
+            raise IntegrityFailure("broken-store", "The run's result is missing.")
+        return RunResult(run=info, result=parse_json(document))
+
+    def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
+        """The run's events."""
+        self._visible(run_id, user)
+        return self._events.follow(
+            run_id, lambda: self._shown(self.store.runs.get(run_id)), after=after
+        )
+
+    def cancel(self, run_id: str, user: User) -> RunInfo:
+        """Stop a run, or give up one that could be resumed; the sites forget its keys."""
+        _, driver, delivery = self._started()
+        run = self._visible(run_id, user)
+        contract = self.store.studies.get(run.info.contract_digest).contract
+        self.store.runs.cancel(
+            run_id, self.clock(), [participant.name for participant in contract.participants]
+        )
+        driver.interrupt(run_id)
+        self._events.changed(run_id)
+        delivery.wake_all()
+        return self.run(run_id, user)
+
+    async def resume(self, run_id: str, user: User) -> RunInfo:
+        """Go on with a run that failed because sites were away, from its last recorded round.
+
+        Raises:
+            ConflictError: ``wrong-state`` where it did not fail, failed for good, or a site of its
+                roster is no longer a member.
+        """
+        run = self._visible(run_id, user)
+        if run.info.status != "failed" or run.info.error is None:
+            raise ConflictError("wrong-state", f"The run is {run.info.status}, not failed.")
+        if not resumable(CohortiumError.from_wire(run.info.error)):
+            raise ConflictError(
+                "wrong-state",
+                "Asking again would not change the reason for which the run failed; "
+                "submit a new run.",
+                error=run.info.error,
+            )
+        for site in run.info.participants:
+            member = self.store.members.find_member(site)
+            if member is None or member.status != "approved":
+                raise ConflictError(
+                    "wrong-state",
+                    f"{site} takes part in this run and is no longer a member in good standing; "
+                    "submit a new run.",
+                    site=site,
+                )
+        attempt = self.store.runs.reopen(run_id)
+        await asyncio.to_thread(self._runner.start, run_id, attempt)
+        return self.run(run_id, user)
+
+    def _run_finished(self, run_id: str) -> None:
+        """In the run's thread."""
+        run = self.store.runs.get(run_id)
+        if run.info.status in {"succeeded", "cancelled"}:
+            self._runner.forget(run_id)
+        if self._loop is not None and self._delivery is not None and not self._loop.is_closed():
+            with suppress(RuntimeError):  # the loop closed meanwhile
+                self._loop.call_soon_threadsafe(self._delivery.wake_all)
+
+    # The link
+
+    def handler_for(self, site: str) -> Handler:
+        """What answers a member's requests."""
+        from cohortium.hub.site_handler import SiteHandler
+
+        return SiteHandler(self, site)
+
+    def vote(self, site: str, envelope: bytes) -> None:
+        """A member's signature or refusal; the last signature activates the contract."""
+        if self.studies.vote(site, envelope) == "active" and self._delivery is not None:
+            self._delivery.wake_all()
+
+    def on_connect(self, site: str) -> None:
+        """A member's link is up: hand over what it missed."""
+        if self._delivery is not None:
+            self._delivery.wake(site)
