@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,24 +147,13 @@ class Node:
         self._rotated.set()
 
     async def _serve_status(self) -> None:
-        import uvicorn
-
-        from cohortium.node.status import build_app
+        from cohortium.node.status import Server, build_app
 
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self._config.status_port))
         address = {"status": f"http://127.0.0.1:{listener.getsockname()[1]}", "pid": os.getpid()}
-        server = uvicorn.Server(
-            uvicorn.Config(
-                build_app(self._service, self.link_state),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-            )
-        )
-        server.capture_signals = nullcontext  # type: ignore[method-assign] - `serve` has its own
+        server = Server(build_app(self._service, self.link_state))
         write_atomically(self._folder.address, json.dumps(address).encode())
         try:
             await server.serve(sockets=[listener])

@@ -139,7 +139,8 @@ def parse_policy(text: str) -> Policy:
 
 
 def _load(text: str) -> tuple[Any, Any]:
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     yaml = YAML(typ="rt")
     try:

@@ -7,13 +7,16 @@ machine can read it under a name of its own (DNS rebinding).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cohortium.errors import CohortiumError, PolicyRefusal
 from cohortium.node.service import NodeService
@@ -46,7 +49,7 @@ def summary(service: NodeService) -> dict[str, Any]:
     }
 
 
-def build_app(service: NodeService, link: LinkState) -> Starlette:
+def build_app(service: NodeService, link: LinkState) -> ASGIApp:
     """``GET /health`` and ``GET /status``."""
 
     async def health(_request: Request) -> Response:
@@ -55,17 +58,38 @@ def build_app(service: NodeService, link: LinkState) -> Starlette:
     async def status(_request: Request) -> Response:
         return JSONResponse({**summary(service), "link": link()})
 
-    app = Starlette(routes=[Route("/health", health), Route("/status", status)])
+    return OnlyLoopback(Starlette(routes=[Route("/health", health), Route("/status", status)]))
 
-    @app.middleware("http")
-    async def only_loopback(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        host = request.headers.get("host", "")
+
+class OnlyLoopback:
+    """Refuses requests whose ``Host`` is not this machine's loopback interface."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        host = Request(scope).headers.get("host", "")
         name = host if host.endswith("]") else host.rsplit(":", 1)[0]
-        if name.lower() not in LOOPBACK:
-            error = PolicyRefusal("not-authorised", "Only local requests are answered.")
-            return JSONResponse({"error": error.to_wire()}, status_code=error.http_status)
-        return await call_next(request)
+        if name.lower() in LOOPBACK:
+            await self._app(scope, receive, send)
+            return
+        error = PolicyRefusal("not-authorised", "Only local requests are answered.")
+        refused = JSONResponse({"error": error.to_wire()}, status_code=error.http_status)
+        await refused(scope, receive, send)
 
-    return app
+
+class Server(uvicorn.Server):
+    """Leaves the signals to the node."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", server_header=False
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The node stops this server by cancelling it."""
+        yield
