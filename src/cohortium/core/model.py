@@ -22,7 +22,10 @@ def explain(error: ValidationError) -> str:
 class Document(BaseModel):
     """A frozen pydantic model with a canonical form and a digest; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # "constants": NaN in a field of any type must reach `canonical` and be refused, not become null.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; fields that are None are left out."""
