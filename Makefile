@@ -64,7 +64,7 @@ serve-docs: $(STAMP) ## the documentation on a loopback port, rebuilt on change
 	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8088
 
 bench: $(STAMP) ## every measurement of docs/benchmarks.md
-	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+	for script in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); done
 
 proto: $(STAMP) ## regenerate the link's messages from link.proto
 	cd src/cohortium/link && ../../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=_generated --pyi_out=_generated link.proto

@@ -71,7 +71,7 @@ REST_HEAD = """\
 *Written from the code at each build.*
 
 What the SDK and the command line speak to the hub. The hub serves the OpenAPI document itself at
-`/openapi.json`. Errors are those of the [catalogue](errors.md).
+`/api/v1/openapi.json`. Errors are those of the [catalogue](errors.md).
 
 Requests of researchers carry `Authorization: Bearer` with a JWT (EdDSA) that the researcher's key
 signs for this one request: it names the consortium (`aud`), method (`htm`), path with query (`htu`)
@@ -255,9 +255,23 @@ def rest_page() -> str:
 
 
 def _openapi() -> dict[str, Any]:
-    from cohortium.hub.api import openapi_document
+    from cohortium.core.rest import ConsortiumInfo
+    from cohortium.hub.api import build_app
+    from cohortium.hub.service import Hub
+    from cohortium.hub.store import HubStore
+    from cohortium.hub.thread_runner import ThreadRunner
 
-    return openapi_document()
+    nobody = ConsortiumInfo(
+        name="-", fingerprint=f"sha256:{'0' * 64}", ca_pem="", link_address="localhost:0"
+    )
+    store = HubStore("sqlite://")
+    try:
+        document: dict[str, Any] = build_app(
+            Hub(store, consortium=nobody, runner=ThreadRunner())
+        ).openapi()
+    finally:
+        store.close()
+    return document
 
 
 def _plain_help(text: str | None) -> str:

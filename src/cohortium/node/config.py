@@ -65,7 +65,7 @@ class NodeConfig(BaseSettings):
             f"{name} = {json.dumps(value, ensure_ascii=False)}"
             for name, value in self.model_dump(exclude_none=True).items()
         ]
-        return "# Settings of this node; see docs/operations.\n" + "\n".join(lines) + "\n"
+        return "# Settings of this node; see the configuration reference.\n" + "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
