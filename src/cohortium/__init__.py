@@ -39,9 +39,9 @@ if TYPE_CHECKING:
         ProtocolError,
         VerificationError,
     )
-    from cohortium.local import LocalFederation, local
+    from cohortium.inprocess.federation import LocalFederation, local
     from cohortium.sdk.describe import DescribeResult
-    from cohortium.sdk.federation import Federation, Member, connect
+    from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
     from cohortium.sdk.results import Result
     from cohortium.sdk.run import Run, RunInfo
@@ -55,8 +55,7 @@ _HOMES = {
     "GlmResult": "cohortium.sdk.glm",
     "InputError": "cohortium.errors",
     "IntegrityFailure": "cohortium.errors",
-    "LocalFederation": "cohortium.local",
-    "Member": "cohortium.sdk.federation",
+    "LocalFederation": "cohortium.inprocess.federation",
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
     "ProtocolError": "cohortium.errors",
@@ -66,7 +65,7 @@ _HOMES = {
     "Study": "cohortium.sdk.study",
     "VerificationError": "cohortium.errors",
     "connect": "cohortium.sdk.federation",
-    "local": "cohortium.local",
+    "local": "cohortium.inprocess.federation",
 }
 
 __all__ = [
@@ -78,7 +77,6 @@ __all__ = [
     "InputError",
     "IntegrityFailure",
     "LocalFederation",
-    "Member",
     "PeerError",
     "PolicyRefusal",
     "ProtocolError",

@@ -76,6 +76,12 @@ class Delivery:
             message.contract_active.envelopes.extend(stored.signatures)
         return message
 
+    async def settled(self) -> None:
+        """Wait until nothing is being handed over."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.sleep(0)
+
     async def close(self) -> None:
         """Stop; what is owed stays owed."""
         tasks = list(self._tasks.values())

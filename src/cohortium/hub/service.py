@@ -122,6 +122,7 @@ class Hub:
         open_runs = [(run.info.id, run.attempt) for run in self.store.runs.open()]
         await asyncio.to_thread(self._runner.launch, self._driver.execute)
         await asyncio.to_thread(self._runner.recover, open_runs)
+        self._delivery.wake_all()
         if watch:
             self._spawn(self._watch())
 
@@ -132,6 +133,11 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._delivery is not None:
             await self._delivery.close()
+
+    async def delivered(self) -> None:
+        """Wait until connected nodes have what they are owed."""
+        _, _, delivery = self._started()
+        await delivery.settled()
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

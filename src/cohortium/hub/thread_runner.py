@@ -1,4 +1,4 @@
-"""Runs in threads with journals in memory: for `cohortium.local` and tests."""
+"""Runs in threads with journals in memory: for `cohortium.inprocess` and tests."""
 
 from __future__ import annotations
 
@@ -47,5 +47,7 @@ class ThreadRunner:
         self._threads.pop(run_id, None)
 
     def close(self) -> None:
-        """Nothing to keep."""
+        """Wait for the threads; the caller has cancelled what was under way. Nothing is kept."""
+        for thread in list(self._threads.values()):
+            thread.join()
         self._journals.clear()

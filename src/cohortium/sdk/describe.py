@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,8 @@ class DescribeResult(Result):
         for group in data["groups"]:
             level = None if group["level"] is None else str(group["level"])
             self.n[level] = group.get("n")
-            for name, entry in group["variables"].items():
-                self._summaries[level, name] = _summary(name, entry)
+            for name in _in_order(group["variables"], run.params.get("variables", ())):
+                self._summaries[level, name] = _summary(name, group["variables"][name])
 
     def __getitem__(self, key: str | tuple[str, str | None]) -> VariableSummary:
         name, level = (key, None) if isinstance(key, str) else key
@@ -181,6 +181,12 @@ class DescribeResult(Result):
 
     def _repr_html_(self) -> str:
         return result_html(table_html(*self.cells()), self.run.line())
+
+
+def _in_order(found: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    """As the researcher named them: canonical JSON sorts its keys."""
+    places = {name: place for place, name in enumerate(asked)}
+    return sorted(found, key=lambda name: places.get(name, len(places)))
 
 
 def quantile_name(q: float) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cohortium.contract.model import Researcher
+from cohortium.contract.model import Proposal, Researcher
 from cohortium.contract.proposal import read_proposal, resolve
-from cohortium.core.directory import DirectoryEntry, PublishedDataset
-from cohortium.core.model import Document
-from cohortium.core.rest import StudyInfo, UserInfo
+from cohortium.core.directory import DirectoryEntry
+from cohortium.core.rest import MemberInfo, StudyInfo, UserInfo
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
@@ -20,24 +18,6 @@ from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.profile import find_profile, load_profile
 from cohortium.sdk.run import Run, RunInfo
 from cohortium.sdk.study import Study
-
-
-@dataclass(frozen=True)
-class Member:
-    """An institution of the consortium.
-
-    Attributes:
-        key: Its contract key; compare its fingerprint by telephone before you trust it.
-        status: pending, approved, suspended or removed.
-        connected: Whether its node's link is up.
-        datasets: What it publishes: names, digests and dictionaries, never values.
-    """
-
-    name: str
-    key: str
-    status: str
-    connected: bool
-    datasets: tuple[PublishedDataset, ...]
 
 
 class Federation:
@@ -73,9 +53,9 @@ class Federation:
         )
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[MemberInfo]:
         """The institutions and what they publish."""
-        return [_member(entry) for entry in _listed(self._client.get("/members"))]
+        return [MemberInfo.from_json(one) for one in _listed(self._client.get("/members"))]
 
     @property
     def users(self) -> list[UserInfo]:
@@ -115,7 +95,10 @@ class Federation:
             InputError: ``bad-proposal`` with the line or the site that does not fit.
             ConflictError: ``already-exists``.
         """
-        read = read_proposal(_proposal_text(proposal))
+        return self.submit_proposal(read_proposal(_proposal_text(proposal)))
+
+    def submit_proposal(self, proposal: Proposal) -> Study:
+        """`propose`, from a proposal already read."""
         directory = {
             member.name: DirectoryEntry(name=member.name, key=member.key, datasets=member.datasets)
             for member in self.members
@@ -128,7 +111,7 @@ class Federation:
                 "not-authorised", "Your key is not registered at this hub, or was removed."
             )
         contract = resolve(
-            read,
+            proposal,
             directory,
             consortium=self._client.fingerprint,
             researcher=Researcher(name=me, key=self._client.key.public),
@@ -228,21 +211,6 @@ def _proposal_text(proposal: str | Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("not-found", f"Cannot read a proposal from {path}.") from error
-
-
-def _member(value: Any) -> Member:
-    return _MemberInfo.from_json(value).member()
-
-
-class _MemberInfo(Document):
-    name: str
-    key: str
-    status: str = "approved"
-    connected: bool = False
-    datasets: tuple[PublishedDataset, ...] = ()
-
-    def member(self) -> Member:
-        return Member(self.name, self.key, self.status, self.connected, self.datasets)
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -137,7 +137,10 @@ class GlmResult(Result):
         return pd.Series(self._response(matrix @ self.params.to_numpy(), which), index=index)
 
     def _explanatory(self, parsed: Any) -> dict[str, Variable]:
-        return {name: self._variables[name] for name in sorted(parsed.variables)}
+        names = {
+            name for column in parsed.columns for part, _ in column.parts for name in part.names
+        }
+        return {name: self._variables[name] for name in sorted(names)}
 
     def _response(self, linear: Any, which: str) -> Any:
         if which == "linear" or self.link == "identity":

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cohortium.sdk.inprocess import AsgiTransport, LoopThread
+from cohortium.inprocess.transport import AsgiTransport, LoopThread
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
@@ -34,24 +34,24 @@ def test_request_and_response() -> None:
 
 
 def test_a_stream_is_seen_before_it_ends_and_can_be_left() -> None:
-    with LoopThread("test") as thread:
-        with (
-            httpx.Client(transport=AsgiTransport(_application, thread)) as http,
-            http.stream("GET", "http://hub/stream") as response,
-        ):
-            assert next(response.iter_bytes()) == b"first"
+    with (
+        LoopThread("test") as thread,
+        httpx.Client(transport=AsgiTransport(_application, thread)) as http,
+        http.stream("GET", "http://hub/stream") as response,
+    ):
+        assert next(response.iter_bytes()) == b"first"
 
 
 @pytest.mark.parametrize(
     ("path", "error"), [("/fails", RuntimeError), ("/silent", httpx.RemoteProtocolError)]
 )
 def test_an_application_that_fails_does_not_hang(path: str, error: type[Exception]) -> None:
-    with LoopThread("test") as thread:
-        with (
-            httpx.Client(transport=AsgiTransport(_application, thread)) as http,
-            pytest.raises(error),
-        ):
-            http.get("http://hub" + path)
+    with (
+        LoopThread("test") as thread,
+        httpx.Client(transport=AsgiTransport(_application, thread)) as http,
+        pytest.raises(error),
+    ):
+        http.get("http://hub" + path)
 
 
 def test_closing_cancels_what_is_under_way_and_ends_the_thread() -> None:

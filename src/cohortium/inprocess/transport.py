@@ -1,4 +1,4 @@
-"""REST without a network: an ASGI application in another thread's event loop, as httpx transport."""
+"""REST without a network: an ASGI application in another thread's event loop, for httpx."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -118,7 +118,10 @@ class _Exchange(httpx.SyncByteStream):
         """The next message of the application; its exception is raised here."""
         message = self._messages.get()
         if message is None and self.future is not None:
-            self.future.result()
+            try:
+                self.future.result()
+            except CancelledError as error:
+                raise httpx.ReadError("the application was stopped") from error
         return message
 
     def __iter__(self) -> Iterator[bytes]:
