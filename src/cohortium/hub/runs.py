@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import canonical
@@ -128,7 +129,7 @@ class RunDriver:
         events: RunEvents,
         *,
         clock: Clock,
-        find_analysis: Callable[[str], Any],
+        find_analysis: Callable[[str], AnyAnalysis],
         gather_timeout_s: float,
         round_timeout_s: float,
         finished: Callable[[str], None],

@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from cohortium.analysis import builtin
+from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import check_run
 from cohortium.contract.model import RunRequest
 from cohortium.core.canonical import parse_json
@@ -42,12 +42,11 @@ WATCH_INTERVAL_S = 0.2
 REVOCATION_TIMEOUT_S = 30.0
 
 
-class CutPeers(Peers, Protocol):
-    """Peers whose links can be cut."""
+def find_builtin(name: str) -> AnyAnalysis:
+    """The registry, imported with the first run."""
+    from cohortium.analysis.builtin import find
 
-    def cut(self, site: str) -> None:
-        """Close the link of a site at once."""
-        ...
+    return find(name)
 
 
 class Hub:
@@ -70,7 +69,7 @@ class Hub:
         config: HubConfig | None = None,
         clock: Clock = system_clock,
         random: Callable[[int], bytes] = os.urandom,
-        find_analysis: Callable[[str], Any] = builtin.find,
+        find_analysis: Callable[[str], AnyAnalysis] = find_builtin,
     ) -> None:
         self.store = store
         self.consortium = consortium

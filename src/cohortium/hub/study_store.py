@@ -96,6 +96,7 @@ class StudyStore:
             if stored.status == "active":
                 if reason is not None:
                     raise ConflictError("wrong-state", "The contract is active already.")
+                owe(c, site, "active", digest)  # a node that lost its store signs again
                 return stored.status
             c.execute(votes.delete().where(votes.c.contract == digest, votes.c.site == site))
             c.execute(

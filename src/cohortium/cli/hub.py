@@ -1,0 +1,257 @@
+"""``cohortium hub``: make a consortium, serve it, admit institutions and researchers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+
+if TYPE_CHECKING:
+    from cohortium.hub.folder import HubFolder
+    from cohortium.hub.member_store import Member
+    from cohortium.hub.members import Membership
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Run a consortium's hub and its membership."
+)
+
+DirArgument = Annotated[
+    Path,
+    typer.Argument(envvar="COHORTIUM_HUB_DIR", help="The hub's folder.", show_default=False),
+]
+DirOption = Annotated[
+    Path,
+    typer.Option("--dir", envvar="COHORTIUM_HUB_DIR", help="The hub's folder."),
+]
+NameArgument = Annotated[
+    str, typer.Argument(help="Name of the institution or person.", show_default=False)
+]
+HERE = Path("hub")
+
+
+@contextmanager
+def _membership(directory: Path) -> Iterator[tuple[HubFolder, Membership]]:
+    from cohortium.hub.folder import HubFolder
+
+    folder = HubFolder(directory)
+    store = folder.store()
+    try:
+        yield folder, folder.membership(store)
+    finally:
+        store.close()
+
+
+@app.command()
+@handle_errors
+def init(  # noqa: PLR0917 - options by name
+    directory: DirArgument,
+    name: Annotated[str, typer.Option(help="The consortium's name.")] = "Consortium",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    public_host: Annotated[
+        str | None, typer.Option(help="Name or address for members; by default --host.")
+    ] = None,
+    rest_port: Annotated[int, typer.Option(help="0 picks a free port when served.")] = 0,
+    link_port: Annotated[int, typer.Option(help="0 picks a free port when served.")] = 0,
+    database_url: Annotated[
+        str, typer.Option(help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.")
+    ] = "sqlite:///hub.db",
+    json: JsonOption = False,
+) -> None:
+    """Make a consortium: its certificate authority, the hub's TLS certificate and database."""
+    from pydantic import ValidationError
+
+    from cohortium.core.model import explain
+    from cohortium.errors import InputError
+    from cohortium.hub.config import HubConfig
+    from cohortium.hub.folder import create
+
+    try:
+        config = HubConfig(
+            name=name,
+            host=host,
+            public_host=public_host or host,
+            rest_port=rest_port,
+            link_port=link_port,
+            database_url=database_url,
+        )
+    except ValidationError as error:
+        raise InputError("bad-config", explain(error)) from error
+    folder = create(directory, config)
+    fingerprint = folder.load_authority().fingerprint
+    emit(
+        {"name": name, "dir": str(directory), "fingerprint": fingerprint},
+        f"{name} is ready in {directory}.\nCA fingerprint: {fingerprint}\n"
+        f"Next: cohortium hub serve {directory}",
+        json,
+    )
+
+
+@app.command()
+@handle_errors
+def serve(directory: DirArgument = HERE, json: JsonOption = False) -> None:
+    """Serve REST and the nodes' link until stopped."""
+    from cohortium.hub.main import serve as serve_hub
+
+    def ready(address: dict[str, Any]) -> None:
+        text = f"REST {address['rest']}\nLink {address['link']}\nStop with Ctrl-C."
+        emit(address, text, json)
+
+    serve_hub(directory, ready)
+
+
+@app.command()
+@handle_errors
+def invite(
+    name: NameArgument,
+    directory: DirOption = HERE,
+    researcher: Annotated[
+        bool, typer.Option("--researcher", help="Invite a person, not an institution.")
+    ] = False,
+    days: Annotated[float, typer.Option(min=0.0, help="Days until it expires.")] = 14.0,
+    json: JsonOption = False,
+) -> None:
+    """Print a one-time invitation for an institution or, with --researcher, a person."""
+    with _membership(directory) as (folder, membership):
+        invitation = membership.invite(
+            name,
+            kind="researcher" if researcher else "site",
+            hub=folder.rest_address(),
+            days=days,
+        )
+    text = invitation.to_text()
+    command = "cohortium user create" if researcher else "cohortium node join"
+    emit(
+        {
+            "invitation": text,
+            "name": name,
+            "kind": invitation.kind,
+            "expires_at": invitation.to_json()["expires_at"],
+        },
+        text,
+        json,
+    )
+    if not json:
+        note(
+            f"For {name}; it works once, until {invitation.to_json()['expires_at']}. "
+            f"They run: {command} INVITATION\nCA fingerprint: {invitation.ca}"
+        )
+
+
+@app.command()
+@handle_errors
+def members(directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """List the institutions: status, link, key fingerprint, published datasets."""
+    with _membership(directory) as (folder, membership):
+        connected, datasets = folder.connected(), membership.store.datasets()
+        rows = [
+            {
+                **_shown(member),
+                "connected": member.name in connected,
+                "datasets": [dataset.name for dataset in datasets.get(member.name, [])],
+            }
+            for member in membership.store.members()
+        ]
+    columns = ["Name", "Status", "Connected", "Key fingerprint", "Datasets"]
+    cells = [
+        [
+            row["name"],
+            row["status"],
+            "yes" if row["connected"] else "no",
+            row["key_fingerprint"],
+            ", ".join(row["datasets"]),
+        ]
+        for row in rows
+    ]
+    emit(rows, table(None, columns, cells), json)
+
+
+def _shown(member: Member) -> dict[str, Any]:
+    from cohortium.crypto.keys import fingerprint
+
+    return {
+        "name": member.name,
+        "status": member.status,
+        "key": member.key,
+        "key_fingerprint": fingerprint(member.key),
+        "since": member.created_at,
+    }
+
+
+@app.command()
+@handle_errors
+def approve(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Let an institution in, after comparing its key fingerprint by telephone."""
+    with _membership(directory) as (_, membership):
+        member = _shown(membership.approve(name))
+    emit(member, f"{name} is approved. Its key fingerprint: {member['key_fingerprint']}", json)
+
+
+@app.command()
+@handle_errors
+def suspend(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Keep an institution out for now; its open link is cut within a second."""
+    with _membership(directory) as (_, membership):
+        member = _shown(membership.suspend(name))
+    emit(member, f"{name} is suspended.", json)
+
+
+@app.command()
+@handle_errors
+def reinstate(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Let a suspended institution in again."""
+    with _membership(directory) as (_, membership):
+        member = _shown(membership.reinstate(name))
+    emit(member, f"{name} is reinstated.", json)
+
+
+@app.command()
+@handle_errors
+def remove(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Remove an institution for good and revoke its certificates."""
+    with _membership(directory) as (_, membership):
+        member = _shown(membership.remove(name))
+    emit(member, f"{name} is removed.", json)
+
+
+@app.command()
+@handle_errors
+def revoke(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Revoke an institution's certificates; it joins again with a new invitation."""
+    with _membership(directory) as (_, membership):
+        count = membership.revoke_certificates(name)
+    emit({"name": name, "revoked": count}, f"{count} certificates of {name} are revoked.", json)
+
+
+@app.command()
+@handle_errors
+def users(directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """List the researchers."""
+    from cohortium.crypto.keys import fingerprint
+
+    with _membership(directory) as (_, membership):
+        rows = [
+            {
+                "name": user.name,
+                "status": user.status,
+                "key": user.key,
+                "key_fingerprint": fingerprint(user.key),
+                "since": user.created_at,
+            }
+            for user in membership.store.users()
+        ]
+    cells = [[row["name"], row["status"], row["key_fingerprint"]] for row in rows]
+    emit(rows, table(None, ["Name", "Status", "Key fingerprint"], cells), json)
+
+
+@app.command("remove-user")
+@handle_errors
+def remove_user(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """Remove a researcher; every node is told to refuse the key."""
+    with _membership(directory) as (_, membership):
+        user = membership.remove_user(name)
+    emit({"name": user.name, "status": user.status}, f"{name} is removed.", json)
