@@ -32,12 +32,12 @@ def resolve() -> list[str]:
     """``name==version`` of all that a fresh environment gets, sorted."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
-        python = Path(folder, "bin", "python")
+        python = str(Path(folder, "bin", "python"))
         held = Path(folder, "held.txt")
         held.write_text("\n".join(NOT_INSTALLED[1:]) + "\n")
         pip = [python, "-m", "pip"]
         subprocess.run([*pip, "install", "--quiet", "--upgrade", "pip>=25"], check=True)
-        subprocess.run([*pip, "install", "-c", held, "-e", f"{ROOT}[dev]"], check=True)
+        subprocess.run([*pip, "install", "-c", str(held), "-e", f"{ROOT}[dev]"], check=True)
         frozen = subprocess.run(
             [*pip, "freeze", "--exclude-editable", "--exclude", "cohortium"],
             check=True,

@@ -181,7 +181,7 @@ def configuration_page() -> str:
     from cohortium.node.config import NodeConfig
     from cohortium.node.policy import TEMPLATE
 
-    parts = [
+    parts: list[tuple[str, str, type[BaseModel]]] = [
         ("hub.toml", "Of the hub, in its folder.", HubConfig),
         ("node.toml", "Of a node, in its folder.", NodeConfig),
     ]
