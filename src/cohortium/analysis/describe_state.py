@@ -1,0 +1,250 @@
+"""What `stats.describe` knows between rounds, and how it travels to the sites.
+
+Everything in it is a total that may be released: what disclosure control withholds is zeroed (or
+NaN) before the state is made, since every site reads the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cohortium.analysis.interface import FieldSpec, Scope
+from cohortium.analysis.quantiles import BINS, Found, Search
+from cohortium.analysis.untrusted import floats, ints, length, phase_of
+from cohortium.core.dictionary import Variable, VariableType
+from cohortium.core.rounds import Layout, State
+from cohortium.core.table import Table
+from cohortium.errors import InputError, ProtocolError
+
+Phase = Literal["counts", "counts+sums", "sums", "squares", "shape", "search"]
+PHASES: tuple[Phase, ...] = ("counts", "counts+sums", "sums", "squares", "shape", "search")
+
+MAX_SEARCHES = 16_384
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cells a description has, from parameters and dictionary alone.
+
+    Attributes:
+        names: Every described variable; shape axis V.
+        measured: Indexes into `names` of those with an order (not categories); shape axis M.
+        categories: Indexes into `names` of the categories.
+        by: The grouping variable.
+        groups: Levels of `by`, or one None for everybody; shape axis G.
+        level_at: Where each category's counts begin on the axis L, and at last its length.
+    """
+
+    variables: tuple[Variable, ...]
+    measured: tuple[int, ...]
+    categories: tuple[int, ...]
+    by: Variable | None
+    groups: tuple[str | None, ...]
+    level_at: tuple[int, ...]
+
+    @staticmethod
+    def of(names: tuple[str, ...], by: str | None, scope: Scope) -> Plan:
+        """Check names and types.
+
+        Raises:
+            InputError: ``not-found``, or ``bad-input`` for free text or an unsuitable `by`.
+        """
+        variables = tuple(scope.variable(name) for name in names)
+        for variable in variables:
+            if variable.type is VariableType.TEXT:
+                raise InputError(
+                    "bad-input", f"{variable.name} is free text and cannot be described."
+                )
+        grouping = None if by is None else scope.variable(by)
+        categories = tuple(i for i, v in enumerate(variables) if v.type is VariableType.CATEGORY)
+        sizes = [len(variables[i].levels or ()) for i in categories]
+        return Plan(
+            variables=variables,
+            measured=tuple(i for i in range(len(variables)) if i not in categories),
+            categories=categories,
+            by=grouping,
+            groups=(None,) if grouping is None else _group_levels(grouping),
+            level_at=tuple(int(at) for at in np.cumsum([0, *sizes])),
+        )
+
+    def rows(self, table: Table) -> list[npt.NDArray[np.int64] | slice]:
+        """Row indexes of each group at a site; persons without a group are in none."""
+        if self.by is None:
+            return [slice(None)]
+        column = table.columns[table.variable(self.by.name).name]
+        codes = np.where(np.isnan(column), -1, column) if column.dtype.kind == "f" else column
+        order = np.argsort(codes, kind="stable")
+        edges = np.searchsorted(codes[order], np.arange(len(self.groups) + 1))
+        return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _group_levels(variable: Variable) -> tuple[str, ...]:
+    if variable.type is VariableType.BOOLEAN:
+        return ("false", "true")
+    if variable.levels is None:
+        raise InputError(
+            "bad-input",
+            f"{variable.name} is {variable.type}; group by a category or a boolean "
+            "(declare its levels in the study to make it a category).",
+        )
+    return variable.levels
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The totals so far; axes G, V, M, L as in `Plan`.
+
+    Attributes:
+        group_status: (G,); a `Release` each.
+        status: (G, V); a `Release` each.
+        persons: (G,); persons in groups that are open.
+        sites: (G,); sites that contribute to the group.
+        present: (G, V); persons with a value.
+        missing: (G, V); persons without.
+        levels: (G, L); persons at each level, -1 where withheld.
+        mean: (G, M); NaN where withheld.
+        squares: (G, M); sum of squared distances from the mean.
+        powers: (G, M, 2); sums of third and fourth powers of standardised distances.
+        scale: (G, M); grid cells per unit.
+    """
+
+    phase: Phase
+    group_status: Ints
+    status: Ints
+    persons: Ints
+    sites: Ints
+    present: Ints
+    missing: Ints
+    levels: Ints
+    mean: Floats
+    squares: Floats
+    powers: Floats
+    scale: Floats
+    searches: tuple[Search, ...] = field(default=())
+    found: tuple[Found, ...] = field(default=())
+
+    @staticmethod
+    def nothing(plan: Plan, phase: Phase) -> Knowledge:
+        """Before the first round."""
+        arrays = {
+            name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in _shapes(plan).items()
+        }
+        return Knowledge(phase=phase, **arrays)
+
+    def sd(self, plan: Plan) -> Floats:
+        """Standard deviations with divisor n, shape (G, M); 0 where unknown or without spread."""
+        n = self.present[:, plan.measured]
+        rounding = n * (4 * np.finfo(np.float64).eps * np.abs(self.mean)) ** 2
+        spread = (n > 0) & (self.squares > rounding)
+        return np.sqrt(np.where(spread, self.squares, 0.0) / np.maximum(n, 1))
+
+    def to_state(self) -> State:
+        """As the hub sends it."""
+        arrays = {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if entry.name not in {"phase", "searches", "found"}
+        }
+        s, f = self.searches, self.found
+        arrays["search"] = np.array(
+            [(q.group, q.variable, q.lower, q.width, q.bins) for q in s], dtype=np.int64
+        ).reshape(len(s), 5)
+        arrays["rank"] = np.array(
+            [(at, rank) for at, q in enumerate(s) for rank in q.ranks], dtype=np.int64
+        ).reshape(-1, 2)
+        arrays["found"] = np.array(
+            [(q.group, q.variable, q.rank, q.lower, q.upper) for q in f], dtype=np.int64
+        ).reshape(len(f), 5)
+        arrays["fraction"] = np.array([q.fraction for q in f], dtype=np.float64)
+        return State(values={"phase": self.phase}, arrays=arrays)
+
+    @staticmethod
+    def from_state(state: State, plan: Plan) -> Knowledge:
+        """Read an untrusted state.
+
+        Raises:
+            ProtocolError: ``malformed-message``.
+        """
+        phase = next(p for p in PHASES if p == phase_of(state, PHASES))
+        arrays = {
+            name: (ints if dtype is np.int64 else floats)(state, name, shape)
+            for name, (shape, dtype) in _shapes(plan).items()
+        }
+        search = ints(state, "search", (length(state, "search", MAX_SEARCHES), 5))
+        rank = ints(state, "rank", (length(state, "rank", 2 * MAX_SEARCHES), 2))
+        found = ints(state, "found", (length(state, "found", 2 * MAX_SEARCHES), 5))
+        fraction = floats(state, "fraction", (len(found),))
+        _check_searches(search, rank, plan)
+        ranks: list[list[int]] = [[] for _ in search]
+        for at, value in rank.tolist():
+            ranks[at].append(value)
+        return Knowledge(
+            phase=phase,
+            searches=tuple(
+                Search(*row, ranks=tuple(wanted))
+                for row, wanted in zip(search.tolist(), ranks, strict=True)
+            ),
+            found=tuple(
+                Found(*row, fraction=part)
+                for row, part in zip(found.tolist(), fraction.tolist(), strict=True)
+            ),
+            **arrays,
+        )
+
+    def layout(self) -> Layout:
+        """The fields of this phase's contribution."""
+        of: dict[str, FieldSpec] = {}
+        if self.phase in {"counts", "counts+sums"}:
+            of["persons"] = of["sites"] = FieldSpec(self.persons.shape, "count")
+            of["present"] = of["missing"] = FieldSpec(self.present.shape, "count")
+        if self.phase in {"sums", "counts+sums"}:
+            of["sum"] = FieldSpec(self.mean.shape, "real")
+            of["levels"] = FieldSpec(self.levels.shape, "count")
+        if self.phase == "squares":
+            of["residual"] = of["squares"] = FieldSpec(self.mean.shape, "real")
+        if self.phase == "shape":
+            of["powers"] = FieldSpec(self.powers.shape, "real")
+        if self.phase in {"shape", "search"}:
+            of["histogram"] = FieldSpec((len(self.searches), BINS + 1), "count")
+        return {name: spec for name, spec in of.items() if spec.size}
+
+    def but(self, **changes: object) -> Knowledge:
+        """With some totals replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _shapes(plan: Plan) -> dict[str, tuple[tuple[int, ...], type]]:
+    g, v, m = len(plan.groups), len(plan.variables), len(plan.measured)
+    return {
+        "group_status": ((g,), np.int64),
+        "status": ((g, v), np.int64),
+        "persons": ((g,), np.int64),
+        "sites": ((g,), np.int64),
+        "present": ((g, v), np.int64),
+        "missing": ((g, v), np.int64),
+        "levels": ((g, plan.level_at[-1]), np.int64),
+        "mean": ((g, m), np.float64),
+        "squares": ((g, m), np.float64),
+        "powers": ((g, m, 2), np.float64),
+        "scale": ((g, m), np.float64),
+    }
+
+
+def _check_searches(search: Ints, rank: Ints, plan: Plan) -> None:
+    upper = np.array([len(plan.groups), len(plan.measured)])
+    good = (
+        np.all((search[:, :2] >= 0) & (search[:, :2] < upper))
+        and np.all(np.abs(search[:, 2]) < 2**53)
+        and np.all((search[:, 3] >= 1) & (search[:, 3] < 2**53))
+        and np.all((search[:, 4] >= 1) & (search[:, 4] <= BINS))
+        and np.all((rank[:, 0] >= 0) & (rank[:, 0] < len(search)))
+    )
+    if not good:
+        raise ProtocolError("malformed-message", "The state names a search that cannot be.")

@@ -1,0 +1,164 @@
+"""The factors of a formula: a small checked part of Python's syntax, computed with numpy."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cohortium.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+
+FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+}
+"""Transformations of one number, the same at every site."""
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_MAX_POWER = 10
+_MAX_NUMBER = 1e15
+_MAX_DEPTH = 30
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked factor.
+
+    Attributes:
+        text: As the formula names it.
+        node: Its syntax, of allowed nodes only.
+        names: Variables that it reads.
+        category: The variable that ``C()`` makes a category of.
+        reference: The level that ``Treatment()`` names.
+    """
+
+    text: str
+    node: ast.expr
+    names: frozenset[str]
+    category: str | None = None
+    reference: str | None = None
+
+
+def check(text: str, method: str) -> Expression:
+    """Check one factor against the allow-list.
+
+    Args:
+        text: The factor's source.
+        method: ``lookup`` (a name) or ``python`` (an expression), as formulaic says.
+
+    Raises:
+        InputError: ``bad-formula``.
+    """
+    if method == "lookup":
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text):
+            raise _refused(text)
+        return Expression(text, ast.Name(text), frozenset({text}))
+    if method != "python":
+        raise _refused(text)
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _refused(text) from error
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C":
+        return _category(text, node)
+    names: set[str] = set()
+    _check_number(node, text, names, 0)
+    if not names:
+        raise InputError("bad-formula", f"{text[:80]!r} does not read a variable.")
+    return Expression(text, node, frozenset(names))
+
+
+def evaluate(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
+    """Compute a checked expression; what is not finite stays so."""
+    with np.errstate(all="ignore"):
+        return np.asarray(_evaluate(node, columns), dtype=np.float64)
+
+
+def _refused(text: str) -> InputError:
+    return InputError(
+        "bad-formula",
+        f"{text[:80]!r} is not allowed in a formula. Allowed are variables, arithmetic inside I(), "
+        f"{', '.join(FUNCTIONS)}, and C(x) or C(x, Treatment('level')).",
+    )
+
+
+def _category(text: str, node: ast.Call) -> Expression:
+    """``C(x)`` and ``C(x, Treatment("reference"))``."""
+    match node:
+        case ast.Call(args=[ast.Name(id=name)], keywords=[]):
+            return Expression(text, ast.Name(name), frozenset({name}), category=name)
+        case ast.Call(
+            args=[
+                ast.Name(id=name),
+                ast.Call(
+                    func=ast.Name(id="Treatment"),
+                    args=[ast.Constant(value=str(reference))],
+                    keywords=[],
+                ),
+            ],
+            keywords=[],
+        ):
+            return Expression(text, ast.Name(name), frozenset({name}), name, reference)
+    raise _refused(text)
+
+
+def _check_number(node: ast.AST, text: str, names: set[str], depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InputError("bad-formula", "The formula is nested too deeply.")
+    match node:
+        case ast.Name(id=name):
+            names.add(name)
+        case ast.Constant(value=int() | float() as value):
+            if isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
+                raise _refused(text)
+        case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
+            _check_number(operand, text, names, depth + 1)
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)):
+            if isinstance(power, bool) or not 0 < power <= _MAX_POWER:
+                raise InputError("bad-formula", f"A power is at most {_MAX_POWER}.")
+            _check_number(left, text, names, depth + 1)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
+            _check_number(left, text, names, depth + 1)
+            _check_number(right, text, names, depth + 1)
+        case ast.Call(func=ast.Name(id=function), args=[argument], keywords=[]) if (
+            function == "I" or function in FUNCTIONS
+        ):
+            _check_number(argument, text, names, depth + 1)
+        case _:
+            raise _refused(text)
+
+
+def _evaluate(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return columns[name]
+        case ast.Constant(value=int() | float() as value):
+            return np.float64(value)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluate(operand, columns)
+        case ast.UnaryOp(operand=operand):
+            return _evaluate(operand, columns)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_evaluate(left, columns), _evaluate(right, columns))
+        case ast.Call(func=ast.Name(id=function), args=[argument]):
+            inner = _evaluate(argument, columns)
+            return inner if function == "I" else FUNCTIONS[function](inner)
+    raise RuntimeError("an expression that was not checked")

@@ -1,0 +1,78 @@
+"""Which cells of a table of persons may be released.
+
+A cell of 1 to ``min_cell - 1`` persons is never released, and neither is anything from which it
+follows: where the table's total is known, the cells withheld must be at least two and hold at
+least `min_cell` persons together.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+
+
+class Release(IntEnum):
+    """What may be said about a cell."""
+
+    OPEN = 0
+    TOO_FEW = 1
+    SECONDARY = 2
+
+
+REASONS = {
+    Release.TOO_FEW: "fewer persons than the minimum cell size",
+    Release.SECONDARY: "withheld so that a smaller cell does not follow from the total",
+}
+
+
+def is_small(count: int, min_cell: int) -> bool:
+    """Whether a cell holds somebody, but fewer than `min_cell` persons."""
+    return 0 < count < min_cell
+
+
+def suppress(counts: Counts, min_cell: int) -> Counts:
+    """Decide on each cell of a one-way table whose total is known.
+
+    Args:
+        counts: int64, shape (n_cells,); persons.
+        min_cell: Smallest count that may be released.
+
+    Returns:
+        int64, shape (n_cells,); a `Release` for each cell. Empty cells are open. The smallest
+        cells are withheld first; equal ones in their order, so that every party decides alike.
+
+    Reference: Hundepool et al. 2012, Statistical Disclosure Control, ch. 4.
+    """
+    status = np.full(counts.shape, Release.OPEN, dtype=np.int64)
+    status[(counts > 0) & (counts < min_cell)] = Release.TOO_FEW
+    if not status.any():
+        return status
+    open_cells = [cell for cell in np.argsort(counts, kind="stable") if not status[cell]]
+    # People come before empty cells: an empty cell protects only against naming, not against sums.
+    for cell in sorted(open_cells, key=lambda cell: counts[cell] == 0):
+        withheld = status != Release.OPEN
+        if int(withheld.sum()) >= 2 and int(counts[withheld].sum()) >= min_cell:
+            break
+        status[cell] = Release.SECONDARY
+    return status
+
+
+def follows_from_mean(n: int, mean: float, mean_square: float, min_cell: int) -> bool:
+    """Whether the mean of a whole-numbered variable gives away a small cell.
+
+    A variable of zeros and ones (where the mean of squares is the mean) has ``n * mean`` ones.
+
+    Args:
+        n: Persons.
+        mean: Mean of the values.
+        mean_square: Mean of their squares.
+        min_cell: Smallest count that may be released.
+    """
+    if abs(mean_square - mean) > 1e-9 * max(1.0, abs(mean)):
+        return False
+    ones = round(n * mean)
+    return is_small(ones, min_cell) or is_small(n - ones, min_cell)
