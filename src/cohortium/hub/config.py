@@ -28,7 +28,7 @@ class HubConfig(BaseSettings):
         name: The consortium's name.
         host: Address to listen on.
         public_host: Name or address under which members reach the hub.
-        rest_port: 0 picks a free one; what was picked is in ``address.json``.
+        rest_port, link_port: 0 picks a free one; what was picked is in ``address.json``.
         database_url: ``sqlite:///FILE`` (relative to the hub's directory) or
             ``postgresql+psycopg://...``.
         gather_timeout_s: How long a run waits for absent participants before it goes on with

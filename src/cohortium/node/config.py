@@ -30,6 +30,7 @@ class NodeConfig(BaseSettings):
 
     Attributes:
         name: This institution's name in the consortium.
+        consortium: The consortium's name.
         consortium_fingerprint: Of the CA certificate beside it.
         hub_url: The hub's REST address.
         link_address: ``host:port`` that this node dials.
@@ -65,7 +66,7 @@ class NodeConfig(BaseSettings):
             f"{name} = {json.dumps(value, ensure_ascii=False)}"
             for name, value in self.model_dump(exclude_none=True).items()
         ]
-        return "# Settings of this node; see the configuration reference.\n" + "\n".join(lines) + "\n"
+        return "\n".join(["# Settings of this node; see the configuration reference.", *lines, ""])
 
 
 @dataclass(frozen=True)
