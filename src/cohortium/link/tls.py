@@ -51,6 +51,8 @@ class Keepalive:
         return [
             ("grpc.keepalive_time_ms", int(self.time_s * 1000)),
             ("grpc.keepalive_timeout_ms", int(self.timeout_s * 1000)),
+            # Without this one a ping is waited for a minute, whatever keepalive_timeout_ms says.
+            ("grpc.http2.ping_timeout_ms", int(self.timeout_s * 1000)),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", int(self.time_s * 500)),
             ("grpc.http2.max_ping_strikes", 0),
