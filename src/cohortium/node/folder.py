@@ -185,14 +185,12 @@ class FolderDatasets(StoredDatasets):
             finally:
                 new.unlink(missing_ok=True)
         _sync(folder)
-        return meta.model_copy(
-            update={
-                "dictionary": converted.dictionary,
-                "columns": converted.columns,
-                "confirmed_at": self._clock(),
-                "headers": (),
-                "inferred": (),
-            }
+        return meta.replaced(
+            dictionary=converted.dictionary,
+            columns=converted.columns,
+            confirmed_at=self._clock(),
+            headers=(),
+            inferred=(),
         )
 
     def _reconfirmed(self, meta: Meta) -> Meta:
@@ -210,7 +208,7 @@ class FolderDatasets(StoredDatasets):
                 f"The dataset {meta.name!r} is confirmed: names, types, levels and columns are "
                 "part of its digest. Remove it and add it again.",
             )
-        return meta.model_copy(update={"dictionary": declared, "confirmed_at": self._clock()})
+        return meta.replaced(dictionary=declared, confirmed_at=self._clock())
 
     def remove(self, name: str) -> None:
         """Forget a dataset and delete our copy of it; contracts that name it can no longer run."""

@@ -87,8 +87,8 @@ def _level_numbers(
 ) -> npt.NDArray[np.float64]:
     try:
         numbers = [float(level) for level in have.levels or ()]
-    except ValueError:
-        raise _misfit(have, want)
+    except ValueError as error:
+        raise _misfit(have, want) from error
     codes = _int_codes(column)
     return np.append(np.array(numbers), np.nan)[codes]  # -1 picks the NaN
 

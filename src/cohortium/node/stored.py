@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -100,6 +100,10 @@ class Meta(Document):
     inferred: tuple[VariableType, ...] = ()
     dictionary: Dictionary
     columns: tuple[ColumnDigest, ...] | None = None
+
+    def replaced(self, **fields: Any) -> Meta:
+        """A checked copy with other values; unlike ``model_copy`` it keeps no cached digest."""
+        return Meta.model_validate({**dict(self), **fields})
 
     @cached_property
     def content_digest(self) -> str | None:
