@@ -17,7 +17,7 @@ from cohortium.errors import InputError
 BUSY_TIMEOUT_MS = 30_000
 
 
-def sqlite_engine(url: str, *, synchronous: str = "FULL") -> Engine:
+def _sqlite_engine(url: str) -> Engine:
     """An engine in WAL mode whose writing transactions take the write lock at once.
 
     A deferred transaction that reads first can fail when it turns into a writer; an immediate one
@@ -34,7 +34,7 @@ def sqlite_engine(url: str, *, synchronous: str = "FULL") -> Engine:
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "foreign_keys=ON",
             "journal_mode=WAL",
-            f"synchronous={synchronous}",
+            "synchronous=FULL",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -60,7 +60,7 @@ class Database:
             raise InputError("bad-config", "database_url is not a database URL.") from error
         self._guard: AbstractContextManager[Any] = nullcontext()
         if parsed.get_backend_name() == "sqlite":
-            self.engine = sqlite_engine(url)
+            self.engine = _sqlite_engine(url)
             if isinstance(self.engine.pool, StaticPool):
                 # One connection for all threads: transactions must not interleave.
                 self._guard = threading.RLock()

@@ -16,8 +16,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sqlalchemy import Engine, create_engine, event
+
 from cohortium.errors import CohortiumError, IntegrityFailure
-from cohortium.hub.database import sqlite_engine
+from cohortium.hub.database import BUSY_TIMEOUT_MS
 from cohortium.hub.objects import ObjectFolder
 from cohortium.hub.runner import Execute
 
@@ -102,15 +104,15 @@ class DbosRunner:
             "notification_listener_polling_interval_sec": 5.0,
         }
         if url.startswith("sqlite"):
-            # A power cut may lose the last steps; they run again. A killed process loses none.
-            config["system_database_engine"] = sqlite_engine(url, synchronous="NORMAL")
+            config["system_database_engine"] = _sqlite_engine(url)
         DBOS(config=config)
-        self._workflow = DBOS.workflow(name="run")(self._run)
 
-    def _run(self, run_id: str) -> None:
-        if self._execute is None:
-            raise RuntimeError("the runner has not been launched")
-        self._execute(run_id, DbosJournal(run_id, self._objects))
+        def run(run_id: str) -> None:
+            if self._execute is None:
+                raise RuntimeError("the runner has not been launched")
+            self._execute(run_id, DbosJournal(run_id, self._objects))
+
+        self._workflow = DBOS.workflow(name="run")(run)
 
     def launch(self, execute: Execute) -> None:
         """See `Runner`; recovers what was under way."""
@@ -145,6 +147,27 @@ class DbosRunner:
     def close(self) -> None:
         """See `Runner`."""
         DBOS.destroy()
+
+
+def _sqlite_engine(url: str) -> Engine:
+    """DBOS's own settings, and a write-ahead log.
+
+    A power cut may lose the last steps, which then run again; a killed process loses none.
+    """
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "foreign_keys=ON",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
 
 
 def _workflow_id(run_id: str, attempt: int) -> str:
