@@ -144,35 +144,30 @@ def _command(command: Any, path: tuple[str, ...]) -> Iterator[str]:
             if not child.hidden:
                 yield from _command(child, (*path, name))
         return
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
-    ending = ["[OPTIONS]"] if options else []
-    usage = " ".join([*path, *map(_argument_usage, arguments), *ending])
+    context = command.make_context(path[-1], [], resilient_parsing=True)
+    pieces = [_argument(p) for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([*path, *pieces, "[OPTIONS]"])
     level = "###" if len(path) > 2 else "##"
     yield f"\n{level} {' '.join(path)}\n\n```text\n{usage}\n```\n\n{text}\n"
-    rows = [(f"`{(p.metavar or p.name).upper()}`", getattr(p, "help", "") or "") for p in arguments]
-    rows += [(_option_spelling(p), _option_help(p)) for p in options]
-    if rows:
+    records = [_record(param, context) for param in command.params if not param.hidden]
+    if records:
         yield "\n| | |\n|---|---|\n"
-        yield from (f"| {_cell(left)} | {_cell(right)} |\n" for left, right in rows)
+        yield from (f"| `{_cell(left)}` | {_cell(right)} |\n" for left, right in records)
 
 
-def _argument_usage(param: Any) -> str:
-    name = (param.metavar or param.name).upper() + ("..." if param.nargs == -1 else "")
+def _argument(param: Any) -> str:
+    name = param.name.upper() + ("..." if param.nargs == -1 else "")
     return name if param.required else f"[{name}]"
 
 
-def _option_spelling(param: Any) -> str:
-    names = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
-    return names if param.is_flag else f"{names} {(param.metavar or param.type.name).upper()}"
-
-
-def _option_help(param: Any) -> str:
-    text = getattr(param, "help", "") or ""
-    envvar = getattr(param, "envvar", None)
-    if envvar:
-        text += f" Environment: `{envvar if isinstance(envvar, str) else ', '.join(envvar)}`."
-    return text
+def _record(param: Any, context: Any) -> tuple[str, str]:
+    """Spelling and meaning of an argument or option."""
+    if param.param_type_name == "argument":
+        variable = f" [env var: {param.envvar}]" if param.envvar else ""
+        record = (param.name.upper(), (param.help or "") + variable)
+    else:
+        record = param.get_help_record(context) or (param.opts[0], "")
+    return record[0], record[1].replace("[", "\\[")
 
 
 def configuration_page() -> str:

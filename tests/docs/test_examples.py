@@ -64,6 +64,8 @@ def test_commands_are_as_written(
     monkeypatch.chdir(tmp_path)
     for name in ("study.yaml", "stroke.csv", "lung.csv"):
         (tmp_path / name).touch()
+    for name in ("hub", "node", "north"):
+        (tmp_path / name).mkdir()
     parse(shlex.split(line, comments=True)[1:])
 
 
