@@ -78,8 +78,6 @@ def run_pooled_sum(
             seen.append((state, total))
         return total
 
-    done = drive(
-        analysis, parsed, scope, journal=journal or MemoryJournal(), sum_round=sum_round
-    )
+    done = drive(analysis, parsed, scope, journal=journal or MemoryJournal(), sum_round=sum_round)
     assert parse_json(State(values=done.result).values_bytes()) is not None
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def split(table: Table, sizes: Sequence[int]) -> list[Table]:
     """Consecutive parts of a table."""
     edges = np.cumsum([0, *sizes])
     rows = np.arange(table.n_rows)
-    return [table.take((rows >= a) & (rows < b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [table.take((rows >= a) & (rows < b)) for a, b in itertools.pairwise(edges)]
 
 
 CNSIM_VARIABLES = (

@@ -286,7 +286,9 @@ def _begin_searches(
         mean, spread = float(known.mean[group, m]), float(sd[group, m])
         scale[group, m] = grid_scale(plan.variables[plan.measured[m]], mean, spread, sds)
         searches.append(
-            first_search(group, m, ranks, mean, spread, sds, float(scale[group, m]))
+            first_search(
+                group, m, ranks, mean=mean, sd=spread, sds=sds, scale=float(scale[group, m])
+            )
         )
     return known.but(scale=scale, searches=tuple(searches))
 

@@ -22,7 +22,7 @@ def assemble(
 ) -> dict[str, Any]:
     """The result as JSON values; what is withheld is None and named under ``suppressed``."""
     suppressed: list[str] = []
-    groups = []
+    groups: list[dict[str, Any]] = []
     for group, level in enumerate(plan.groups):
         if (reason := REASONS.get(Release(int(known.group_status[group])))) is not None:
             suppressed.append(f"{_where(plan, group)}: {reason}")
@@ -30,7 +30,7 @@ def assemble(
             continue
         variables = {}
         for v, variable in enumerate(plan.variables):
-            entry, reasons = _variable(known, plan, group, v, quantiles, scope)
+            entry, reasons = _variable(known, plan, group, v, quantiles=quantiles, scope=scope)
             variables[variable.name] = entry
             place = f"{variable.name}, {_where(plan, group)}" if plan.by else variable.name
             suppressed += [f"{place}: {reason}" for reason in reasons]
@@ -55,7 +55,13 @@ def _where(plan: Plan, group: int) -> str:
 
 
 def _variable(
-    known: Knowledge, plan: Plan, group: int, v: int, quantiles: tuple[float, ...], scope: Scope
+    known: Knowledge,
+    plan: Plan,
+    group: int,
+    v: int,
+    *,
+    quantiles: tuple[float, ...],
+    scope: Scope,
 ) -> tuple[dict[str, Any], list[str]]:
     variable = plan.variables[v]
     entry: dict[str, Any] = {"type": str(variable.type), "n": None, "missing": None}
@@ -74,7 +80,9 @@ def _variable(
         entry |= _moments(known, plan, group, m)
         if math.isnan(known.mean[group, m]):
             reasons.append("the mean would give away a value that too few persons have")
-    entry["quantiles"] = _quantiles(known, plan, group, m, quantiles, scope.disclosure.min_cell)
+    entry["quantiles"] = _quantiles(
+        known, plan, group, m, quantiles=quantiles, min_cell=scope.disclosure.min_cell
+    )
     if entry["n"] and any(q["value"] is None for q in entry["quantiles"]) and not reasons:
         reasons.append("quantiles with too few persons on one side are withheld")
     return entry, reasons
@@ -110,7 +118,13 @@ def _moments(known: Knowledge, plan: Plan, group: int, m: int) -> dict[str, floa
 
 
 def _quantiles(
-    known: Knowledge, plan: Plan, group: int, m: int, quantiles: tuple[float, ...], min_cell: int
+    known: Knowledge,
+    plan: Plan,
+    group: int,
+    m: int,
+    *,
+    quantiles: tuple[float, ...],
+    min_cell: int,
 ) -> list[dict[str, Any]]:
     variable = plan.variables[plan.measured[m]]
     n = int(known.present[group, plan.measured[m]])

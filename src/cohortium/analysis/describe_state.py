@@ -6,8 +6,9 @@ NaN) before the state is made, since every site reads the state.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,7 @@ class Plan:
         codes = np.where(np.isnan(column), -1, column) if column.dtype.kind == "f" else column
         order = np.argsort(codes, kind="stable")
         edges = np.searchsorted(codes[order], np.arange(len(self.groups) + 1))
-        return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [order[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def _group_levels(variable: Variable) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ class Knowledge:
     @staticmethod
     def nothing(plan: Plan, phase: Phase) -> Knowledge:
         """Before the first round."""
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.zeros(shape, dtype=dtype) for name, (shape, dtype) in _shapes(plan).items()
         }
         return Knowledge(phase=phase, **arrays)
@@ -173,7 +174,7 @@ class Knowledge:
             ProtocolError: ``malformed-message``.
         """
         phase = next(p for p in PHASES if p == phase_of(state, PHASES))
-        arrays = {
+        arrays: dict[str, Any] = {
             name: (ints if dtype is np.int64 else floats)(state, name, shape)
             for name, (shape, dtype) in _shapes(plan).items()
         }
@@ -188,11 +189,11 @@ class Knowledge:
         return Knowledge(
             phase=phase,
             searches=tuple(
-                Search(*row, ranks=tuple(wanted))
+                Search(*row, tuple(wanted))
                 for row, wanted in zip(search.tolist(), ranks, strict=True)
             ),
             found=tuple(
-                Found(*row, fraction=part)
+                Found(*row, part)
                 for row, part in zip(found.tolist(), fraction.tolist(), strict=True)
             ),
             **arrays,

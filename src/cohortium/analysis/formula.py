@@ -15,7 +15,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ Floats = npt.NDArray[np.float64]
 Terms = tuple[tuple[Expression, ...], ...]
 
 
+@dataclass(frozen=True)
 class Parsed:
     """A formula bound to declared variables.
 
@@ -44,25 +46,34 @@ class Parsed:
         text: As written.
         response: The left side; `Coded.levels` where it is a category.
         columns: The design matrix's columns.
-        names: Their names.
-        intercept: Whether the first column is of ones.
         variables: Every variable read.
-        categories: One factor for each category on the right side.
-        levels: Each of their levels.
     """
 
-    def __init__(
-        self, text: str, response: Coded, columns: tuple[Column, ...], variables: frozenset[str]
-    ) -> None:
-        self.text = text
-        self.response = response
-        self.columns = columns
-        self.names = tuple(column.name for column in columns)
-        self.intercept = bool(columns) and not columns[0].parts
-        self.variables = variables
-        seen = {f.variable: f for column in columns for f, at in column.parts if at is not None}
-        self.categories = tuple(seen.values())
-        self.levels = tuple((f, level) for f in self.categories for level in f.levels or ())
+    text: str
+    response: Coded
+    columns: tuple[Column, ...]
+    variables: frozenset[str]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def intercept(self) -> bool:
+        """Whether the first column is of ones."""
+        return not self.columns[0].parts
+
+    @cached_property
+    def categories(self) -> tuple[Coded, ...]:
+        """One factor for each category on the right side."""
+        parts = [part for column in self.columns for part in column.parts]
+        return tuple({f.variable: f for f, level in parts if level is not None}.values())
+
+    @cached_property
+    def levels(self) -> tuple[tuple[Coded, str], ...]:
+        """Each of their levels."""
+        return tuple((f, level) for f in self.categories for level in f.levels or ())
 
 
 def variables_of(formula: str) -> frozenset[str]:
@@ -263,12 +274,12 @@ def _count_terms(node: Any, depth: int = 0) -> int:
     if not hasattr(node, "operator"):
         return 1
     sign = str(node.operator)
-    parts = [_count_terms(argument, depth + 1) for argument in node.args]
+    parts: list[int] = [_count_terms(argument, depth + 1) for argument in node.args]
     if sign in {"**", "^"}:
         power = str(node.args[1]) if len(node.args) == 2 else ""
         if not re.fullmatch(r"[1-9]", power):
             raise InputError("bad-formula", "A power of terms is a number from 1 to 9.")
-        size = parts[0] ** int(power)
+        size = int(parts[0] ** int(power))
     elif sign in {"*", ":", "in"} and len(parts) == 2:
         size = parts[0] * parts[1] + parts[0] + parts[1]
     elif sign in {"+", "-", "/", "~"}:

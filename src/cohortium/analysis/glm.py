@@ -154,7 +154,9 @@ class Glm:
         if at.phase == "start":
             at = _first_step(at, information, gradient, deviance, parsed)
             return Continue(at.but(phase="fit").to_state(), 0.3, "iteration 1")
-        return _next_step(at, information, gradient, deviance, parsed, params, scope)
+        return _next_step(
+            at, information, gradient, deviance, parsed=parsed, params=params, scope=scope
+        )
 
 
 def _check_response(parsed: Parsed, scope: Scope, family: str) -> None:
@@ -257,7 +259,9 @@ def _release_moments(
         if column.is_cell and len(column.parts) > 1
     ]
     if family.name == "binomial":
-        cells += [(f"{parsed.response.text} = {y}", c) for y, c in enumerate((n - outcome, outcome))]
+        cells += [
+            (f"{parsed.response.text} = {y}", c) for y, c in enumerate((n - outcome, outcome))
+        ]
     small = [name for name, count in cells if is_small(round(count), min_cell)]
     if small:
         raise PolicyRefusal(
@@ -277,16 +281,13 @@ def _release_moments(
     centre = np.where(np.arange(len(sums)) > 0, sums / n, 0.0) if centred else np.zeros_like(sums)
     shift = outcome / n if centred and family.free_scale else 0.0
     null_eta = family.predictor(outcome / n) - shift if centred else 0.0
-    return at.but(
-        centre=centre, means=sums / n, scalars=np.array([shift, null_eta, saturated, 0.0, 0.0])
-    )
+    return at.but(centre=centre, scalars=np.array([shift, null_eta, saturated, 0.0, 0.0]))
 
 
 def _first_step(
     at: Progress, information: Floats, gradient: Floats, null_deviance: float, parsed: Parsed
 ) -> Progress:
-    n = int(at.counts[0])
-    bad = aliased(information, n * at.means**2 * float(np.mean(np.diag(information)[:1]) / n or 1))
+    bad = aliased(information, information[0, 0] * at.centre**2)
     if bad:
         names = [parsed.names[j] for j in bad]
         raise InputError(
@@ -296,7 +297,7 @@ def _first_step(
             terms=names[:50],
         )
     beta = solve(information, gradient)
-    spread = np.sqrt(np.diag(information) / n)
+    spread = np.sqrt(np.diag(information) / at.counts[0])
     scalars = at.scalars.copy()
     scalars[3] = null_deviance
     return at.but(beta=beta, previous=np.zeros_like(beta), spread=spread, scalars=scalars, step=1)
@@ -307,6 +308,7 @@ def _next_step(
     information: Floats,
     gradient: Floats,
     deviance: float,
+    *,
     parsed: Parsed,
     params: GlmParams,
     scope: Scope,
@@ -316,7 +318,9 @@ def _next_step(
     change = deviance - at.deviance
     if at.step > 1 and change > _TOLERANCE * (abs(at.deviance) + 0.1):
         if at.halvings >= _MAX_HALVINGS:
-            raise InputError("no-convergence", "The deviance does not decrease; simplify the model.")
+            raise InputError(
+                "no-convergence", "The deviance does not decrease; simplify the model."
+            )
         back = at.but(beta=(at.beta + at.previous) / 2, halvings=at.halvings + 1)
         return Continue(back.to_state(), 0.5, f"iteration {at.step}, half a step")
     if family.name == "binomial" and deviance < 1e-6 * at.null_deviance:
@@ -335,10 +339,9 @@ def _next_step(
     patient = converged and at.step >= converged + 2
     if exact or (patient and (family.free_scale or decrement <= _NOISE)):
         beta = at.beta + newton
+        final = at.but(beta=beta, step=converged or at.step + 1)
         return Done(
-            assemble(
-                at.but(beta=beta), information, deviance, converged or at.step + 1, parsed, params, scope
-            )
+            assemble(final, information, deviance, parsed=parsed, params=params, scope=scope)
         )
     if patient or at.step >= _MAX_ITERATIONS:
         raise _separated(parsed, newton * at.spread)
@@ -364,9 +367,7 @@ def _separated(parsed: Parsed, moves: Floats) -> InputError:
     details: dict[str, Any] = {"terms": names[:50]}
     return InputError(
         "no-convergence",
-        f"The outcome is separated: {', '.join(names[:5]) or 'the model'} predicts it perfectly for "
-        "some persons, so that no finite estimate exists. Merge levels or leave the term out.",
+        f"The outcome is separated: {', '.join(names[:5]) or 'the model'} predicts it perfectly "
+        "for some persons, so that no finite estimate exists. Merge levels or leave the term out.",
         **details,
     )
-
-

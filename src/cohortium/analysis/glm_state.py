@@ -27,7 +27,6 @@ class Progress:
     Attributes:
         counts: int64 (3,); complete persons, persons left out, sites that contribute.
         centre: (p,); what is subtracted from each column: the joint means, 0 for the intercept.
-        means: (p,); the joint column means.
         spread: (p,); root mean square of the weighted centred columns at the start.
         beta: (p,); coefficients of the centred columns.
         previous: (p,); those of the step before.
@@ -41,7 +40,6 @@ class Progress:
     phase: Phase
     counts: npt.NDArray[np.int64]
     centre: Floats
-    means: Floats
     spread: Floats
     beta: Floats
     previous: Floats
@@ -54,9 +52,7 @@ class Progress:
     def nothing(parsed: Parsed, phase: Phase) -> Progress:
         """Before the first round."""
         zeros = np.zeros(len(parsed.names))
-        return Progress(
-            phase, np.zeros(3, dtype=np.int64), zeros, zeros, zeros, zeros, zeros, np.zeros(5)
-        )
+        return Progress(phase, np.zeros(3, dtype=np.int64), zeros, zeros, zeros, zeros, np.zeros(5))
 
     @property
     def offset(self) -> float:
@@ -89,7 +85,7 @@ class Progress:
 
     def to_state(self) -> State:
         """As the hub sends it."""
-        names = ("centre", "means", "spread", "beta", "previous", "scalars", "counts")
+        names = ("centre", "spread", "beta", "previous", "scalars", "counts")
         return State(
             values={
                 "phase": self.phase,
@@ -106,7 +102,7 @@ class Progress:
             ProtocolError: ``malformed-message``.
         """
         shape = (len(parsed.names),)
-        names = ("centre", "means", "spread", "beta", "previous")
+        names = ("centre", "spread", "beta", "previous")
         vectors = {name: floats(state, name, shape) for name in names}
         scalars = floats(state, "scalars", (5,))
         steps = state.values.get("steps")

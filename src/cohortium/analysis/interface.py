@@ -45,7 +45,8 @@ class Scope:
         if name not in self.variables:
             raise InputError(
                 "not-found",
-                f"There is no variable {name!r} in this study. It has: {', '.join(sorted(self.variables))}.",
+                f"There is no variable {name!r} in this study. "
+                f"It has: {', '.join(sorted(self.variables))}.",
                 variable=name,
             )
         return self.variables[name]

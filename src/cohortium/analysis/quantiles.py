@@ -112,7 +112,14 @@ def needed_ranks(n: int, p: float, min_cell: int) -> tuple[int, ...]:
 
 
 def first_search(
-    group: int, variable: int, ranks: Sequence[int], mean: float, sd: float, sds: float, scale: float
+    group: int,
+    variable: int,
+    ranks: Sequence[int],
+    *,
+    mean: float,
+    sd: float,
+    sds: float,
+    scale: float,
 ) -> Search:
     """The interval within `sds` standard deviations of the mean."""
     lowest = math.floor((mean - sds * sd) * scale) - 1

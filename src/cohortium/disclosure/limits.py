@@ -15,8 +15,8 @@ class Disclosure(Document):
     Attributes:
         min_cell: Smallest number of persons that a released number may rest on.
         floor: ``site``: a site with fewer than `min_cell` persons of its own in a cohort or group
-            contributes zeros to it. ``total``: every site contributes and the floor is on the total,
-            which is checked before anything but the count is asked for.
+            contributes zeros to it. ``total``: every site contributes and the floor is on the
+            total, which is checked before anything but the count is asked for.
     """
 
     min_cell: Annotated[int, Field(ge=1, le=1_000_000)] = 5
