@@ -16,6 +16,7 @@ import httpx
 
 from cohortium.contract.model import (
     Computation,
+    Contract,
     Proposal,
     ProposedParticipant,
     ProposedVariable,
@@ -128,14 +129,15 @@ class _Consortium:
         )
         return Client(http, key=key, fingerprint=self.info.fingerprint)
 
-    def sign(self, digest: str) -> None:
-        """Every site signs, and learns that the others did."""
-        self.thread.run(self._sign(digest))
+    def sign(self, contract: Contract) -> None:
+        """Every participant signs, and learns that the others did."""
+        self.thread.run(self._sign(contract))
 
-    async def _sign(self, digest: str) -> None:
+    async def _sign(self, contract: Contract) -> None:
         await self.hub.delivered()
         for site in self.sites:
-            await site.sign(digest)
+            if contract.participant(site.identity.name) is not None:
+                await site.sign(contract.digest)
         await self.hub.delivered()
 
     async def _stop(self) -> None:
@@ -170,7 +172,7 @@ class LocalFederation(Federation):
     def submit_proposal(self, proposal: Proposal) -> Study:
         """See `Federation.submit_proposal`; all sites sign."""
         study = super().submit_proposal(proposal)
-        self._consortium.sign(study.digest)
+        self._consortium.sign(study.contract)
         return study.refresh()
 
     def close(self) -> None:
