@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import rfc8785
@@ -48,6 +49,19 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _integer(text: str) -> int | float:
+    # RFC 8785 writes the double 1e17 as 100000000000000000; a JSON number is a double (RFC 7493).
+    value = _float(text)
+    return int(text) if abs(value) < 2**53 else value
+
+
 def parse_json(data: bytes) -> Any:
     """Parse untrusted JSON bytes: no duplicate keys, no NaN, bounded size and depth.
 
@@ -57,7 +71,13 @@ def parse_json(data: bytes) -> Any:
     if len(data) > MAX_JSON_BYTES:
         raise ProtocolError("malformed-message", "The JSON document is too large.")
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            data,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_float,
+            parse_int=_integer,
+        )
     except (ValueError, RecursionError, UnicodeError) as error:
         raise ProtocolError(
             "malformed-message", "The bytes are not a valid JSON document."
