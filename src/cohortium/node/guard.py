@@ -37,6 +37,7 @@ class CheckedRun:
     Attributes:
         stored: The run as recorded when it was asked for before; None on the first time.
         scope: With this site's limits.
+        common: With the contract's limits: what hub and all sites have in common.
     """
 
     contract: Contract
@@ -45,12 +46,21 @@ class CheckedRun:
     analysis: AnyAnalysis
     params: Params
     scope: Scope
+    common: Scope
     stored: StoredRun | None = None
 
     @property
     def params_digest(self) -> str:
         """Digest of the parameters as the analysis understands them, defaults filled in."""
         return self.params.digest
+
+    def among(self, n_sites: int) -> CheckedRun:
+        """The run with its number of parties."""
+        return replace(
+            self,
+            scope=replace(self.scope, n_sites=n_sites),
+            common=replace(self.common, n_sites=n_sites),
+        )
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ class Guard:
             analysis=admitted.analysis,
             params=admitted.params,
             scope=replace(admitted.scope, disclosure=limits),
+            common=admitted.scope,
         )
 
     def _require_runs_left(self, run: CheckedRun) -> None:
@@ -313,6 +324,7 @@ class Guard:
         # key, enough of them, and the same through the whole run. 3. At the first round: the
         # contribution was not summed over other parties before, and a run is left. 4. The round is
         # the next one, within the analysis's number. 5. One that was answered is asked the same.
+        # 6. The first state is not for the hub to choose: it follows from the signed parameters.
         about |= {"run_id": run_id[:64], "round": number}
         run = self.check_continues(run_id, about)  # 1
         starts = run.stored is None or run.stored.roster is None
@@ -330,9 +342,12 @@ class Guard:
         before = self._store.round(run_id, number)
         if before is not None and before.state_digest != state_digest:  # 5
             raise ProtocolError("wrong-round", "This round was answered for another state.")
+        run = run.among(len(sites))
+        if starts:  # 6
+            _require_first_state(run, state_digest)
         request = run.request
         return CheckedRound(
-            run=replace(run, scope=replace(run.scope, n_sites=len(sites))),
+            run=run,
             round=number,
             party=party,
             binding=RoundBinding(
@@ -383,6 +398,13 @@ class Guard:
                 "This computation was done before with other sites: the difference of both results "
                 "would show single sites. Run it when the same sites are connected.",
             )
+
+
+def _require_first_state(run: CheckedRun, state_digest: str) -> None:
+    if run.analysis.start(run.params, run.common).digest != state_digest:
+        raise ProtocolError(
+            "wrong-round", "The first state is not the one that the request's parameters give."
+        )
 
 
 def own_participant(contract: Contract, identity: Identity) -> Participant:

@@ -276,7 +276,7 @@ class NodeService:
             {study: column for study, column in participant.sources.items() if study in needed},
             participant.dataset_digest,
         )
-        layout = run.analysis.layout(state, run.params, run.scope)
+        layout = run.analysis.layout(state, run.params, run.common)
         contribution = run.analysis.local(table, state, run.params, run.scope)
         _require_layout(contribution, layout)
         return checked.party.mask(checked.binding, layout, contribution)
