@@ -22,7 +22,7 @@ def explain(error: ValidationError) -> str:
 class Document(BaseModel):
     """A frozen pydantic model with a canonical form and a digest; unknown fields are refused."""
 
-    # "constants": NaN in a field of any type must reach `canonical` and be refused, not become null.
+    # "constants": a NaN in a field of any type reaches `canonical`, which refuses it; not null.
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
     )
