@@ -31,11 +31,14 @@ def nodes() -> Iterator[tuple[str, ast.AST]]:
 def public_definitions(
     tree: ast.Module | ast.ClassDef, prefix: str = ""
 ) -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Classes, functions and methods whose names do not begin with an underscore."""
+    """Classes, functions and methods without a leading underscore; a setter is its property's."""
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        if node.name.startswith("_"):
+        setter = any(
+            getattr(decorator, "attr", "") == "setter" for decorator in node.decorator_list
+        )
+        if node.name.startswith("_") or setter:
             continue
         yield prefix + node.name, node
         if isinstance(node, ast.ClassDef):
