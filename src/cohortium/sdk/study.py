@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from cohortium.contract.model import Contract, RunRequest
@@ -133,6 +134,7 @@ class Study:
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
         names = [variables] if isinstance(variables, str) else list(variables)
+        self._require([*names, by] if by is not None else names)
         params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
         return _as(DescribeResult, self.submit("stats.describe", params).result())
 
@@ -147,6 +149,9 @@ class Study:
             InputError: ``bad-formula``, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons or too many parameters.
         """
+        from cohortium.analysis.formula import variables_of
+
+        self._require(sorted(variables_of(formula)))
         params = {"formula": formula, "family": family}
         return _as(GlmResult, self.submit("glm", params).result())
 
@@ -163,6 +168,16 @@ class Study:
         if not isinstance(info, dict):
             raise ProtocolError("malformed-message", "The hub's answer is not a run.")
         return Run(self._client, RunInfo.from_json(info.get("run")), self.variables)
+
+    def _require(self, names: Iterable[str]) -> None:
+        """Say what was probably meant, before a site is asked for a variable that nobody has."""
+        for name in names:
+            if name not in self.variables:
+                close = get_close_matches(str(name), list(self.variables), n=1)
+                hint = f"Did you mean {close[0]}?" if close else "See study.variables."
+                raise InputError(
+                    "not-found", f"The study has no variable {name!r}. {hint}", variable=str(name)
+                )
 
     def _request(self, computation: str, params: Mapping[str, Any], now: Any) -> RunRequest:
         values = {name: value for name, value in params.items() if value is not None}
