@@ -103,7 +103,8 @@ class Meta(Document):
 
     def replaced(self, **fields: Any) -> Meta:
         """A checked copy with other values; unlike ``model_copy`` it keeps no cached digest."""
-        return Meta.model_validate({**dict(self), **fields})
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return Meta.model_validate({**kept, **fields})
 
     @cached_property
     def content_digest(self) -> str | None:
