@@ -26,7 +26,7 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.link._generated import link_pb2 as pb
-from cohortium.link.codec import error_message, get_state
+from cohortium.link.codec import error_message, get_state, round_reply
 from cohortium.node import journal
 from cohortium.node.datasets import Datasets
 from cohortium.node.guard import (
@@ -249,8 +249,7 @@ class NodeService:
                 checked = self._guard.check_round(*question, about)
                 about |= {"payload_bytes": len(masked), "state": state.digest}
                 self._record(checked, answer, list(request.roster), about)
-        reply = pb.RoundReply(run_id=request.run_id, round=request.round, masked=masked)
-        return pb.Message(round_reply=reply)
+        return round_reply(request.run_id, request.round, masked)
 
     def _record(
         self, checked: CheckedRound, answer: StoredRound, roster: list[bytes], about: About
