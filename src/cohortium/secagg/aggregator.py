@@ -10,6 +10,7 @@ from cohortium.core.rounds import Layout, Total
 from cohortium.errors import ProtocolError
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.frame import Frame
+from cohortium.secagg.masks import BLOCK_WORDS
 from cohortium.secagg.party import require_same_run
 from cohortium.secagg.ring import Words
 from cohortium.secagg.roster import Roster
@@ -43,17 +44,18 @@ def aggregate(
                 f"The masked vector of {site} has {len(vector)} bytes, not {8 * frame.n_words}.",
                 site=site,
             )
-    total: Words = np.frombuffer(masked[roster.sites[0]], dtype="<u8").astype(np.uint64)
-    for site in roster.sites[1:]:
-        words: Words = np.frombuffer(masked[site], dtype="<u8")
-        for segment in frame.segments:
-            place = slice(segment.start, segment.start + segment.n_words)
-            segment.ring.add(total[place], words[place])
-    if int(total[0]) != len(roster.sites):
-        raise ProtocolError(
-            "masks-do-not-cancel",
-            f"In round {binding.round} the sites did not mask for the same state and parties. "
-            "Resume the run; if it happens again, a site or the hub does not follow the protocol.",
-            round=binding.round,
-        )
-    return frame.decode(total)
+    vectors: list[Words] = [np.frombuffer(masked[site], dtype="<u8") for site in roster.sites]
+    flat = {s.name: np.empty(s.spec.size, dtype=s.dtype) for s in frame.segments}
+    for segment, first, end in frame.pieces(BLOCK_WORDS):
+        total = vectors[0][first:end].copy()
+        for other in vectors[1:]:
+            segment.ring.add(total, other[first:end])
+        flat[segment.name][segment.components(first, end)] = segment.ring.decode(total)
+        if segment is frame.check and int(total[0]) != len(roster.sites):
+            raise ProtocolError(
+                "masks-do-not-cancel",
+                f"In round {binding.round} the sites did not mask for the same state and parties. "
+                "Resume the run; if it happens again, a site or the hub breaks the protocol.",
+                round=binding.round,
+            )
+    return {s.name: flat[s.name].reshape(s.spec.shape) for s in frame.fields}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cohortium.core.rounds import Contribution, FieldSpec, Layout, Total
+import numpy as np
+
+from cohortium.core.rounds import Contribution, FieldSpec, Layout
 from cohortium.errors import InputError
-from cohortium.secagg.ring import COUNT, RINGS, Ring, Words
+from cohortium.secagg.ring import COUNT, RINGS, Ring
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,15 @@ class Segment:
     ring: Ring
     start: int
     n_words: int
+
+    @property
+    def dtype(self) -> type[np.int64 | np.float64]:
+        """The type of the decoded sum."""
+        return np.int64 if self.ring.fraction_bits == 0 else np.float64
+
+    def components(self, first: int, end: int) -> slice:
+        """The components whose words are `first` to `end` of the masked vector."""
+        return slice((first - self.start) // self.ring.words, (end - self.start) // self.ring.words)
 
 
 class Frame:
@@ -60,13 +71,6 @@ class Frame:
         found = {name: array.shape for name, array in contribution.items()}
         if found != expected:
             raise RuntimeError(f"the contribution has shapes {found}, the layout {expected}")
-
-    def decode(self, words: Words) -> Total:
-        """The fields of a sum."""
-        return {
-            s.name: s.ring.decode(words[s.start : s.start + s.n_words]).reshape(s.spec.shape)
-            for s in self.fields
-        }
 
 
 def name_component(error: InputError, segment: Segment, offset: int) -> InputError:

@@ -12,7 +12,7 @@ from cohortium.core.rounds import Contribution, Layout
 from cohortium.crypto.keys import SigningKey, b64url
 from cohortium.errors import InputError, ProtocolError
 from cohortium.secagg.binding import RoundBinding
-from cohortium.secagg.frame import Frame, Segment, name_component
+from cohortium.secagg.frame import Frame, name_component
 from cohortium.secagg.masks import BLOCK_WORDS, MaskStream, new_buffer, pair_key
 from cohortium.secagg.ring import Words
 from cohortium.secagg.roster import Roster
@@ -92,18 +92,14 @@ class Party:
         buffer = new_buffer()
         for segment, first, end in frame.pieces(BLOCK_WORDS):
             block = out[first:end]
-            block[:] = self._encode(segment, values[segment.name], first, end)
+            place = segment.components(first, end)
+            try:
+                block[:] = segment.ring.encode(values[segment.name][place], len(self.roster.sites))
+            except InputError as error:
+                raise name_component(error, segment, place.start) from error
             for stream, negate in streams:
                 segment.ring.add(block, stream.next(end - first, buffer), negate=negate)
         return out.tobytes()
-
-    def _encode(self, segment: Segment, values: np.ndarray, first: int, end: int) -> Words:
-        start = (first - segment.start) // segment.ring.words
-        stop = (end - segment.start) // segment.ring.words
-        try:
-            return segment.ring.encode(values[start:stop], len(self.roster.sites))
-        except InputError as error:
-            raise name_component(error, segment, start) from error
 
 
 def require_same_run(binding: RoundBinding, roster: Roster) -> None:
