@@ -189,12 +189,12 @@ class Knowledge:
         return Knowledge(
             phase=phase,
             searches=tuple(
-                Search(*row, tuple(wanted))
-                for row, wanted in zip(search.tolist(), ranks, strict=True)
+                Search(group, m, lower, width, bins, tuple(wanted))
+                for (group, m, lower, width, bins), wanted in zip(search.tolist(), ranks, strict=True)
             ),
             found=tuple(
-                Found(*row, part)
-                for row, part in zip(found.tolist(), fraction.tolist(), strict=True)
+                Found(group, m, position, lower, upper, part)
+                for (group, m, position, lower, upper), part in zip(found.tolist(), fraction.tolist(), strict=True)
             ),
             **arrays,
         )
