@@ -121,7 +121,7 @@ def test_parameters_without_a_canonical_form_cannot_be_signed_for(text: bytes) -
     payload = good[:start] + text[1:-1] + good[end:]
     with pytest.raises(CohortiumError) as caught:
         RunRequest.open(dsse(payload, key("Ada")))
-    assert caught.value.code == "malformed-message"
+    assert caught.value.code in {"malformed-message", "bad-digest"}
 
 
 def test_a_payload_that_is_not_canonical_is_refused() -> None:
