@@ -71,7 +71,7 @@ def forest_chart(fit: GlmResult) -> alt.TopLevelMixin:
         frame = frame[(frame["low"] > 0) & np.isfinite(frame["high"])]
     title = fit.ratio_name.capitalize() if ratio else "Coefficient"
     x = alt.X("effect:Q").title(f"{title} (95% CI)")
-    x = x.scale(type="log", padding=12) if ratio else x.scale(zero=False, padding=12)
+    x = x.scale(type="log", nice=False, padding=12) if ratio else x.scale(zero=False, padding=12)
     base = alt.Chart(frame).encode(
         alt.Y("term:N").sort(list(frame["term"])).title(None),
         tooltip=[
@@ -88,7 +88,7 @@ def forest_chart(fit: GlmResult) -> alt.TopLevelMixin:
         .encode(x)
     )
     bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(alt.X("low:Q"), alt.X2("high:Q"))
-    points = base.mark_point(color=BLUE, filled=True, size=70, shape="square").encode(x)
+    points = base.mark_point(color=BLUE, filled=True, opacity=1, size=70, shape="square").encode(x)
     layered = alt.layer(none, bars, points).properties(
         width=WIDTH,
         height=alt.Step(ROW_HEIGHT),
@@ -136,7 +136,7 @@ def _means(
     bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(
         alt.X("low:Q").title("mean ± SD").scale(zero=False, padding=12), alt.X2("high:Q")
     )
-    points = base.mark_point(color=BLUE, filled=True, size=70).encode(alt.X("mean:Q"))
+    points = base.mark_point(color=BLUE, filled=True, opacity=1, size=70).encode(alt.X("mean:Q"))
     return alt.layer(bars, points).properties(
         title=name, width=WIDTH // 2, height=alt.Step(ROW_HEIGHT)
     )

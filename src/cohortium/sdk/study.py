@@ -134,7 +134,6 @@ class Study:
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
         names = [variables] if isinstance(variables, str) else list(variables)
-        self._require([*names, by] if by is not None else names)
         params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
         return _as(DescribeResult, self.submit("stats.describe", params).result())
 
@@ -149,9 +148,6 @@ class Study:
             InputError: ``bad-formula``, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons or too many parameters.
         """
-        from cohortium.analysis.formula import variables_of
-
-        self._require(sorted(variables_of(formula)))
         params = {"formula": formula, "family": family}
         return _as(GlmResult, self.submit("glm", params).result())
 
@@ -162,6 +158,7 @@ class Study:
             computation: A permitted computation, ``stats.describe``.
             params: Its parameters; those that are None are left out.
         """
+        self._require(_variables_named(computation, params))
         now = self._client.clock()
         request = self._request(computation, params, now)
         info = self._client.post("/runs", request.sign(self._client.key))
@@ -203,6 +200,18 @@ class Study:
             Run(self._client, RunInfo.from_json(one), self.variables)
             for one in self._client.get("/runs", study=self.id)
         ]
+
+
+def _variables_named(computation: str, params: Mapping[str, Any]) -> list[str]:
+    """The variables that a built-in computation would read."""
+    if computation == "glm" and isinstance(params.get("formula"), str):
+        from cohortium.analysis.formula import variables_of
+
+        return sorted(variables_of(params["formula"]))
+    if computation == "stats.describe" and isinstance(params.get("variables"), list):
+        by = params.get("by")
+        return [*params["variables"], *([] if by is None else [by])]
+    return []
 
 
 def _as(kind: type[R], result: Result) -> R:
