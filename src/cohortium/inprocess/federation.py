@@ -142,8 +142,9 @@ class _Consortium:
 
     async def _stop(self) -> None:
         user = self._store.members.user_by_key(self._researcher)
-        for run in self._store.runs.open() if user is not None else ():
-            self.hub.cancel(run.info.id, user)
+        if user is not None:
+            for run in self._store.runs.open():
+                self.hub.cancel(run.info.id, user)
         await self.hub.stop()
 
     def close(self) -> None:
@@ -213,7 +214,7 @@ def local(
     Raises:
         InputError: ``bad-data`` where the frames do not fit together; ``bad-input``.
     """
-    if not isinstance(frames, Mapping) or len(frames) < 2:
+    if not hasattr(frames, "items") or len(frames) < 2:
         raise InputError(
             "bad-input",
             'A federation has at least two sites: co.local({"north": frame, "south": frame}).',

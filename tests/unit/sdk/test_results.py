@@ -176,8 +176,8 @@ def test_predictions_are_statsmodels_s(fit: GlmResult, reference: Any, frame: pd
 
 def test_predictions_of_incomplete_or_unknown_persons(fit: GlmResult, frame: pd.DataFrame) -> None:
     gaps = frame.head(3).astype({"sex": "object"})
-    gaps.iloc[0, gaps.columns.get_loc("age")] = np.nan
-    gaps.iloc[1, gaps.columns.get_loc("sex")] = None
+    gaps.loc[5, "age"] = np.nan
+    gaps.loc[6, "sex"] = None
     assert list(fit.predict(gaps).isna()) == [True, True, False]
     assert list(fit.predict(gaps).index) == [5, 6, 7]
     with pytest.raises(InputError, match="declared levels"):
