@@ -86,4 +86,5 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self.engine.dispose()
+        with self._guard:
+            self.engine.dispose()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from cohortium.hub.runner import Execute
 from cohortium.runs.journal import MemoryJournal
 
+CLOSE_TIMEOUT_S = 10.0
+
 
 class ThreadRunner:
     """One daemon thread a run."""
@@ -32,6 +34,7 @@ class ThreadRunner:
             name=f"run-{run_id[:8]}-{attempt}",
             daemon=True,
         )
+        self._threads = {r: t for r, t in self._threads.items() if t.is_alive()}
         self._threads[run_id] = thread
         thread.start()
 
@@ -44,10 +47,9 @@ class ThreadRunner:
     def forget(self, run_id: str) -> None:
         """See `Runner`."""
         self._journals.pop(run_id, None)
-        self._threads.pop(run_id, None)
 
     def close(self) -> None:
         """Wait for the threads; the caller has cancelled what was under way. Nothing is kept."""
         for thread in list(self._threads.values()):
-            thread.join()
+            thread.join(CLOSE_TIMEOUT_S)
         self._journals.clear()

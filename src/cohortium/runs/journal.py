@@ -50,7 +50,7 @@ def total_to_bytes(total: Total, layout: Layout) -> bytes:
         raise IntegrityFailure("internal", "The sum does not have the fields of its layout.")
     parts = []
     for name in sorted(layout):
-        field = np.ascontiguousarray(total[name], dtype=_dtype(layout[name].kind))
+        field = np.asarray(total[name], dtype=_dtype(layout[name].kind), order="C")
         if field.shape != layout[name].shape:
             raise IntegrityFailure("internal", f"The sum's field {name!r} has the wrong shape.")
         parts.append(field.tobytes())
