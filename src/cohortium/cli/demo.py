@@ -29,4 +29,5 @@ def demo(
     from cohortium.demo.main import run_demo
 
     plot = run_demo(folder, keep=keep, quiet=json)
-    emit({"plot": str(plot)}, f"Forest plot: {plot}", json)
+    if json:
+        emit({"plot": str(plot)}, json=True)
