@@ -123,7 +123,8 @@ class Hub:
         await asyncio.to_thread(self._runner.recover, open_runs)
         self._delivery.wake_all()
         if watch:
-            self._spawn(self._watch())
+            members = self.store.members
+            self._spawn(self._watch(members.version(), members.revoked_keys()))
 
     async def stop(self) -> None:
         """Stop serving; open runs go on after the next start."""
@@ -154,9 +155,7 @@ class Hub:
 
     # Changes of membership by the operator, who works on the database in another process
 
-    async def _watch(self) -> None:
-        version = self.store.members.version()
-        revoked = self.store.members.revoked_keys()
+    async def _watch(self, version: int, revoked: frozenset[str]) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
