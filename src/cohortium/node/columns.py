@@ -90,7 +90,8 @@ def normalise(name: str, column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     try:
         if pa.types.is_decimal(column.type):
-            column = column.cast(pa.float64(), safe=False)
+            # Arrow's own cast is not correctly rounded; its parser is.
+            column = column.cast(pa.string()).cast(pa.float64())
         elif pa.types.is_timestamp(column.type):
             column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
         column = column.cast(target)

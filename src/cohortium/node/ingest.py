@@ -22,7 +22,7 @@ from cohortium.node.columns import (
 from cohortium.node.dictionary_file import DeclaredDictionary
 from cohortium.node.digest import ColumnDigest, ColumnHasher
 from cohortium.node.infer import MAX_LEVELS, ColumnProfile, InferredColumn, legal_names
-from cohortium.node.sources import Source
+from cohortium.node.source import Source
 
 Progress = Callable[[int, float | None], None]
 """Called with the rows read and the fraction done (None where unknown)."""
@@ -55,11 +55,18 @@ class Staged:
 
 
 def stage(source: Source, write: Write, on_progress: Progress = no_progress) -> Staged:
-    """Read `source` once: hand on its rows in normal types and infer the dictionary.
+    """Read `source` once and close it: hand on its rows in normal types, infer the dictionary.
 
     Raises:
         InputError: ``bad-data``; what was written until then is to be thrown away.
     """
+    try:
+        return _staged(source, write, on_progress)
+    finally:
+        source.close()
+
+
+def _staged(source: Source, write: Write, on_progress: Progress) -> Staged:
     names = legal_names(source.headers)
     profiles: list[ColumnProfile] = []
     n_rows = 0

@@ -5,44 +5,23 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
 from cohortium.errors import InputError
+from cohortium.node.databases import open_database
 from cohortium.node.encoding import decodes, detect_encoding
+from cohortium.node.source import BATCH_ROWS, Source
 
 CSV_BLOCK_BYTES = 16 * 1024 * 1024
-SQL_BATCH_ROWS = 100_000
 FRAME_BATCH_ROWS = 1_000_000
 
 _TEXT_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".data"}
 _EXCEL_SUFFIXES = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}
 _PARQUET_SUFFIXES = {".parquet", ".pq"}
-_SQL_SCHEMES = {"duckdb", "sqlite", "postgres", "postgresql"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """A table that can be read once.
-
-    Attributes:
-        description: Where it is, without passwords.
-        headers: Column names as they stand there.
-        batches: The rows; columns in the order of `headers` (their names there do not matter).
-        levels: Levels that the source itself declares, by header.
-        fraction: How much has been read, 0 to 1; None where that is unknown.
-    """
-
-    description: str
-    headers: tuple[str, ...]
-    batches: Iterable[pa.RecordBatch]
-    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    fraction: Callable[[], float] | None = None
 
 
 def open_source(
@@ -58,13 +37,8 @@ def open_source(
     Raises:
         InputError: ``bad-data``, ``not-found`` or ``missing-extra``.
     """
-    scheme, separator, _ = location.partition("://")
-    if separator:
-        if scheme.partition("+")[0] not in _SQL_SCHEMES:
-            raise InputError(
-                "bad-data", f"The scheme {scheme!r} is not one of duckdb, sqlite and postgres."
-            )
-        return _open_sql(location, table, query)
+    if "://" in location:
+        return open_database(location, table, query)
     if table is not None or query is not None:
         raise InputError("bad-data", "A table or query belongs to a database URL, not to a file.")
     path = Path(location)
@@ -96,38 +70,44 @@ def _open_csv(path: Path, encoding: str | None) -> Source:
     elif not decodes(path, encoding):
         raise InputError("bad-data", f"{path.name} is not valid {encoding} text.")
     headers, separator = _read_header(path, encoding)
+    fault = (
+        _fault_in_csv(path, encoding, separator, len(headers)) if _has_odd_quotes(path) else None
+    )
+    if fault is not None:
+        raise fault
     columns = [f"c{place}" for place in range(len(headers))]
     file = path.open("rb")
     size = path.stat().st_size
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:
-            with file:
-                yield from arrow_csv.open_csv(
-                    file,
-                    read_options=arrow_csv.ReadOptions(
-                        block_size=CSV_BLOCK_BYTES,
-                        skip_rows=1,
-                        column_names=columns,
-                        encoding="utf-8" if encoding == "utf-8-sig" else encoding,
-                    ),
-                    parse_options=arrow_csv.ParseOptions(
-                        delimiter=separator, newlines_in_values=True
-                    ),
-                    convert_options=arrow_csv.ConvertOptions(
-                        column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-                    ),
-                )
+            yield from arrow_csv.open_csv(
+                file,
+                read_options=arrow_csv.ReadOptions(
+                    block_size=CSV_BLOCK_BYTES,
+                    skip_rows=1,
+                    column_names=columns,
+                    encoding="utf-8" if encoding == "utf-8-sig" else encoding,
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+                ),
+            )
         except (pa.ArrowInvalid, UnicodeError) as error:
             # Arrow's message quotes the row, which is a person's: neither show nor chain it.
             if "Empty CSV" in str(error):
                 return
-            raise _explain_csv(path, encoding, separator, len(headers)) from None
+            found = _fault_in_csv(path, encoding, separator, len(headers))
+            raise found or InputError(
+                "bad-data", f"{path.name} is not a well-formed CSV file."
+            ) from None
 
     return Source(
         str(path),
         tuple(headers),
         batches(),
+        close=file.close,
         fraction=lambda: 1.0 if file.closed else file.tell() / size,
     )
 
@@ -148,13 +128,12 @@ def _read_header(path: Path, encoding: str) -> tuple[list[str], str]:
     return header, separator
 
 
-def _explain_csv(path: Path, encoding: str, separator: str, n_columns: int) -> InputError:
-    """Find the first row that does not fit; only after a failure."""
-    message = f"{path.name} is not a well-formed CSV file"
+def _fault_in_csv(path: Path, encoding: str, separator: str, n_columns: int) -> InputError | None:
+    """The first row that does not fit; only where there is reason to look."""
     csv.field_size_limit(2**31 - 1)
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
+    with path.open(encoding=encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        try:
             for row in reader:
                 if row and len(row) != n_columns:
                     return InputError(
@@ -163,9 +142,22 @@ def _explain_csv(path: Path, encoding: str, separator: str, n_columns: int) -> I
                         f"has {n_columns}.",
                         line=reader.line_num,
                     )
-    except (csv.Error, UnicodeError):
-        message += f": a quotation mark is not closed near line {reader.line_num}"
-    return InputError("bad-data", message + ".")
+        except csv.Error:
+            return InputError(
+                "bad-data",
+                f"{path.name}: a quotation mark is not closed before line {reader.line_num}.",
+                line=reader.line_num,
+            )
+    return None
+
+
+def _has_odd_quotes(path: Path) -> bool:
+    """Whether a quotation mark may stay open: Arrow then takes the rest as one value."""
+    count = 0
+    with path.open("rb") as file:
+        while block := file.read(CSV_BLOCK_BYTES):
+            count += block.count(b'"')
+    return count % 2 == 1
 
 
 # --- Parquet and Excel ---------------------------------------------------------------------------
@@ -188,7 +180,7 @@ def _open_parquet(path: Path) -> Source:
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal read
         try:
-            for batch in file.iter_batches(batch_size=SQL_BATCH_ROWS, columns=names):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
                 read += batch.num_rows
                 yield batch
         except (pa.ArrowException, OSError) as error:
@@ -250,73 +242,6 @@ def _from_arrays(description: str, headers: tuple[str, ...], arrays: Sequence[pa
     columns = [f"c{place}" for place in range(len(arrays))]
     table = pa.Table.from_arrays(list(arrays), names=columns)
     return Source(description, headers, table.to_batches(max_chunksize=FRAME_BATCH_ROWS))
-
-
-# --- SQL -----------------------------------------------------------------------------------------
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown and stored."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = parts.username or ""
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{place}"))
-
-
-def _open_sql(url: str, table: str | None, query: str | None) -> Source:
-    if (table is None) == (query is None):
-        raise InputError("bad-data", "Name either a table or a query of the database.")
-    shown = without_password(url)
-    expression = _connect(url, shown, table, query)
-    headers = tuple(str(name) for name in expression.columns)
-    reader = _guarded(shown, lambda: expression.to_pyarrow_batches(chunk_size=SQL_BATCH_ROWS))
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        while (batch := _guarded(shown, lambda: next(reader, None))) is not None:
-            yield batch
-
-    return Source(f"{shown} ({table or query})", headers, batches())
-
-
-def _guarded(shown: str, action: Callable[[], Any]) -> Any:
-    """Call a database driver; its errors may quote values or passwords, so they are not chained."""
-    try:
-        return action()
-    except Exception as error:  # noqa: BLE001 - each driver has its own root, all become one error
-        kind = type(error).__name__
-    raise InputError(
-        "bad-data", f"The database {shown} cannot be read ({kind}). Check URL, table and query."
-    )
-
-
-def _connect(url: str, shown: str, table: str | None, query: str | None) -> Any:
-    try:
-        import ibis
-    except ImportError as error:
-        raise InputError(
-            "missing-extra", "Reading databases needs: pip install 'cohortium[sql]'"
-        ) from error
-    scheme = url.partition("://")[0].partition("+")[0]
-    if scheme in {"duckdb", "sqlite"}:
-        path = Path(url.partition("://")[2].partition("?")[0])
-        if not path.is_file():  # the drivers would create it
-            raise InputError("not-found", f"There is no database file at {shown}.")
-        connection = _guarded(
-            shown,
-            lambda: (
-                ibis.duckdb.connect(path, read_only=True)
-                if scheme == "duckdb"
-                else ibis.sqlite.connect(path)
-            ),
-        )
-    else:
-        address = "postgres://" + url.partition("://")[2]
-        connection = _guarded(shown, lambda: ibis.connect(address))
-    if table is not None:
-        return _guarded(shown, lambda: connection.table(table))
-    return _guarded(shown, lambda: connection.sql(query))
 
 
 # --- Data frames ---------------------------------------------------------------------------------
