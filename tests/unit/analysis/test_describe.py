@@ -239,7 +239,7 @@ def test_no_state_tells_the_sites_what_is_withheld() -> None:
 def test_few_rounds_are_needed() -> None:
     seen: list[tuple[State, Total]] = []
     random = np.random.default_rng(0)
-    tables = [table_of([LEVEL], {"level": random.normal(size=1000)}) for _ in range(3)]
+    tables = [table_of([LEVEL], {"level": random.normal(size=1000).tolist()}) for _ in range(3)]
     run_pooled_sum(find("stats.describe"), {"variables": ["level"]}, tables, seen=seen)
     assert len(seen) <= 5
 

@@ -50,7 +50,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def table(frame: pd.DataFrame) -> Table:
-    return table_of(VARIABLES, {name: frame[name].tolist() for name in frame})
+    return table_of(VARIABLES, {v.name: frame[v.name].tolist() for v in VARIABLES})
 
 
 @pytest.mark.parametrize(
