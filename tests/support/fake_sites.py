@@ -101,6 +101,7 @@ class FakeSite:
     Attributes:
         hook: Sees each message first; what it returns is the answer.
         seen: Kinds of messages, in order, with the round where there is one.
+        lookup: A run's request envelope, for a site that was restarted with the hub.
     """
 
     name: str
@@ -109,6 +110,7 @@ class FakeSite:
     hook: Hook | None = None
     seen: list[str] = field(default_factory=list)
     requests: dict[str, tuple[RunRequest, bytes, bytes]] = field(default_factory=dict)
+    lookup: Callable[[str], bytes] | None = None
 
     async def handle(self, message: Message) -> Message:
         body = str(message.WhichOneof("body"))
@@ -151,6 +153,8 @@ class FakeSite:
 
     def _mask(self, message: Message) -> bytes:
         order = message.round_request
+        if order.run_id not in self.requests and self.lookup is not None:
+            self._prepare(self.lookup(order.run_id))
         request, secret, _ = self.requests[order.run_id]
         roster = Roster.verify(
             list(order.roster),

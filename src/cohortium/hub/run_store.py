@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from cohortium.contract.model import RunRequest
 from cohortium.core.canonical import canonical
@@ -70,6 +71,12 @@ class RunStore:
         Raises:
             VerificationError: ``replayed`` where the run id belongs to another request.
         """
+        try:
+            return self._submit(request, envelope, now)
+        except IntegrityError:  # another connection was first; now its row is there
+            return self._submit(request, envelope, now)
+
+    def _submit(self, request: RunRequest, envelope: bytes, now: datetime) -> bool:
         with self._db.write() as c:
             known = c.execute(select(runs.c.request).where(runs.c.id == request.run_id)).scalar()
             if known is not None:

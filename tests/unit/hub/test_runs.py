@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.support.fake_sites import (
@@ -261,7 +262,7 @@ async def test_what_a_hostile_site_sends_fails_the_run(
     ],
 )  # fmt: skip
 async def test_a_request_outside_the_contract_is_refused_before_any_site_hears_of_it(
-    world: World, changes: dict[str, object], code: str
+    world: World, changes: dict[str, Any], code: str
 ) -> None:
     await delivered()
     before = list(world.sites["Alpha"].seen)

@@ -1,0 +1,236 @@
+"""The hub's store keeps its promises on SQLite in memory, on a file, and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, make_request
+
+from cohortium.core.invitation import Invitation
+from cohortium.errors import CohortiumError, ConflictError, PeerError, VerificationError
+from cohortium.hub.store import HubStore
+
+CONTRACT = make_contract("sha256:" + "c" * 64)
+ENVELOPE = CONTRACT.sign(key("Ada"))
+
+
+@pytest.fixture(
+    params=["memory", "file", pytest.param("postgres", marks=pytest.mark.postgres)],
+)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "memory":
+        return "sqlite://"
+    if request.param == "file":
+        return f"sqlite:///{tmp_path / 'hub.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[HubStore]:
+    made = HubStore(url)
+    yield made
+    made.close()
+
+
+def invitation(kind: str = "site", secret: str = "A") -> Invitation:
+    return Invitation.from_json(
+        {
+            "kind": kind,
+            "consortium": "Test",
+            "ca": "sha256:" + "c" * 64,
+            "hub": "https://hub:1",
+            "name": "Alpha 北京",
+            "secret": secret * 43,
+            "expires_at": "2026-12-01T00:00:00Z",
+        }
+    )
+
+
+def enrol(store: HubStore, made: Invitation, node_id: str = "0" * 32) -> None:
+    store.members.enrol(
+        secret_digest=made.secret_digest,
+        name=made.name,
+        key=key("Alpha").public,
+        node_id=node_id,
+        csr_pem="csr",
+        now=NOW,
+    )
+
+
+def test_an_invitation_is_used_once_even_by_many_at_once(store: HubStore) -> None:
+    made = invitation()
+    store.members.add_invitation(made)
+
+    def attempt(number: int) -> bool:
+        try:
+            enrol(store, made, f"{number:032x}")
+        except VerificationError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(16))) == 1
+    assert store.members.member("Alpha 北京").status == "pending"
+
+
+def test_membership_changes_raise_the_version(store: HubStore) -> None:
+    seen = [store.members.version()]
+
+    def changed() -> bool:
+        seen.append(store.members.version())
+        return seen[-1] > seen[-2]
+
+    store.members.add_invitation(invitation())
+    assert not changed()
+    enrol(store, invitation())
+    assert changed()
+    name = "Alpha 北京"
+    store.members.add_certificate(name, fingerprint="f", pem="pem", now=NOW)
+    assert changed()
+    store.members.change_status(name, allowed=frozenset({"pending"}), to="approved")
+    assert changed()
+    assert store.members.admissible() == {name}
+    assert store.members.use_certificate("f", NOW) == name
+    assert not changed()
+    with pytest.raises(ConflictError):
+        store.members.change_status(name, allowed=frozenset({"pending"}), to="approved")
+    assert not changed()
+    store.members.add_user(name="Ada", key=key("Ada").public, now=NOW)
+    store.members.remove_user("Ada")
+    assert changed()
+
+
+def test_names_and_keys_are_unique(store: HubStore) -> None:
+    store.members.add_member(name="A", key="k1", node_id="1", now=NOW)
+    store.members.add_user(name="Ada", key="u1", now=NOW)
+    for call in (
+        lambda: store.members.add_member(name="A", key="k2", node_id="2", now=NOW),
+        lambda: store.members.add_member(name="B", key="k1", node_id="3", now=NOW),
+        lambda: store.members.add_user(name="Ada", key="u2", now=NOW),
+        lambda: store.members.add_user(name="Bob", key="u1", now=NOW),
+    ):
+        with pytest.raises(ConflictError):
+            call()
+    assert [member.name for member in store.members.members()] == ["A"]
+
+
+def test_published_datasets_are_replaced_and_withdrawn(store: HubStore) -> None:
+    store.members.add_member(name="A", key="k1", node_id="1", now=NOW)
+    other = DATASET.model_copy(update={"content_digest": "sha256:" + "e" * 64})
+    store.members.publish("A", DATASET)
+    store.members.publish("A", other)
+    assert store.members.datasets() == {"A": [other]}
+    store.members.withdraw("A", "lung")
+    store.members.withdraw("A", "lung")
+    assert store.members.datasets() == {}
+
+
+def test_a_contract_becomes_active_with_the_last_signature_and_is_owed(store: HubStore) -> None:
+    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    assert len(store.studies.all()) == 1
+    digest = CONTRACT.digest
+    for name in SITES:
+        assert [item.kind for item in store.outbox.owed(name)] == ["proposal"]
+    states = [
+        store.studies.vote(digest, site=name, envelope=name.encode(), reason=None, now=NOW)
+        for name in SITES
+    ]
+    assert states == ["proposed", "proposed", "active"]
+    stored = store.studies.get(digest)
+    assert sorted(stored.signatures) == sorted(name.encode() for name in SITES)
+    assert stored.contract == CONTRACT
+    for name in SITES:
+        owed = store.outbox.owed(name)
+        assert [item.kind for item in owed] == ["proposal", "active"]
+        for item in owed:
+            store.outbox.settle(item)
+    assert store.outbox.sites() == frozenset()
+    store.studies.owe_unknown("Alpha", [digest])
+    assert store.outbox.owed("Alpha") == []
+    store.studies.owe_unknown("Alpha", [])
+    store.studies.owe_unknown("Alpha", [])
+    assert [item.kind for item in store.outbox.owed("Alpha")] == ["proposal", "active"]
+    store.studies.owe_unknown("Nowhere", [])
+    assert store.outbox.owed("Nowhere") == []
+
+
+def test_a_study_has_one_contract_in_force(store: HubStore) -> None:
+    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    other = make_contract("sha256:" + "c" * 64, title="Other")
+    with pytest.raises(ConflictError):
+        store.studies.propose(other, ENVELOPE, NOW)
+    store.studies.propose(other, ENVELOPE, CONTRACT.expires_at + timedelta(days=1))
+    assert store.studies.newest("lung").digest == other.digest
+    assert len(store.studies.all()) == 2
+
+
+def test_a_run_is_stored_once_and_ends_once(store: HubStore) -> None:
+    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    request = make_request(CONTRACT)
+    envelope = request.sign(key("Ada"))
+    with ThreadPoolExecutor(8) as pool:
+        news = list(pool.map(lambda _: _submitted(store, envelope), range(8)))
+    assert news.count(True) == 1
+    with pytest.raises(VerificationError):
+        store.runs.submit(request, envelope + b" ", NOW)
+    assert [run.info.status for run in store.runs.open()] == ["queued"]
+
+    def finish(status: str, result: bytes | None) -> bool:
+        return store.runs.finish(
+            request.run_id,
+            status,
+            sites=SITES,
+            now=NOW,
+            rounds=3,
+            seconds=0.5,
+            payload_bytes=dict.fromkeys(SITES, 10),
+            result=result,
+            error=None if result else PeerError("peer-timeout", "late", site="Beta"),
+            end_sites=SITES if result else (),
+        )
+
+    assert finish("failed", None)
+    failed = store.runs.get(request.run_id).info
+    assert failed.error is not None
+    assert failed.error["details"] == {"site": "Beta"}
+    assert not finish("succeeded", b"{}")
+    assert store.runs.result(request.run_id) is None
+    assert store.runs.reopen(request.run_id) == 2
+    with pytest.raises(ConflictError):
+        store.runs.reopen(request.run_id)
+    with ThreadPoolExecutor(4) as pool:
+        ends = list(pool.map(lambda _: finish("succeeded", b'{"a":1}'), range(4)))
+    assert ends.count(True) == 1
+    assert store.runs.result(request.run_id) == b'{"a":1}'
+    with pytest.raises(ConflictError):
+        store.runs.cancel(request.run_id, NOW, SITES)
+    info = store.runs.get(request.run_id).info
+    assert (info.status, info.rounds, info.participants) == ("succeeded", 3, SITES)
+    assert info.bytes == dict.fromkeys(SITES, 10)
+    assert [item.kind for item in store.outbox.owed("Alpha")] == ["proposal", "run-end"]
+
+
+def _submitted(store: HubStore, envelope: bytes) -> bool:
+    try:
+        return store.runs.submit(make_request(CONTRACT), envelope, NOW)
+    except CohortiumError:
+        return False
+
+
+def test_what_was_written_is_there_after_a_restart(url: str) -> None:
+    if url == "sqlite://":
+        pytest.skip("memory forgets")
+    first = HubStore(url)
+    first.members.add_member(name="A", key="k1", node_id="1", now=NOW)
+    first.studies.propose(CONTRACT, ENVELOPE, NOW)
+    first.close()
+    second = HubStore(url)
+    assert second.members.member("A").key == "k1"
+    assert second.studies.newest("lung").contract == CONTRACT
+    assert second.outbox.sites() == set(SITES)
+    second.close()
