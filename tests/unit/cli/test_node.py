@@ -1,0 +1,212 @@
+"""The steward's commands, on a node's real files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.support.builders import CONSORTIUM, World
+from typer.testing import CliRunner, Result
+
+from cohortium.cli.main import app
+from cohortium.contract.model import Computation, Contract
+from cohortium.crypto.authority import Authority
+from cohortium.crypto.keys import SigningKey, fingerprint
+from cohortium.link._generated import link_pb2 as pb
+from cohortium.node import outbox, tls
+from cohortium.node.config import NodeConfig, NodeDir
+from cohortium.node.main import open_service
+from cohortium.node.policy import TEMPLATE
+
+Run = Callable[..., Any]
+
+
+class Site:
+    """Alpha's folder, with a dataset and a contract waiting."""
+
+    def __init__(self, path: Path) -> None:
+        self.world = World(now=datetime.now(UTC))
+        self.folder = NodeDir(path)
+        path.mkdir(mode=0o700)
+        self.world.keys["Alpha"].save(self.folder.contract_key)
+        self.folder.policy.write_text(TEMPLATE)
+        self.folder.save_config(
+            NodeConfig(
+                name="Alpha",
+                consortium="Test",
+                consortium_fingerprint=CONSORTIUM,
+                hub_url="https://hub.example:1",
+                link_address="hub.example:2",
+            )
+        )
+        authority = Authority.create("Test", self.world.now)
+        csr = tls.begin(self.folder.tls, "Alpha")
+        pem = authority.issue_node(csr, "Alpha", "n1", self.world.now)
+        tls.finish(self.folder.tls, pem, authority.certificate_pem, self.world.clock)
+        self.service = open_service(self.folder, self.folder.load_config())
+        frame = pd.DataFrame({"age": range(12), "weight": [1.5 * x for x in range(12)]})
+        self.service.datasets.add("patients", frame)  # type: ignore[attr-defined]
+        self.digest = self.service.datasets.confirm("patients").digest  # type: ignore[attr-defined]
+
+    def propose(self, **changes: Any) -> Contract:
+        draft = self.world.contract(
+            created_at=self.world.now - timedelta(days=1),
+            expires_at=self.world.now + timedelta(days=30),
+        )
+        own, *others = draft.participants
+        own = own.model_copy(update={"dataset_digest": self.digest})
+        contract = draft.model_copy(update={"participants": (own, *others), **changes})
+        contract = Contract.from_bytes(contract.to_bytes())
+        proposal = pb.ContractProposal(contract=contract.to_bytes())
+        reply = self.service.answer(pb.Message(contract_proposal=proposal))
+        assert reply.WhichOneof("body") == "ack", reply
+        return contract
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "node")
+
+
+@pytest.fixture
+def invoke(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("COHORTIUM_NODE_DIR", str(site.folder.path))
+    monkeypatch.setenv("COHORTIUM_JSON_ERRORS", "1")
+
+    def run(*arguments: str, answer: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(arguments), input=answer)
+
+    return run
+
+
+@pytest.fixture
+def run(invoke: Callable[..., Result]) -> Run:
+    def run(*arguments: str) -> Any:
+        result = invoke(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+def _error(result: Result) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(result.stderr.splitlines()[-1])["error"]
+    return error
+
+
+def test_review_shows_every_fingerprint_and_sign_votes_once(site: Site, run: Run) -> None:
+    contract = site.propose()
+    reviewed = run("study", "review", "lung")
+    assert reviewed["problems"] == []
+    assert {known["fingerprint"] for known in reviewed["keys"]} == {
+        *(fingerprint(p.key) for p in contract.participants),
+        fingerprint(site.world.researcher.public),
+    }
+    assert run("study", "sign", "lung", "--yes")["state"] == "signed"
+    assert run("study", "sign", contract.digest, "--yes")["state"] == "signed"
+    (owed,) = site.service.store.owed()
+    signed, signer = Contract.open(outbox.message_of(owed).contract_vote.envelope)
+    assert (signed.digest, signer) == (contract.digest, site.world.keys["Alpha"].public)
+    peers = run("node", "peers", "list")
+    assert [peer["name"] for peer in peers] == ["Beta", "Gamma"]
+    status = run("node", "status")
+    assert status["owed_topics"] == [f"vote:{contract.digest}"]
+    assert status["link"] is None
+    assert status["contracts_list"][0]["state"] == "signed"
+
+
+def test_signing_asks_first(site: Site, invoke: Callable[..., Result]) -> None:
+    site.propose()
+    refused = invoke("study", "sign", "lung", answer="n\n")
+    assert refused.exit_code == 1
+    assert "Fingerprints to compare by telephone" in refused.stderr
+    assert site.service.store.owed() == []
+    assert invoke("study", "sign", "lung", answer="y\n").exit_code == 0
+    assert len(site.service.store.owed()) == 1
+
+
+def test_a_contract_with_problems_is_not_signed(site: Site, invoke: Callable[..., Result]) -> None:
+    site.propose(security_level="L4")
+    text = invoke("study", "review", "lung").stdout
+    assert "PROBLEM" in text
+    assert "security level L4" in text
+    result = invoke("study", "sign", "lung", "--yes")
+    assert (result.exit_code, _error(result)["code"]) == (3, "site-policy")
+    assert site.service.store.owed() == []
+
+
+def test_refusing_says_why(site: Site, run: Run, invoke: Callable[..., Result]) -> None:
+    contract = site.propose()
+    assert _error(invoke("study", "refuse", "lung", "--reason", " "))["code"] == "bad-input"
+    refused = run("study", "refuse", "lung", "--reason", "The purpose is not clear.")
+    assert refused["state"] == "refused"
+    (entry,) = [e for e in run("node", "journal") if e["what"] == "refuse"]
+    assert (entry["contract"], entry["why"]) == (contract.digest, "The purpose is not clear.")
+    assert _error(invoke("study", "sign", "lung", "--yes"))["code"] == "wrong-state"
+    assert _error(invoke("study", "sign", "unknown", "--yes"))["code"] == "not-found"
+
+
+def test_a_changed_key_waits_for_the_telephone(
+    site: Site, run: Run, invoke: Callable[..., Result]
+) -> None:
+    site.propose()
+    run("study", "sign", "lung", "--yes")
+    site.world.keys["Beta"] = SigningKey.from_seed(b"\x66" * 32)
+    site.propose(study="second")
+    changed = fingerprint(site.world.keys["Beta"].public)
+    reviewed = run("study", "review", "second")
+    assert [k["fingerprint"] for k in reviewed["keys"] if k["status"] == "changed"] == [changed]
+    assert _error(invoke("study", "sign", "second", "--yes"))["code"] == "key-mismatch"
+    wrong = invoke("node", "peers", "accept", "Beta", "0000 1111")
+    assert _error(wrong)["code"] == "not-found"
+    run("node", "peers", "accept", "Beta", changed.lower())
+    assert run("study", "sign", "second", "--yes")["state"] == "signed"
+
+
+def test_the_journal_is_listed_and_verified(
+    site: Site, run: Run, invoke: Callable[..., Result]
+) -> None:
+    site.propose(computations=(Computation(name="glm"),))
+    run("study", "sign", "lung", "--yes")
+    assert [entry["what"] for entry in run("node", "journal")] == ["proposal", "sign"]
+    assert len(run("node", "journal", "--last", "1")) == 1
+    assert "allowed" in invoke("node", "journal").stdout
+    assert run("node", "journal", "--verify")["entries"] == 2
+    site.service.store.execute("DROP TRIGGER journal_stays")
+    site.service.store.execute("DELETE FROM journal WHERE seq = 1")
+    result = invoke("node", "journal", "--verify")
+    assert (result.exit_code, _error(result)["code"]) == (8, "broken-journal")
+
+
+def test_pause_and_resume(site: Site, run: Run, invoke: Callable[..., Result]) -> None:
+    assert run("node", "pause") == {"paused": True}
+    assert run("node", "policy")["paused"] is True
+    assert "paused     yes" in invoke("node", "status").stdout
+    assert run("node", "resume") == {"paused": False}
+    site.folder.policy.write_text("odd: 1\n")
+    assert "policy.yaml is wrong" in invoke("node", "status").stdout
+    assert _error(invoke("node", "policy"))["code"] == "bad-config"
+
+
+def test_rotation_is_owed_until_the_node_serves(site: Site, run: Run) -> None:
+    run("node", "rotate")
+    run("node", "rotate")
+    (owed,) = site.service.store.owed()
+    message = outbox.message_of(owed).rotate_certificate
+    assert b"BEGIN CERTIFICATE REQUEST" in message.csr_pem
+    assert tls.current(site.folder.tls).name == "1"
+
+
+def test_a_folder_that_is_no_node(
+    tmp_path: Path, invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COHORTIUM_NODE_DIR", str(tmp_path / "other"))
+    result = invoke("node", "status")
+    assert (result.exit_code, _error(result)["code"]) == (2, "not-found")
+    joined = invoke("node", "join", "nonsense", "--dir", str(tmp_path / "x"))
+    assert _error(joined)["code"] == "bad-invitation"
