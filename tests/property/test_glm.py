@@ -67,7 +67,7 @@ def statsmodels_fit(table: Table, right: str, family: str) -> Any:
     frame["s"] = pd.Categorical(levels, categories=["a", "b", "c"])
     kind, outcome = FAMILIES[family]
     model = smf.glm(
-        f"{outcome} ~ {right}", frame if right == "1" else frame.dropna(), family=kind()
+        f"{outcome} ~ {right}", frame.dropna() if "x" in right else frame, family=kind()
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
