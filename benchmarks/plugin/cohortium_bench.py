@@ -33,7 +33,7 @@ class Vector:
     params_type = VectorParams
 
     def variables(self, params: VectorParams) -> frozenset[str]:
-        return frozenset()
+        return frozenset({"age"})
 
     def start(self, params: VectorParams, scope: Scope) -> State:
         return self._state(0, np.zeros(params.components, dtype=np.float32))

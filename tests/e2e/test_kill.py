@@ -52,18 +52,20 @@ def _decisions(consortium: Consortium, run_id: str, site: str) -> list[dict[str,
 def test_a_killed_process_changes_nothing(
     consortium: Consortium, study: co.Study, kill: Callable[[Consortium], None], at_round: int
 ) -> None:
-    expected = study.submit("bench.vector", {**PARAMS, "pause_ms": 0}).wait().result()
+    expected = (
+        study.submit("bench.vector", {**PARAMS, "pause_ms": 0}).wait().result().to_json()["result"]
+    )
     run = study.submit("bench.vector", PARAMS)
     _reach(run, at_round)
     kill(consortium)
-    result = run.wait(timeout_s=120).result()
+    result = run.wait(timeout_s=120).result().to_json()["result"]
     assert result == expected
     assert run.refresh().rounds == PARAMS["rounds"]
     for site in SITES:
         decisions = _decisions(consortium, run.id, site)
         rounds = Counter(e["round"] for e in decisions if e.get("round") is not None)
         assert all(e["allowed"] for e in decisions), decisions
-        assert rounds == dict.fromkeys(range(PARAMS["rounds"]), 1)
+        assert rounds == dict.fromkeys(range(1, PARAMS["rounds"] + 1), 1)
         admitted = [e for e in decisions if e.get("what") == "run"]
         assert len(admitted) == 1
     runs = [info for info in consortium.cli("run", "list", STUDY) if info["id"] == run.id]
