@@ -7,6 +7,7 @@ notebooks, tests and rehearsing a study, not for protecting anyone's data.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -34,6 +35,7 @@ from cohortium.hub.store import HubStore
 from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.inprocess.frames import DATASET, harmonise
 from cohortium.inprocess.transport import AsgiTransport, LoopThread
+from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
 from cohortium.node.datasets import MemoryDatasets
@@ -70,10 +72,20 @@ class _Site:
 
     async def connect(self, link: MemoryLink) -> None:
         """Say hello, and publish the dataset's dictionary."""
-        self._uplink = link.join(self.identity.name, self.service)
+        self._uplink = link.join(self.identity.name, self)
         self.service.welcome(await self._uplink.request(self.service.hello(), TIMEOUT_S))
         outbox.owe_datasets(self.store, self._datasets.published())
         await self.flush()
+
+    async def handle(self, message: Message) -> Message:
+        """See `cohortium.link.ports.Handler`.
+
+        The end of a run may arrive while Python exits, when threads can no longer be started; it is
+        a moment's work and answered on the loop.
+        """
+        if message.WhichOneof("body") == "run_end":
+            return self.service.answer(message)
+        return await self.service.handle(message)
 
     async def flush(self) -> None:
         """Send the hub what it is owed."""
@@ -168,7 +180,8 @@ class LocalFederation(Federation):
     def __init__(self, client: Client, consortium: _Consortium) -> None:
         super().__init__(client, CONSORTIUM)
         self._consortium = consortium
-        self._close = weakref.finalize(self, _close, client, consortium.close)
+        # Studies and runs hold the client: everything lives as long as any of them.
+        self._finalizer = weakref.finalize(client, _close_unattended, consortium.close)
 
     def submit_proposal(self, proposal: Proposal) -> Study:
         """See `Federation.submit_proposal`; all sites sign."""
@@ -178,12 +191,17 @@ class LocalFederation(Federation):
 
     def close(self) -> None:
         """Stop everything; studies and results of this federation are gone."""
-        self._close()
+        super().close()
+        if self._finalizer.detach() is not None:
+            self._consortium.close()
 
 
-def _close(client: Client, close_consortium: Callable[[], None]) -> None:
-    client.close()
-    close_consortium()
+def _close_unattended(close: Callable[[], None]) -> None:
+    """At exit, or when the garbage collector comes by: perhaps in a thread that `close` joins."""
+    if threading.current_thread() is threading.main_thread():
+        close()
+    else:
+        threading.Thread(target=close, name="cohortium-close").start()
 
 
 def local(

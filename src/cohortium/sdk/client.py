@@ -123,6 +123,7 @@ class Client:
 
     def events(self, path: str, **query: str | int) -> Iterator[ServerEvent]:
         """Server-sent events until the hub ends the stream."""
+        self._require_open()
         request = self._request("GET", path, query=query)
         with _transport_errors(self.url):
             response = self._http.send(request, stream=True)
@@ -174,9 +175,14 @@ class Client:
         return request
 
     def _send(self, request: httpx.Request) -> Any:
+        self._require_open()
         with _transport_errors(self.url):
             response = self._http.send(request)
         return _checked(response)
+
+    def _require_open(self) -> None:
+        if self._http.is_closed:
+            raise PeerError("peer-unreachable", "This federation was closed; connect again.")
 
 
 def _checked(response: httpx.Response) -> Any:

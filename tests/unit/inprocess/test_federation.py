@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -156,12 +158,34 @@ def test_closing_leaves_no_thread_and_may_be_repeated() -> None:
     assert {thread.name for thread in threading.enumerate()} <= before
 
 
-def test_a_forgotten_federation_is_closed_when_it_is_collected() -> None:
-    made = co.local(_frames(50))
-    made.study("local")
-    del made
+def test_a_study_keeps_its_federation_and_the_last_one_out_closes_it() -> None:
+    before = set(threading.enumerate())
+    study = co.local(_frames(50)).study()
+    assert study.describe(["age"])["age"].n is not None
+    del study
     gc.collect()
-    assert not [t for t in threading.enumerate() if t.name == "cohortium-local"][1:]
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_closed_federation_says_so() -> None:
+    made = co.local(_frames(50))
+    study = made.study()
+    made.close()
+    with pytest.raises(co.PeerError, match="was closed"):
+        study.describe(["age"])
+
+
+def test_exit_without_closing_is_quiet() -> None:
+    code = (
+        "import pandas as pd, cohortium as co\n"
+        "frame = pd.DataFrame({'age': range(30)})\n"
+        "fed = co.local({'A': frame, 'B': frame})\n"
+        "print(fed.study().describe(['age'])['age'].mean)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("14.5\n", "")
 
 
 def test_closing_cancels_a_run_under_way() -> None:

@@ -1,0 +1,169 @@
+"""A run's handle: waiting, interruptions, failure, cancellation, the bar."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import httpx
+import pytest
+from tests.support.fake_hub import FakeHub, events
+
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    PeerError,
+    PolicyRefusal,
+    ProtocolError,
+)
+from cohortium.sdk import run as run_module
+from cohortium.sdk.run import Run, RunInfo
+
+RUN_ID = "ab" * 16
+
+
+def _info(**more: Any) -> dict[str, Any]:
+    return {
+        "id": RUN_ID,
+        "study": "s",
+        "contract_digest": "sha256:" + "c" * 64,
+        "computation": "bench.vector",
+        "params": {},
+        "status": "running",
+        "researcher": "ed25519:x",
+        "submitted_at": "2026-11-22T00:00:00Z",
+    } | more
+
+
+DONE = _info(status="succeeded", participants=["A", "B"], rounds=2, seconds=1.5, progress=1.0)
+
+
+def _handle(answers: dict[str, Any], **more: Any) -> Run:
+    return Run(FakeHub(answers).client(), RunInfo.from_json(_info(**more)), {})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "RECONNECT_PAUSE_S", 0.01)
+
+
+def test_waiting_follows_the_events_to_the_result() -> None:
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle(
+        {
+            f"{path}/events": events(
+                ("progress", _info(progress=0.5, message="sums")),
+                ("heartbeat", {}),
+                ("done", DONE),
+            ),
+            f"{path}/result": {"run": DONE, "result": {"sum": 3}},
+        }
+    )
+    assert run.wait().status == "succeeded"
+    assert run.wait().info.rounds == 2
+    assert run.result().to_json()["result"] == {"sum": 3}
+
+
+def test_a_hub_that_restarts_is_waited_for() -> None:
+    answers: list[Any] = [
+        events(("progress", _info(rounds=1, progress=0.1))),
+        httpx.ReadError("killed"),
+        httpx.ConnectError("not yet"),
+        events(("done", DONE)),
+    ]
+    asked: list[str] = []
+
+    def stream(request: httpx.Request) -> Any:
+        asked.append(request.url.query.decode())
+        return answers.pop(0)
+
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle({f"{path}/events": stream, path: _info(rounds=1)})
+    assert run.wait(timeout_s=30).status == "succeeded"
+    assert asked == ["after=0", "after=1", "after=1", "after=1"]
+
+
+def test_a_hub_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "RECONNECT_FOR_S", 0.05)
+    run = _handle({f"GET /runs/{RUN_ID}/events": httpx.ConnectError("gone")})
+    with pytest.raises(PeerError) as caught:
+        run.wait()
+    assert caught.value.code == "peer-unreachable"
+
+
+def test_waiting_may_be_limited() -> None:
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle({f"{path}/events": lambda _: events(("heartbeat", {})), path: _info()})
+    with pytest.raises(PeerError, match="goes on at the hub") as caught:
+        run.wait(timeout_s=0.05)
+    assert caught.value.code == "peer-timeout"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "family"),
+    [
+        ("failed", PolicyRefusal("too-few-persons", "A: 3 persons."), PolicyRefusal),
+        ("failed", None, ConflictError),
+        ("cancelled", None, ConflictError),
+    ],
+)
+def test_a_run_without_a_result_raises_why(
+    status: str, error: CohortiumError | None, family: type[CohortiumError]
+) -> None:
+    wire = None if error is None else error.to_wire()
+    run = _handle({}, status=status, error=wire)
+    assert run.wait().status == status
+    with pytest.raises(family):
+        run.result()
+
+
+def test_cancel_and_resume_ask_the_hub() -> None:
+    path = f"/runs/{RUN_ID}"
+    run = _handle(
+        {
+            f"POST {path}/cancel": {},
+            f"POST {path}/resume": {},
+            f"GET {path}": _info(status="cancelled"),
+        }
+    )
+    assert run.cancel().status == "cancelled"
+    assert run.resume().status == "cancelled"
+    assert run.status == "cancelled"
+
+
+@pytest.mark.parametrize("answer", [[], {"run": DONE}, {"run": {}, "result": {}}])
+def test_an_answer_that_is_no_result_is_a_protocol_error(answer: Any) -> None:
+    run = _handle({f"GET /runs/{RUN_ID}/result": answer}, **{k: DONE[k] for k in ("status",)})
+    with pytest.raises(ProtocolError):
+        run.result()
+
+
+def test_the_bar_appears_after_a_while_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "BAR_AFTER_S", 0.01)
+    drawn = io.StringIO()
+    monkeypatch.setattr("sys.stderr", drawn)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+
+    def stream(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.3)
+        return events(("progress", _info(progress=0.5, message="sums")), ("done", DONE))
+
+    run = _handle({f"GET /runs/{RUN_ID}/events": stream})
+    run.wait(progress=True)
+    assert "bench.vector" in drawn.getvalue()
+
+
+def test_no_bar_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    _handle({f"GET /runs/{RUN_ID}/events": events(("done", DONE))}).wait()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_in_one_line_and_as_html() -> None:
+    info = RunInfo.from_json(DONE | {"bytes": {"A": 1000, "B": 24}})
+    assert info.line().startswith(
+        "run abababab succeeded in 1.50 s, 2 sites, 2 rounds, 1,024 bytes"
+    )
+    assert "1,024" in info._repr_html_()
+    failed = RunInfo.from_json(_info(status="failed", error={"message": "<script>"}))
+    assert "<script>" not in failed._repr_html_()
