@@ -107,14 +107,12 @@ def test_membership_changes_raise_the_version(store: HubStore) -> None:
 def test_names_and_keys_are_unique(store: HubStore) -> None:
     store.members.add_member(name="A", key="k1", node_id="1", now=NOW)
     store.members.add_user(name="Ada", key="u1", now=NOW)
-    for call in (
-        lambda: store.members.add_member(name="A", key="k2", node_id="2", now=NOW),
-        lambda: store.members.add_member(name="B", key="k1", node_id="3", now=NOW),
-        lambda: store.members.add_user(name="Ada", key="u2", now=NOW),
-        lambda: store.members.add_user(name="Bob", key="u1", now=NOW),
-    ):
+    for name, member_key, node_id in (("A", "k2", "2"), ("B", "k1", "3")):
         with pytest.raises(ConflictError):
-            call()
+            store.members.add_member(name=name, key=member_key, node_id=node_id, now=NOW)
+    for name, user_key in (("Ada", "u2"), ("Bob", "u1")):
+        with pytest.raises(ConflictError):
+            store.members.add_user(name=name, key=user_key, now=NOW)
     assert [member.name for member in store.members.members()] == ["A"]
 
 

@@ -29,6 +29,8 @@ from cohortium.link.tls import TlsFiles
 
 logger = logging.getLogger(__name__)
 
+SWITCH_INTERVAL_S = 0.0005
+
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
@@ -60,6 +62,8 @@ def serve(path: Path, on_ready: Callable[[dict[str, Any]], None] = lambda _addre
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # A run's thread and the event loop hand over to each other several times a round.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     folder = HubFolder(path)
     folder.config()
     with folder.serving():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
@@ -37,8 +38,14 @@ class StoredRun:
     attempt: int
 
 
+@lru_cache(maxsize=64)
+def _request(envelope: bytes) -> RunRequest:
+    """The request, verified when it was submitted and again when first read."""
+    return RunRequest.open(envelope)[0]
+
+
 def _stored(row: Row[Any]) -> StoredRun:
-    request, _signer = RunRequest.open(row.request)
+    request = _request(row.request)
     info = RunInfo(
         id=row.id,
         study=row.study,
