@@ -129,11 +129,11 @@ class Describe:
             if "squares" in out:
                 away = values - known.mean[group, m]
                 out["residual"][group, m] = away.sum()
-                out["squares"][group, m] = away @ away
+                out["squares"][group, m] = np.square(away).sum()
             if "powers" in out and sd[group, m] > 0:
                 z = (values - known.mean[group, m]) / sd[group, m]
                 z2 = z * z
-                out["powers"][group, m] = (z2 @ z, z2 @ z2)
+                out["powers"][group, m] = ((z2 * z).sum(), np.square(z2).sum())
             for at, q in searches.get((group, m), ()):
                 out["histogram"][at] = histogram(
                     values, float(known.scale[group, m]), q.lower, q.width, q.bins

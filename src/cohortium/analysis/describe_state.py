@@ -190,11 +190,15 @@ class Knowledge:
             phase=phase,
             searches=tuple(
                 Search(group, m, lower, width, bins, tuple(wanted))
-                for (group, m, lower, width, bins), wanted in zip(search.tolist(), ranks, strict=True)
+                for (group, m, lower, width, bins), wanted in zip(
+                    search.tolist(), ranks, strict=True
+                )
             ),
             found=tuple(
                 Found(group, m, position, lower, upper, part)
-                for (group, m, position, lower, upper), part in zip(found.tolist(), fraction.tolist(), strict=True)
+                for (group, m, position, lower, upper), part in zip(
+                    found.tolist(), fraction.tolist(), strict=True
+                )
             ),
             **arrays,
         )

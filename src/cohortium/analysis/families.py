@@ -107,7 +107,8 @@ class Binomial:
 
     def deviance(self, y: Floats, eta: Floats) -> float:
         """See `Family`."""
-        return 2.0 * float(np.logaddexp(0.0, np.where(y > 0, -eta, eta)).sum())
+        wrong = np.where(y > 0, -eta, eta)
+        return 2.0 * float((np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))).sum())
 
     def saturated(self, y: Floats) -> float:  # noqa: ARG002
         """Each outcome has probability 1."""

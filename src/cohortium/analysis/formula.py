@@ -126,17 +126,24 @@ def design(table: Table, parsed: Parsed) -> tuple[Floats, tuple[str, ...]]:
         InputError: ``bad-input`` where a transformation is not finite; names the term, no value.
     """
     out = np.ones((table.n_rows, len(parsed.columns)), order="F")
-    cache: dict[str, Floats] = {}
+    cache: dict[tuple[str, int | None], Floats] = {}
     for at, column in enumerate(parsed.columns):
         for factor, level in column.parts:
-            if factor.text not in cache:
-                cache[factor.text] = values_of(factor, table)
-            values = cache[factor.text]
-            if level is None:
-                out[:, at] *= values
-            else:
-                out[:, at] *= np.where(np.isnan(values), np.nan, values == level)
+            key = (factor.text, level)
+            if key not in cache:
+                values = cache.setdefault((factor.text, None), values_of(factor, table))
+                cache[key] = values if level is None else _marks(values, level)
+            out[:, at] *= cache[key]
     return out, parsed.names
+
+
+def _marks(codes: Floats, level: int) -> Floats:
+    """1 for the persons at a level, 0 for others, NaN where missing."""
+    marks = (codes == level).astype(np.float64)
+    missing = np.isnan(codes)
+    if missing.any():
+        marks[missing] = np.nan
+    marks = np.asarray(codes == level, dtype=np.float64)
 
 
 def values_of(factor: Coded, table: Table) -> Floats:
