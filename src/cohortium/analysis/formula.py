@@ -139,11 +139,11 @@ def design(table: Table, parsed: Parsed) -> tuple[Floats, tuple[str, ...]]:
 
 def _marks(codes: Floats, level: int) -> Floats:
     """1 for the persons at a level, 0 for others, NaN where missing."""
-    marks = (codes == level).astype(np.float64)
+    marks = np.asarray(codes == level, dtype=np.float64)
     missing = np.isnan(codes)
     if missing.any():
         marks[missing] = np.nan
-    marks = np.asarray(codes == level, dtype=np.float64)
+    return marks
 
 
 def values_of(factor: Coded, table: Table) -> Floats:
