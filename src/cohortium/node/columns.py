@@ -20,7 +20,7 @@ MISSING_MARKERS = frozenset({"", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "nul
 """Texts that mean "no value", in every source."""
 
 EXACT = 2**53
-"""Integers up to here are exact in float64, which is what analyses see."""
+"""Integers below are exact in float64, which is what analyses see."""
 
 REAL = r"^[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$"
 DATE = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}$"
@@ -260,7 +260,7 @@ def _converted(column: pa.Array, kind: VariableType) -> pa.Array:
         return pc.if_else(binary, pc.equal(column, pa.scalar(1, column.type)), nothing)
     if kind is VariableType.INTEGER and pa.types.is_floating(column.type):
         whole = pc.and_(
-            pc.equal(column, pc.round(column)), pc.less_equal(pc.abs(column), float(EXACT))
+            pc.equal(column, pc.round(column)), pc.less(pc.abs(column), float(EXACT))
         )
         return pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64())
     if kind is VariableType.INTEGER and pa.types.is_boolean(column.type):

@@ -139,14 +139,14 @@ class ColumnProfile:
     def _look_at_numbers(self, column: pa.Array) -> None:
         values = to_numpy(column, 0)
         if pa.types.is_integer(column.type):
-            self.too_long |= bool((np.abs(values.astype(np.float64)) > EXACT).any())
+            self.too_long |= bool(((values >= EXACT) | (values <= -EXACT)).any())
         else:
             self._look_at_floats(values)
         self.increasing &= bool(values[0] > self._last and (np.diff(values) > 0).all())
         self._last = float(values[-1])
 
     def _look_at_floats(self, values: npt.NDArray[np.float64]) -> None:
-        self.whole &= bool(((np.rint(values) == values) & (np.abs(values) <= EXACT)).all())
+        self.whole &= bool(((np.rint(values) == values) & (np.abs(values) < EXACT)).all())
         if self.decimals is not None:
             self.decimals = exact_decimals(values, self.decimals)
 
@@ -159,7 +159,7 @@ class ColumnProfile:
         if numbers is not None:
             self.fits["number"] += len(column)
             long = pc.and_(
-                pc.greater(pc.abs(numbers), float(EXACT)), matches(column, r"^[+-]?\d+$")
+                pc.greater_equal(pc.abs(numbers), float(EXACT)), matches(column, r"^[+-]?\d+$")
             )
             self.too_long |= bool(pc.any(long).as_py())
             self._look_at_numbers(numbers)
