@@ -1,4 +1,4 @@
-"""The content of the link's ``PublishDataset``: a dataset's confirmed dictionary, or its removal."""
+"""The content of the link's ``PublishDataset``: a confirmed dictionary, or its removal."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def verify(public: str, signature: bytes, data: bytes) -> None:
 
 
 def fingerprint(public: str | bytes) -> str:
-    """The first 128 bits of SHA-256, in eight groups of four hex digits, to read out by telephone."""
+    """128 bits of SHA-256 in eight groups of four hex digits, to read out by telephone."""
     data = public.encode() if isinstance(public, str) else public
     text = hashlib.sha256(data).hexdigest()[:32].upper()
     return " ".join(text[i : i + 4] for i in range(0, 32, 4))
