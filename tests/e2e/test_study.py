@@ -33,7 +33,7 @@ def test_describe_equals_the_pooled_analysis(study: co.Study, pooled: pd.DataFra
     for sex in ("female", "male"):
         for name in ("age", "score"):
             values = pooled.loc[pooled["sex"] == sex, name].dropna()
-            row = frame.loc[(sex, name)]
+            row = frame.loc[(sex, name), :]
             assert row["n"] == len(values)
             assert row["mean"] == pytest.approx(values.mean(), rel=1e-10)
             assert row["variance"] == pytest.approx(values.var(), rel=1e-10)

@@ -30,7 +30,7 @@ def load() -> pd.DataFrame:
         raise InputError(
             "missing-extra", "The demonstration needs lifelines: pip install 'cohortium[demo]'"
         ) from error
-    raw = load_lung()
+    raw: pd.DataFrame = load_lung()
     frame = raw.rename(columns={"ph.ecog": "ph_ecog", "wt.loss": "wt_loss", "time": "time_days"})
     frame["sex"] = frame["sex"].map({1: "male", 2: "female"})
     frame["ph_ecog"] = frame["ph_ecog"].astype("Int64")
