@@ -259,9 +259,7 @@ def _converted(column: pa.Array, kind: VariableType) -> pa.Array:
         binary = pc.is_in(column, value_set=pa.array([0, 1], column.type))
         return pc.if_else(binary, pc.equal(column, pa.scalar(1, column.type)), nothing)
     if kind is VariableType.INTEGER and pa.types.is_floating(column.type):
-        whole = pc.and_(
-            pc.equal(column, pc.round(column)), pc.less(pc.abs(column), float(EXACT))
-        )
+        whole = pc.and_(pc.equal(column, pc.round(column)), pc.less(pc.abs(column), float(EXACT)))
         return pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64())
     if kind is VariableType.INTEGER and pa.types.is_boolean(column.type):
         return column.cast(pa.int64())

@@ -166,6 +166,8 @@ class FolderDatasets(StoredDatasets):
         declared = read_dictionary(self._read_yaml(meta.name), levels_of)
         places = places_of(meta.headers, declared.dictionary)
         used = sorted(set(places))
+        for stale in folder.glob(f".{_DATA}.*"):  # what a kill left behind
+            stale.unlink(missing_ok=True)
         with pq.ParquetFile(folder / _DRAFT, memory_map=True) as draft:
             batches = draft.iter_batches(
                 batch_size=_BATCH_ROWS, columns=[f"c{place}" for place in used]
@@ -246,8 +248,9 @@ class FolderDatasets(StoredDatasets):
     def _building(self, name: str) -> Iterator[Path]:
         """A folder beside the datasets that is gone afterwards unless it was renamed."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for stale in self.root.glob(f".adding-{name}-*"):  # what a kill left behind
-            shutil.rmtree(stale, ignore_errors=True)
+        for pattern in (f".adding-{name}-*", f".removed-{name}-*"):  # what a kill left behind
+            for stale in self.root.glob(pattern):
+                shutil.rmtree(stale, ignore_errors=True)
         folder = self.root / f".adding-{name}-{secrets.token_hex(6)}"
         folder.mkdir(mode=0o700)
         try:
