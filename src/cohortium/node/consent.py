@@ -17,8 +17,8 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.node import journal
+from cohortium.node.agreement import own_participant, require_known_peers
 from cohortium.node.datasets import Datasets
-from cohortium.node.guard import own_participant, require_known_peers
 from cohortium.node.identity import Identity
 from cohortium.node.outbox import owe_vote
 from cohortium.node.policy import Policy

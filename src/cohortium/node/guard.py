@@ -17,7 +17,8 @@ from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock, to_rfc3339
 from cohortium.crypto.keys import fingerprint
 from cohortium.disclosure.limits import Disclosure
-from cohortium.errors import IntegrityFailure, PolicyRefusal, ProtocolError, VerificationError
+from cohortium.errors import PolicyRefusal, ProtocolError, VerificationError
+from cohortium.node.agreement import Agreements, own_participant
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
@@ -81,34 +82,6 @@ class CheckedRound:
     answered: str | None
 
 
-def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:
-    """Require every participant's signature over this very contract; returns envelopes by key.
-
-    Raises:
-        VerificationError: ``bad-signature``, ``unknown-signer`` or ``bad-digest``.
-        PolicyRefusal: ``contract-not-active`` where a signature is missing.
-    """
-    keys = {participant.key: participant.name for participant in contract.participants}
-    if len(envelopes) > len(keys):
-        raise VerificationError("unknown-signer", "There are more signatures than participants.")
-    found: dict[str, bytes] = {}
-    for envelope in envelopes:
-        signed, signer = Contract.open(envelope)
-        if signer not in keys:
-            raise VerificationError("unknown-signer", "A signature is not of a participant.")
-        if signed.digest != contract.digest:
-            raise VerificationError("bad-digest", "A signature is over another contract.")
-        found[signer] = envelope
-    missing = sorted(name for key, name in keys.items() if key not in found)
-    if missing:
-        raise PolicyRefusal(
-            "contract-not-active",
-            f"Not signed yet by: {', '.join(missing)}.",
-            missing=missing,
-        )
-    return found
-
-
 class Guard:
     """Checks what the hub asks for.
 
@@ -130,10 +103,10 @@ class Guard:
     ) -> None:
         self._identity = identity
         self._store = store
+        self.agreements = Agreements(identity, store)
         self._policy = policy
         self._find = find
         self._clock = clock
-        self._contracts: dict[str, Contract] = {}
         self._runs: dict[str, CheckedRun] = {}
         self._parties: dict[str, Party] = {}
 
@@ -141,37 +114,6 @@ class Guard:
         """Drop what is kept in memory of a run."""
         self._runs.pop(run_id, None)
         self._parties.pop(run_id, None)
-
-    # Contracts
-
-    def active_contract(self, digest: str) -> Contract:
-        """The contract that this node signed and whose every signature it verified itself.
-
-        Raises:
-            PolicyRefusal: ``contract-unknown`` or ``contract-not-active``.
-            VerificationError: ``key-mismatch``.
-        """
-        # 1. Known, and this site said yes. 2. Complete. 3. The signatures in our own store hold
-        # (once for each process). 4. We are in it as ourselves. 5. The others are whom we know.
-        stored = self._store.contract(digest)
-        if stored is None or stored.state in {"proposed", "refused"}:  # 1
-            raise PolicyRefusal(
-                "contract-unknown", "This site has not signed a contract with that digest."
-            )
-        if stored.state != "active":  # 2
-            raise PolicyRefusal(
-                "contract-not-active", "This site has not seen the signatures of all participants."
-            )
-        contract = self._contracts.get(digest)
-        if contract is None:  # 3
-            contract = Contract.from_bytes(stored.body)
-            if contract.digest != digest:
-                raise IntegrityFailure("broken-store", "A stored contract was altered.")
-            check_signatures(contract, self._store.signatures(digest).values())
-            self._contracts[digest] = contract
-        own_participant(contract, self._identity)  # 4
-        require_known_peers(contract, self._identity.name, self._store.peers())  # 5
-        return contract
 
     # Runs
 
@@ -244,7 +186,7 @@ class Guard:
 
     def _check_still(self, contract: Contract, request: RunRequest) -> None:
         """What may change while a run is under way."""
-        self.active_contract(request.contract_digest)
+        self.agreements.active_contract(request.contract_digest)
         if self._clock() >= contract.expires_at:
             raise PolicyRefusal("contract-expired", "The contract is past its expiry.")
         if request.researcher in self._store.revoked():
@@ -257,7 +199,7 @@ class Guard:
     def _check_request(
         self, request: RunRequest, signer: str, *, accepted_before: bool = False
     ) -> CheckedRun:
-        contract = self.active_contract(request.contract_digest)  # 4
+        contract = self.agreements.active_contract(request.contract_digest)  # 4
         admitted = check_run(
             contract,
             request,
@@ -404,42 +346,6 @@ def _require_first_state(run: CheckedRun, state_digest: str) -> None:
     if run.analysis.start(run.params, run.common).digest != state_digest:
         raise ProtocolError(
             "wrong-round", "The first state is not the one that the request's parameters give."
-        )
-
-
-def own_participant(contract: Contract, identity: Identity) -> Participant:
-    """The node's own entry in a contract: its name with its own key, in its own consortium.
-
-    Raises:
-        VerificationError: ``key-mismatch`` or ``bad-digest``.
-        PolicyRefusal: ``not-permitted`` where the site is not in it.
-    """
-    if contract.consortium != identity.consortium:
-        raise VerificationError("bad-digest", "The contract belongs to another consortium.")
-    participant = contract.participant(identity.name)
-    if participant is None:
-        raise PolicyRefusal("not-permitted", f"{identity.name} is not a participant.")
-    if participant.key != identity.key.public:
-        raise VerificationError(
-            "key-mismatch", f"The contract names another key for {identity.name} than ours."
-        )
-    return participant
-
-
-def require_known_peers(contract: Contract, own_name: str, peers: dict[str, str]) -> None:
-    """Refuse a contract in which a known institution has another key than we know.
-
-    Raises:
-        VerificationError: ``key-mismatch``, naming the institutions.
-    """
-    others = [p for p in contract.participants if p.name != own_name]
-    changed = sorted(p.name for p in others if peers.get(p.name, p.key) != p.key)
-    if changed:
-        raise VerificationError(
-            "key-mismatch",
-            f"The contract names a new key for {', '.join(changed)}. Compare the fingerprint by "
-            "telephone, then: cohortium node peers accept NAME FINGERPRINT",
-            institutions=changed,
         )
 
 

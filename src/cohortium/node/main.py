@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 SEND_TIMEOUT_S = 30.0
+TIDY_S = 3600.0
 KEEP_SECRETS = timedelta(days=7)
 
 
@@ -90,13 +91,15 @@ class Node:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`."""
-        expired = system_clock() - KEEP_SECRETS
-        with self._service.store.transaction():
-            self._service.store.expire_runs(to_rfc3339(expired))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(work)
-                for work in (self._keep_link(), self._keep_sending(), self._serve_status())
+                for work in (
+                    self._keep_link(),
+                    self._keep_sending(),
+                    self._keep_tidy(),
+                    self._serve_status(),
+                )
             ]
             await stop.wait()
             for task in tasks:
@@ -118,6 +121,13 @@ class Node:
                         await task
             self._rotated.clear()
             self._link = self._new_link()
+
+    async def _keep_tidy(self) -> None:
+        """Forget the secrets of runs that nobody ended."""
+        while True:
+            with self._service.store.transaction():
+                self._service.store.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
+            await asyncio.sleep(TIDY_S)
 
     async def _keep_sending(self) -> None:
         """Notice what is owed, also what the command line queued, and send it while connected."""

@@ -28,15 +28,14 @@ from cohortium.errors import (
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message, get_state, round_reply
 from cohortium.node import journal
+from cohortium.node.agreement import check_signatures, own_participant
 from cohortium.node.datasets import Datasets
 from cohortium.node.guard import (
     About,
     CheckedRound,
     Find,
     Guard,
-    check_signatures,
     frame,
-    own_participant,
     party_list,
 )
 from cohortium.node.identity import Identity
@@ -187,7 +186,7 @@ class NodeService:
                 for key, envelope in envelopes.items():
                     self.store.add_signature(stored.digest, key, envelope)
                 self.store.set_contract_state(stored.digest, "active")
-                self._guard.active_contract(stored.digest)
+                self._guard.agreements.active_contract(stored.digest)
                 journal.append(self.store, "activate", about)
         return pb.Message(ack=pb.Ack())
 

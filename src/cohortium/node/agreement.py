@@ -1,0 +1,117 @@
+"""The contracts that this node signed: which are active, and whose keys count in them.
+
+The hub's word that a contract is active does not count, nor its word on whose key is whose: the
+node verifies every participant's signature itself, and it knows the other institutions by the keys
+in the first contract that its steward signed with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cohortium.contract.model import Contract, Participant
+from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
+from cohortium.node.identity import Identity
+from cohortium.node.store import NodeStore
+
+
+def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:
+    """Require every participant's signature over this very contract; returns envelopes by key.
+
+    Raises:
+        VerificationError: ``bad-signature``, ``unknown-signer`` or ``bad-digest``.
+        PolicyRefusal: ``contract-not-active`` where a signature is missing.
+    """
+    keys = {participant.key: participant.name for participant in contract.participants}
+    if len(envelopes) > len(keys):
+        raise VerificationError("unknown-signer", "There are more signatures than participants.")
+    found: dict[str, bytes] = {}
+    for envelope in envelopes:
+        signed, signer = Contract.open(envelope)
+        if signer not in keys:
+            raise VerificationError("unknown-signer", "A signature is not of a participant.")
+        if signed.digest != contract.digest:
+            raise VerificationError("bad-digest", "A signature is over another contract.")
+        found[signer] = envelope
+    missing = sorted(name for key, name in keys.items() if key not in found)
+    if missing:
+        raise PolicyRefusal(
+            "contract-not-active",
+            f"Not signed yet by: {', '.join(missing)}.",
+            missing=missing,
+        )
+    return found
+
+
+class Agreements:
+    """The active contracts in a node's store."""
+
+    def __init__(self, identity: Identity, store: NodeStore) -> None:
+        self._identity = identity
+        self._store = store
+        self._contracts: dict[str, Contract] = {}
+
+    def active_contract(self, digest: str) -> Contract:
+        """The contract that this node signed and whose every signature it verified itself.
+
+        Raises:
+            PolicyRefusal: ``contract-unknown`` or ``contract-not-active``.
+            VerificationError: ``key-mismatch``.
+        """
+        # 1. Known, and this site said yes. 2. Complete. 3. The signatures in our own store hold
+        # (once for each process). 4. We are in it as ourselves. 5. The others are whom we know.
+        stored = self._store.contract(digest)
+        if stored is None or stored.state in {"proposed", "refused"}:  # 1
+            raise PolicyRefusal(
+                "contract-unknown", "This site has not signed a contract with that digest."
+            )
+        if stored.state != "active":  # 2
+            raise PolicyRefusal(
+                "contract-not-active", "This site has not seen the signatures of all participants."
+            )
+        contract = self._contracts.get(digest)
+        if contract is None:  # 3
+            contract = Contract.from_bytes(stored.body)
+            if contract.digest != digest:
+                raise IntegrityFailure("broken-store", "A stored contract was altered.")
+            check_signatures(contract, self._store.signatures(digest).values())
+            self._contracts[digest] = contract
+        own_participant(contract, self._identity)  # 4
+        require_known_peers(contract, self._identity.name, self._store.peers())  # 5
+        return contract
+
+
+def own_participant(contract: Contract, identity: Identity) -> Participant:
+    """The node's own entry in a contract: its name with its own key, in its own consortium.
+
+    Raises:
+        VerificationError: ``key-mismatch`` or ``bad-digest``.
+        PolicyRefusal: ``not-permitted`` where the site is not in it.
+    """
+    if contract.consortium != identity.consortium:
+        raise VerificationError("bad-digest", "The contract belongs to another consortium.")
+    participant = contract.participant(identity.name)
+    if participant is None:
+        raise PolicyRefusal("not-permitted", f"{identity.name} is not a participant.")
+    if participant.key != identity.key.public:
+        raise VerificationError(
+            "key-mismatch", f"The contract names another key for {identity.name} than ours."
+        )
+    return participant
+
+
+def require_known_peers(contract: Contract, own_name: str, peers: dict[str, str]) -> None:
+    """Refuse a contract in which a known institution has another key than we know.
+
+    Raises:
+        VerificationError: ``key-mismatch``, naming the institutions.
+    """
+    others = [p for p in contract.participants if p.name != own_name]
+    changed = sorted(p.name for p in others if peers.get(p.name, p.key) != p.key)
+    if changed:
+        raise VerificationError(
+            "key-mismatch",
+            f"The contract names a new key for {', '.join(changed)}. Compare the fingerprint by "
+            "telephone, then: cohortium node peers accept NAME FINGERPRINT",
+            institutions=changed,
+        )
