@@ -158,10 +158,9 @@ class ColumnProfile:
         numbers = _numbers(column)
         if numbers is not None:
             self.fits["number"] += len(column)
-            long = pc.and_(
-                pc.greater_equal(pc.abs(numbers), float(EXACT)), matches(column, r"^[+-]?\d+$")
-            )
-            self.too_long |= bool(pc.any(long).as_py())
+            large = column.filter(pc.greater_equal(pc.abs(numbers), float(EXACT)))
+            if len(large):  # digits alone are an identifier; 1e300 is a number
+                self.too_long |= bool(pc.any(matches(large, r"^[+-]?\d+$")).as_py())
             self._look_at_numbers(numbers)
             return
         self.increasing = False
@@ -279,6 +278,7 @@ def _some(values: list[str]) -> str:
 def _numbers(text: pa.Array) -> pa.Array | None:
     """All texts as float64, or None where one is not a number (``007`` is a code, not one)."""
     try:
+        text.slice(0, 1).cast(pa.float64())  # Arrow tries every value before it fails
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         return None

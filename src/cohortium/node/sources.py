@@ -16,7 +16,7 @@ from cohortium.node.databases import open_database
 from cohortium.node.encoding import decodes, detect_encoding
 from cohortium.node.source import BATCH_ROWS, Source
 
-CSV_BLOCK_BYTES = 16 * 1024 * 1024
+CSV_BLOCK_BYTES = 4 * 1024 * 1024
 FRAME_BATCH_ROWS = 1_000_000
 
 _TEXT_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".data"}
