@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def open_source(
     path = Path(location)
     if not path.is_file():
         raise InputError("not-found", f"There is no file {location}.")
+    if not os.access(path, os.R_OK):
+        raise InputError("not-found", f"You may not read {location}.")
     suffix = path.suffix.lower()
     if suffix in _PARQUET_SUFFIXES:
         return _open_parquet(path)

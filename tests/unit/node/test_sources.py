@@ -135,6 +135,13 @@ def test_unknown_files(tmp_path: Path) -> None:
     assert "database URL" in rejected(tmp_path, csv, table="t").message
 
 
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a\n1\n")
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    assert "may not read" in rejected(tmp_path, path).message
+
+
 def test_parquet_with_many_row_groups_and_types(tmp_path: Path) -> None:
     table = pa.table(
         {
