@@ -15,7 +15,7 @@ from cohortium.core.canonical import canonical
 
 Array = npt.NDArray[Any]
 Total = Mapping[str, Array]
-"""The decoded sum by field name: int64 for counts, float64 for reals and vectors."""
+"""The decoded sum by field name: int64 for counts, float64 for reals, float32 for vectors."""
 
 FieldKind = Literal["count", "real", "vector"]
 """count: exact integers in Z_2^64. real: float64, exact in Z_2^256 fixed point (ADR 0004).

@@ -6,14 +6,19 @@ replaying it over the recorded sums gives the same states.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
-from cohortium.core.rounds import Array, Layout, Total
+from cohortium.core.rounds import Array, FieldKind, Layout, Total
 from cohortium.errors import IntegrityFailure
+
+_DTYPES: Mapping[FieldKind, np.dtype[Any]] = {
+    "count": np.dtype("<i8"),
+    "real": np.dtype("<f8"),
+    "vector": np.dtype("<f4"),
+}
 
 
 class Journal(Protocol):
@@ -42,7 +47,9 @@ class MemoryJournal:
 
 
 def total_to_bytes(total: Total, layout: Layout) -> bytes:
-    """The sum as bytes: fields in name order, little-endian int64 (count) or float64.
+    """The sum as bytes: fields in name order, little-endian.
+
+    A count is int64, a real float64, a vector float32.
 
     The layout is not written: both sides derive it from the state.
     """
@@ -50,30 +57,26 @@ def total_to_bytes(total: Total, layout: Layout) -> bytes:
         raise IntegrityFailure("internal", "The sum does not have the fields of its layout.")
     parts = []
     for name in sorted(layout):
-        field = np.asarray(total[name], dtype=_dtype(layout[name].kind), order="C")
+        field = np.asarray(total[name], dtype=_DTYPES[layout[name].kind], order="C")
         if field.shape != layout[name].shape:
             raise IntegrityFailure("internal", f"The sum's field {name!r} has the wrong shape.")
         parts.append(field.tobytes())
     return b"".join(parts)
 
 
-def total_from_bytes(data: bytes, layout: Layout) -> Total:
-    """The inverse of `total_to_bytes`.
+def total_from_bytes(data: bytes | memoryview, layout: Layout) -> Total:
+    """The inverse of `total_to_bytes`; the arrays are read-only views of `data`.
 
     Raises:
         IntegrityFailure: ``broken-store`` where the length does not fit the layout.
     """
-    if len(data) != 8 * sum(math.prod(spec.shape) for spec in layout.values()):
+    if len(data) != sum(spec.size * _DTYPES[spec.kind].itemsize for spec in layout.values()):
         raise IntegrityFailure("broken-store", "A recorded sum does not fit its round.")
     total: dict[str, Array] = {}
     at = 0
     for name in sorted(layout):
         spec = layout[name]
-        flat = np.frombuffer(data, dtype=_dtype(spec.kind), count=spec.size, offset=at)
-        total[name] = flat.reshape(spec.shape).astype(flat.dtype.newbyteorder("="))
+        flat = np.frombuffer(data, dtype=_DTYPES[spec.kind], count=spec.size, offset=at)
+        total[name] = flat.reshape(spec.shape).astype(flat.dtype.newbyteorder("="), copy=False)
         at += flat.nbytes
     return total
-
-
-def _dtype(kind: str) -> str:
-    return "<i8" if kind == "count" else "<f8"

@@ -45,7 +45,7 @@ def aggregate(
                 site=site,
             )
     vectors: list[Words] = [np.frombuffer(masked[site], dtype="<u8") for site in roster.sites]
-    flat = {s.name: np.empty(s.spec.size, dtype=s.dtype) for s in frame.segments}
+    flat = {s.name: np.empty(s.spec.size, dtype=s.ring.dtype) for s in frame.segments}
     for segment, first, end in frame.pieces(BLOCK_WORDS):
         total = vectors[0][first:end].copy()
         for other in vectors[1:]:

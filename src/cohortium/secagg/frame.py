@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from cohortium.core.rounds import Contribution, FieldSpec, Layout
 from cohortium.errors import InputError
 from cohortium.secagg.ring import COUNT, RINGS, Ring
@@ -21,11 +19,6 @@ class Segment:
     ring: Ring
     start: int
     n_words: int
-
-    @property
-    def dtype(self) -> type[np.int64 | np.float64]:
-        """The type of the decoded sum."""
-        return np.int64 if self.ring.fraction_bits == 0 else np.float64
 
     def components(self, first: int, end: int) -> slice:
         """The components whose words are `first` to `end` of the masked vector."""

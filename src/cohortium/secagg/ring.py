@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,13 @@ class Ring:
     def words(self) -> int:
         """64-bit words of an element."""
         return self.bits // 64
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the decoded sum: int64 without fraction bits, float32 in one word, else float64."""
+        if self.fraction_bits == 0:
+            return np.dtype(np.int64)
+        return np.dtype(np.float32 if self.words == 1 else np.float64)
 
     def largest(self, n_sites: int) -> float:
         """The largest absolute real that `n_sites` may each contribute."""
@@ -68,14 +76,13 @@ class Ring:
         return _to_limbs(scaled, self.words).reshape(-1)
 
     def decode(self, words: Words) -> Array:
-        """The signed values: int64 without fraction bits, else float64, each correctly rounded."""
-        if self.fraction_bits == 0:
-            return words.view(np.int64).copy()
+        """The signed values as `dtype`, each correctly rounded."""
         if self.words == 1:
-            values = words.view(np.int64).astype(np.float64)
+            values: Array = words.view(np.int64).astype(self.dtype)
         else:
             values = _from_limbs(words.reshape(-1, self.words))
-        values *= 2.0**-self.fraction_bits
+        if self.fraction_bits:
+            values *= self.dtype.type(2.0**-self.fraction_bits)
         return values
 
     def add(self, total: Words, other: Words, *, negate: bool = False) -> None:
