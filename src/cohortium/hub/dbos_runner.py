@@ -65,11 +65,14 @@ class DbosJournal:
     def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """See `Journal.step`. A refusal is recorded too, so that a replay ends as the run did."""
 
+        computed: list[bytes] = []
+
         def recorded() -> dict[str, Any]:
             try:
                 data = compute()
             except CohortiumError as error:
                 return {"error": error.to_wire()}
+            computed.append(data)
             if len(data) > INLINE_BYTES:
                 return {"object": self._objects.put(self._run_id, data)}
             return {"bytes": base64.b64encode(data).decode()}
@@ -77,6 +80,8 @@ class DbosJournal:
         entry = DBOS.run_step({"name": name}, recorded)
         if "error" in entry:
             raise CohortiumError.from_wire(entry["error"])
+        if computed:
+            return computed[-1]
         if "object" in entry:
             return self._objects.get(self._run_id, entry["object"])
         return base64.b64decode(entry["bytes"])

@@ -22,6 +22,7 @@ from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock
+from cohortium.core.memory import LARGE_BYTES, trim
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.core.rounds import State, Total
 from cohortium.crypto.keys import b64url, unb64url
@@ -61,6 +62,7 @@ def resumable(error: CohortiumError) -> bool:
 class Live:
     """A run under way; written by its thread, read by everyone."""
 
+    info: RunInfo
     sites: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     rounds: int = 0
@@ -75,11 +77,9 @@ class Live:
         """Masked payload bytes that left each site; all send the same layout."""
         return dict.fromkeys(self.sites, self.payload_bytes)
 
-    def show(self, info: RunInfo) -> RunInfo:
-        """The stored record with what is only in memory yet."""
-        if info.status in FINAL:
-            return info
-        return info.model_copy(
+    def show(self) -> RunInfo:
+        """The stored record of an open run with what is only in memory yet."""
+        return self.info.model_copy(
             update={
                 "status": "running",
                 "participants": self.sites,
@@ -149,9 +149,10 @@ class RunDriver:
         """Reach the peers on this loop."""
         self._loop = loop
 
-    def live(self, run_id: str) -> Live | None:
-        """The run, while it is under way."""
-        return self._live.get(run_id)
+    def show(self, run_id: str) -> RunInfo | None:
+        """A run's record while it is under way."""
+        live = self._live.get(run_id)
+        return None if live is None or live.cancelled.is_set() else live.show()
 
     def interrupt(self, run_id: str) -> None:
         """Stop waiting for the sites of a run that was cancelled."""
@@ -168,7 +169,7 @@ class RunDriver:
         run = self._store.runs.find(run_id)
         if run is None or run.info.status in FINAL:
             return
-        live = self._live.setdefault(run_id, Live())
+        live = self._live.setdefault(run_id, Live(run.info))
         try:
             self._end(run_id, live, result=self._compute(run, journal, live))
         except CohortiumError as refusal:
@@ -181,6 +182,8 @@ class RunDriver:
             self._live.pop(run_id, None)
             self._events.changed(run_id)
             self._finished(run_id)
+            if live.payload_bytes > LARGE_BYTES:
+                trim()
 
     def _compute(self, run: StoredRun, journal: Journal, live: Live) -> bytes:
         stored = self._store.studies.get(run.info.contract_digest)
@@ -327,6 +330,7 @@ class _Execution:
         self._admitted = admitted
         self._measured = measured
         self._live = live
+        self._request_digest = run.request.digest
         self._envelopes: list[bytes] = []
         self._roster: Roster | None = None
 
@@ -339,12 +343,13 @@ class _Execution:
             gathered = self._driver.on_loop(
                 self._live, self._driver.gather(contract, self._run.envelope)
             )
-            self._verify(gathered)
+            self._roster = self._verify(gathered)
             return json.dumps([b64url(envelope) for envelope in gathered]).encode()
 
         recorded = self._measured.step("roster", ask)
         self._envelopes = [unb64url(text) for text in json.loads(recorded)]
-        self._roster = self._verify(self._envelopes)
+        if self._roster is None:  # recorded before a restart
+            self._roster = self._verify(self._envelopes)
         self._live.sites = self._roster.sites
         return self._roster
 
@@ -354,8 +359,8 @@ class _Execution:
             envelopes,
             contract_keys={site.name: site.key for site in contract.participants},
             run_id=self._run.info.id,
-            contract_digest=contract.digest,
-            request_digest=self._run.request.digest,
+            contract_digest=self._run.info.contract_digest,
+            request_digest=self._request_digest,
             min_sites=contract.min_sites,
         )
 
@@ -382,8 +387,8 @@ class _Execution:
         binding = RoundBinding(
             run_id=run_id,
             round=number,
-            contract_digest=self._admitted.contract.digest,
-            request_digest=self._run.request.digest,
+            contract_digest=self._run.info.contract_digest,
+            request_digest=self._request_digest,
             state_digest=state.digest,
         )
         layout = self._admitted.analysis.layout(state, self._admitted.params, scope)

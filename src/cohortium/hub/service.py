@@ -14,7 +14,15 @@ from cohortium.contract.check import check_run
 from cohortium.contract.model import RunRequest
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
-from cohortium.core.rest import ConsortiumInfo, MemberInfo, RunInfo, RunResult, StudyInfo, UserInfo
+from cohortium.core.rest import (
+    FINAL,
+    ConsortiumInfo,
+    MemberInfo,
+    RunInfo,
+    RunResult,
+    StudyInfo,
+    UserInfo,
+)
 from cohortium.crypto.authority import Authority
 from cohortium.errors import (
     CohortiumError,
@@ -273,13 +281,18 @@ class Hub:
 
     def _visible(self, run_id: str, user: User) -> StoredRun:
         run = self.store.runs.get(run_id)
-        if self.store.studies.get(run.info.contract_digest).contract.recipient(user.key) is None:
+        if self.store.studies.contract(run.info.contract_digest).recipient(user.key) is None:
             raise InputError("not-found", "There is no such run.")
         return run
 
     def _shown(self, run: StoredRun) -> RunInfo:
-        live = None if self._driver is None else self._driver.live(run.info.id)
-        return run.info if live is None else live.show(run.info)
+        live = None if self._driver is None else self._driver.show(run.info.id)
+        return run.info if live is None or run.info.status in FINAL else live
+
+    def _look(self, run_id: str) -> RunInfo:
+        """`_shown`, without the database while the run is under way."""
+        live = None if self._driver is None else self._driver.show(run_id)
+        return live or self.store.runs.get(run_id).info
 
     def run(self, run_id: str, user: User) -> RunInfo:
         """A run of a study whose results `user` may read."""
@@ -292,7 +305,7 @@ class Hub:
         for run in self.store.runs.list(study):
             digest = run.info.contract_digest
             if digest not in seen:
-                contract = self.store.studies.get(digest).contract
+                contract = self.store.studies.contract(digest)
                 seen[digest] = contract.recipient(user.key) is not None
             if seen[digest]:
                 shown.append(self._shown(run))
@@ -320,15 +333,13 @@ class Hub:
     def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
         """The run's events."""
         self._visible(run_id, user)
-        return self._events.follow(
-            run_id, lambda: self._shown(self.store.runs.get(run_id)), after=after
-        )
+        return self._events.follow(run_id, lambda: self._look(run_id), after=after)
 
     def cancel(self, run_id: str, user: User) -> RunInfo:
         """Stop a run, or give up one that could be resumed; the sites forget its keys."""
         _, driver, delivery = self._started()
         run = self._visible(run_id, user)
-        contract = self.store.studies.get(run.info.contract_digest).contract
+        contract = self.store.studies.contract(run.info.contract_digest)
         self.store.runs.cancel(
             run_id, self.clock(), [participant.name for participant in contract.participants]
         )

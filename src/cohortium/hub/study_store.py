@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -41,6 +42,12 @@ class StoredContract:
         return [vote.envelope for vote in self.votes if vote.reason is None]
 
 
+@lru_cache(maxsize=256)
+def _parsed(document: bytes) -> Contract:
+    """A contract's canonical form takes milliseconds, and each request asks for it."""
+    return Contract.from_bytes(document)
+
+
 class StudyStore:
     """Contracts by digest; a study is the newest contract under its id."""
 
@@ -59,7 +66,7 @@ class StudyStore:
             if any(row.digest == digest for row in rows):
                 return
             for row in rows:
-                expires = Contract.from_bytes(row.document).expires_at
+                expires = _parsed(row.document).expires_at
                 if row.status != "refused" and now < expires:
                     raise ConflictError(
                         "already-exists",
@@ -130,7 +137,7 @@ class StudyStore:
             select(votes).where(votes.c.contract == digest).order_by(votes.c.at, votes.c.site)
         ).all()
         return StoredContract(
-            contract=Contract.from_bytes(row.document),
+            contract=_parsed(row.document),
             digest=row.digest,
             status=row.status,
             votes=tuple(
@@ -143,6 +150,16 @@ class StudyStore:
         """The contract of that digest, or InputError ``not-found``."""
         with self._db.read() as c:
             return self._get(c, digest)
+
+    def contract(self, digest: str) -> Contract:
+        """The contract of that digest without its votes, or InputError ``not-found``."""
+        with self._db.read() as c:
+            document = c.execute(
+                select(contracts.c.document).where(contracts.c.digest == digest)
+            ).scalar()
+        if document is None:
+            raise InputError("not-found", "The hub has no contract with that digest.")
+        return _parsed(document)
 
     def newest(self, study: str) -> StoredContract:
         """The newest contract of a study, or InputError ``not-found``."""
