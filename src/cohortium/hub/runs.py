@@ -22,7 +22,6 @@ from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock
-from cohortium.core.memory import LARGE_BYTES, trim
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.core.rounds import State, Total
 from cohortium.crypto.keys import b64url, unb64url
@@ -182,8 +181,6 @@ class RunDriver:
             self._live.pop(run_id, None)
             self._events.changed(run_id)
             self._finished(run_id)
-            if live.payload_bytes > LARGE_BYTES:
-                trim()
 
     def _compute(self, run: StoredRun, journal: Journal, live: Live) -> bytes:
         stored = self._store.studies.get(run.info.contract_digest)
