@@ -64,7 +64,6 @@ class DbosJournal:
 
     def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """See `Journal.step`. A refusal is recorded too, so that a replay ends as the run did."""
-
         computed: list[bytes] = []
 
         def recorded() -> dict[str, Any]:

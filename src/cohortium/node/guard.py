@@ -71,7 +71,7 @@ class CheckedRound:
     Attributes:
         party: Masks for the verified roster.
         starts: Whether this is the run's first round, which fixes the parties.
-        answered: Digest of the reply that was given before to the same question, or None.
+        answered: Tag of the reply that was given before to the same question, or None.
     """
 
     run: CheckedRun
@@ -296,7 +296,7 @@ class Guard:
                 run_id, number, request.contract_digest, request.digest, state_digest
             ),
             starts=starts,
-            answered=None if before is None else before.reply_digest,
+            answered=None if before is None else before.reply_tag,
         )
 
     def _party(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Party:

@@ -240,8 +240,9 @@ class NodeService:
         with self._refusals("round", about):
             state = get_state(request)
             question = (request.run_id, request.round, state.digest, list(request.roster))
-            masked = self._contribute(self._guard.check_round(*question, about), state)
-            answer = StoredRound(request.round, state.digest, digest_bytes(masked))
+            checked = self._guard.check_round(*question, about)
+            masked = self._contribute(checked, state)
+            answer = StoredRound(request.round, state.digest, checked.party.tag(masked))
             # The last look and the record are one transaction: of two different questions for one
             # round that are computed at the same time, one is answered.
             with self.store.transaction():
@@ -259,7 +260,7 @@ class NodeService:
                 self.store.begin_rounds(checked.run.request.run_id, parties, frame(roster))
             self.store.add_round(checked.run.request.run_id, answer)
             journal.append(self.store, "round", about)
-        elif checked.answered != answer.reply_digest:
+        elif checked.answered != answer.reply_tag:
             # Two contributions under one mask would show their difference.
             raise IntegrityFailure(
                 "broken-store", "The data or program changed during the run; submit a new one."

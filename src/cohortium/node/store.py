@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_of_contract ON runs (contract_digest, computation, params_digest);
 CREATE TABLE IF NOT EXISTS rounds (
     run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, state_digest TEXT NOT NULL,
-    reply_digest TEXT NOT NULL, PRIMARY KEY (run_id, round)
+    reply_tag TEXT NOT NULL, PRIMARY KEY (run_id, round)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
@@ -115,11 +115,11 @@ class Owed:
 
 @dataclass(frozen=True)
 class StoredRound:
-    """A round that was answered."""
+    """A round that was answered; the tag is `Party.tag` of the answer."""
 
     round: int
     state_digest: str
-    reply_digest: str
+    reply_tag: str
 
 
 class NodeStore:
@@ -339,7 +339,7 @@ class NodeStore:
     def round(self, run_id: str, number: int) -> StoredRound | None:
         """The answered round, or None."""
         rows = self.execute(
-            "SELECT round, state_digest, reply_digest FROM rounds WHERE run_id = ? AND round = ?",
+            "SELECT round, state_digest, reply_tag FROM rounds WHERE run_id = ? AND round = ?",
             run_id,
             number,
         )
@@ -357,7 +357,7 @@ class NodeStore:
             run_id,
             answered.round,
             answered.state_digest,
-            answered.reply_digest,
+            answered.reply_tag,
         )
 
     # What is owed to the hub
