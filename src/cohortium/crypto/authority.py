@@ -92,6 +92,28 @@ def certificate_fingerprint(certificate_pem: bytes) -> str:
     return digest_bytes(_parse(certificate_pem).public_bytes(serialization.Encoding.DER))
 
 
+def pinned_certificate(received_pem: str, fingerprint: str) -> str:
+    """The one certificate (PEM) that `fingerprint` names; whatever came with it is dropped.
+
+    TLS libraries trust every certificate of the text that they are given, so that one appended to
+    the right one would count as much.
+
+    Raises:
+        VerificationError: ``bad-certificate`` where the first certificate is another.
+    """
+    certificate = _parse(received_pem.encode())
+    received = digest_bytes(certificate.public_bytes(serialization.Encoding.DER))
+    if received != fingerprint:
+        raise VerificationError(
+            "bad-certificate",
+            "The hub presents another consortium's CA than the one expected. Do not go on: compare "
+            "the fingerprints by telephone with the operator who sent the invitation.",
+            expected=fingerprint,
+            received=received,
+        )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def read_certificate(certificate_pem: bytes) -> CertificateFacts:
     """What an untrusted certificate says.
 

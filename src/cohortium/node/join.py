@@ -14,7 +14,7 @@ from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.invitation import Invitation
 from cohortium.core.rest import API, ConsortiumInfo, EnrolmentInfo
-from cohortium.crypto.authority import certificate_fingerprint
+from cohortium.crypto.authority import pinned_certificate
 from cohortium.crypto.enrolment import SiteEnrolment, SiteStatusRequest
 from cohortium.crypto.files import write_atomically, write_private
 from cohortium.crypto.keys import SigningKey, fingerprint
@@ -25,7 +25,6 @@ from cohortium.errors import (
     PeerError,
     PolicyRefusal,
     ProtocolError,
-    VerificationError,
 )
 from cohortium.node import tls
 from cohortium.node.config import NodeConfig, NodeDir
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-POLL_S = 1.0
+FIRST_POLL_S = 0.1
+POLL_S = 2.0
 TIMEOUT_S = 20.0
 
 Http = Callable[[str, str | None], "httpx.Client"]
@@ -138,13 +138,15 @@ def join(
             key_fingerprint=fingerprint(key.public),
         )
         on_progress(joined)
+        pause_s = FIRST_POLL_S
         while joined.status != "approved":  # 6
             if _fetch_certificate(client, folder, invitation, key, clock):
                 joined = Joined(**{**vars(joined), "status": "approved"})
             elif not wait:
                 break
             else:
-                sleep(POLL_S)
+                sleep(pause_s)
+                pause_s = min(2 * pause_s, POLL_S)
     return joined
 
 
@@ -176,13 +178,7 @@ def _require_own_folder(folder: NodeDir, invitation: Invitation, clock: Clock) -
 def _fetch_consortium(invitation: Invitation, http: Http) -> ConsortiumInfo:
     with http(invitation.hub, None) as client:
         info = ConsortiumInfo.from_json(_get(client, "/consortium"))
-    if certificate_fingerprint(info.ca_pem.encode()) != invitation.ca:
-        raise VerificationError(
-            "bad-certificate",
-            "The hub presents another consortium's CA than the invitation names. Do not go on: "
-            "call the person who sent the invitation.",
-        )
-    return info
+    return info.model_copy(update={"ca_pem": pinned_certificate(info.ca_pem, invitation.ca)})
 
 
 def _prepare_folder(

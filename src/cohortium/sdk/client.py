@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import httpx
 
-from cohortium.core.canonical import digest_bytes, parse_json
+from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rest import API, ConsortiumInfo
+from cohortium.crypto.authority import pinned_certificate
 from cohortium.crypto.keys import SigningKey
 from cohortium.crypto.token import make_token
 from cohortium.errors import CohortiumError, PeerError, ProtocolError, VerificationError
@@ -38,19 +39,7 @@ def pinned_http(url: str, ca_pem: str, fingerprint: str) -> httpx.Client:
     Raises:
         VerificationError: ``bad-certificate`` when `ca_pem` is not the CA of `fingerprint`.
     """
-    try:
-        der = ssl.PEM_cert_to_DER_cert(ca_pem)
-    except ValueError as error:
-        raise VerificationError("bad-certificate", "The CA is not a PEM certificate.") from error
-    if digest_bytes(der) != fingerprint:
-        raise VerificationError(
-            "bad-certificate",
-            "The hub presents another consortium's CA than the one you joined. Do not go on: "
-            "compare the fingerprints with the hub's operator by telephone.",
-            expected=fingerprint,
-            received=digest_bytes(der),
-        )
-    context = ssl.create_default_context(cadata=ca_pem)
+    context = ssl.create_default_context(cadata=pinned_certificate(ca_pem, fingerprint))
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return httpx.Client(base_url=url.rstrip("/") + API, verify=context, timeout=_timeout())
 
@@ -66,8 +55,7 @@ def fetch_consortium(url: str, fingerprint: str) -> ConsortiumInfo:
         with _transport_errors(url):
             response = http.get("/consortium")
         info = ConsortiumInfo.from_json(_checked(response))
-    pinned_http(url, info.ca_pem, fingerprint).close()
-    return info
+    return info.model_copy(update={"ca_pem": pinned_certificate(info.ca_pem, fingerprint)})
 
 
 class Client:

@@ -183,6 +183,20 @@ def test_a_hub_with_another_ca_is_refused_before_anything_is_sent(hub: Hub, tmp_
     assert not (tmp_path / "node").exists()
 
 
+def test_a_ca_appended_to_the_real_one_is_not_trusted(hub: Hub, tmp_path: Path) -> None:
+    real = hub.ca_pem
+    hub.ca_pem = real + Authority.create("Other", datetime.now(UTC)).certificate_pem.decode()
+    trusted: list[str | None] = []
+
+    def client(url: str, ca_pem: str | None) -> httpx.Client:
+        trusted.append(ca_pem)
+        return httpx.Client(base_url=f"{url}/api/v1", transport=httpx.MockTransport(hub.answer))
+
+    _join(hub, tmp_path / "node", http=client)
+    assert trusted == [None, real]
+    assert NodeDir(tmp_path / "node").ca.read_text() == real
+
+
 def test_a_folder_of_something_else_is_left_alone(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConflictError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 from tests.support.fake_hub import NOW, FakeHub, events
 
 from cohortium.core.canonical import digest_bytes
-from cohortium.crypto.authority import Authority
+from cohortium.crypto.authority import Authority, pinned_certificate
 from cohortium.errors import CATALOGUE, FAMILIES, CohortiumError, PeerError, VerificationError
 from cohortium.sdk.client import pinned_http
 
@@ -110,3 +112,31 @@ def test_a_ca_with_another_fingerprint_is_refused() -> None:
     assert caught.value.details["received"] == authority.fingerprint
     with pytest.raises(VerificationError):
         pinned_http("https://hub", "not a certificate", authority.fingerprint)
+
+
+def test_no_certificate_beside_the_pinned_one_is_trusted() -> None:
+    """A man in the middle sends the real CA, which is public, with its own behind it."""
+    authorities = [Authority.create(f"Real {'x' * n}", datetime.now(UTC)) for n in range(3)]
+    other = Authority.create("Other", datetime.now(UTC)).certificate_pem.decode()
+    for real in authorities:  # the encoding's padding differs
+        pem = real.certificate_pem.decode()
+        assert pinned_certificate(pem + other, real.fingerprint) == pem
+        with pytest.raises(VerificationError):
+            pinned_certificate(other + pem, real.fingerprint)
+
+
+def test_the_client_s_trust_is_the_pinned_certificate_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[ssl.SSLContext] = []
+    create = ssl.create_default_context
+
+    def remembered(**given: Any) -> ssl.SSLContext:
+        made.append(create(**given))
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", remembered)
+    real, other = (Authority.create(name, datetime.now(UTC)) for name in ("Real", "Other"))
+    both = (real.certificate_pem + other.certificate_pem).decode()
+    pinned_http("https://hub.example:8443", both, real.fingerprint).close()
+    assert [len(context.get_ca_certs()) for context in made] == [1]
