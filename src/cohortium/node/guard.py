@@ -265,7 +265,8 @@ class Guard:
         # 1. The run may go on. 2. The parties: each signed by a participant, this site with its own
         # key, enough of them, and the same through the whole run. 3. At the first round: the
         # contribution was not summed over other parties before, and a run is left. 4. The round is
-        # the next one, within the analysis's number. 5. One that was answered is asked the same.
+        # the next one, within the analysis's number. 5. One that was answered, or failed here, is
+        # asked the same: whether a sum overflows would tell of this site alone.
         # 6. The first state is not for the hub to choose: it follows from the signed parameters.
         about |= {"run_id": run_id[:64], "round": number}
         run = self.check_continues(run_id, about)  # 1
@@ -283,7 +284,7 @@ class Guard:
             )
         before = self._store.round(run_id, number)
         if before is not None and before.state_digest != state_digest:  # 5
-            raise ProtocolError("wrong-round", "This round was answered for another state.")
+            raise ProtocolError("wrong-round", "This round was computed for another state.")
         run = run.among(len(sites))
         if starts:  # 6
             _require_first_state(run, state_digest)
@@ -296,7 +297,7 @@ class Guard:
                 run_id, number, request.contract_digest, request.digest, state_digest
             ),
             starts=starts,
-            answered=None if before is None else before.reply_tag,
+            answered=None if before is None else before.reply_tag or None,
         )
 
     def _party(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Party:

@@ -55,6 +55,10 @@ OUTCOMES: dict[str, RunStatus] = {
 }
 
 
+Question = tuple[str, int, str, list[bytes]]
+"""Run, round, digest of the state, and the roster that came with the request."""
+
+
 def find_builtin(name: str) -> AnyAnalysis:
     """The registry, imported with the first run."""
     from cohortium.analysis.builtin import find
@@ -239,9 +243,18 @@ class NodeService:
         about: About = {}
         with self._refusals("round", about):
             state = get_state(request)
-            question = (request.run_id, request.round, state.digest, list(request.roster))
+            question: Question = (
+                request.run_id,
+                request.round,
+                state.digest,
+                list(request.roster),
+            )
             checked = self._guard.check_round(*question, about)
-            masked = self._contribute(checked, state)
+            try:
+                masked = self._contribute(checked, state)
+            except _NoContribution as failure:
+                self._record_failure(question, about)
+                raise failure.reason from None
             answer = StoredRound(request.round, state.digest, checked.party.tag(masked))
             # The last look and the record are one transaction: of two different questions for one
             # round that are computed at the same time, one is answered.
@@ -266,6 +279,17 @@ class NodeService:
                 "broken-store", "The data or program changed during the run; submit a new one."
             )
 
+    def _record_failure(self, question: Question, about: About) -> None:
+        """A round that failed on the data is asked again only for the same state."""
+        run_id, number, state_digest, roster = question
+        with self.store.transaction():
+            checked = self._guard.check_round(*question, about)
+            if checked.starts:
+                parties = party_list(checked.party.roster.sites)
+                self.store.begin_rounds(run_id, parties, frame(roster))
+            if checked.answered is None:
+                self.store.add_round(run_id, StoredRound(number, state_digest, ""))
+
     def _contribute(self, checked: CheckedRound, state: State) -> bytes:
         run, participant = checked.run, checked.run.participant
         needed = run.analysis.variables(run.params)
@@ -276,9 +300,14 @@ class NodeService:
             participant.dataset_digest,
         )
         layout = run.analysis.layout(state, run.params, run.common)
-        contribution = run.analysis.local(table, state, run.params, run.scope)
-        _require_layout(contribution, layout)
-        return checked.party.mask(checked.binding, layout, contribution)
+        try:
+            contribution = run.analysis.local(table, state, run.params, run.scope)
+            _require_layout(contribution, layout)
+            return checked.party.mask(checked.binding, layout, contribution)
+        except ProtocolError:  # about the state itself, whatever the data are
+            raise
+        except Exception as error:
+            raise _NoContribution(error) from error
 
     def _end(self, end: pb.RunEnd) -> pb.Message:
         about: About = {"run_id": end.run_id[:64]}
@@ -294,6 +323,14 @@ class NodeService:
         if outcome != "failed":
             self._guard.forget(end.run_id)
         return pb.Message(ack=pb.Ack())
+
+
+class _NoContribution(Exception):
+    """Something failed that may depend on this site's data."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 def _internal() -> IntegrityFailure:

@@ -115,7 +115,11 @@ class Owed:
 
 @dataclass(frozen=True)
 class StoredRound:
-    """A round that was answered; the tag is `Party.tag` of the answer."""
+    """A round that was answered, or that failed here.
+
+    Attributes:
+        reply_tag: `Party.tag` of the answer; empty where no contribution came about.
+    """
 
     round: int
     state_digest: str
@@ -337,7 +341,7 @@ class NodeStore:
         return {sites for (sites,) in rows}
 
     def round(self, run_id: str, number: int) -> StoredRound | None:
-        """The answered round, or None."""
+        """The round as it was answered or failed, or None."""
         rows = self.execute(
             "SELECT round, state_digest, reply_tag FROM rounds WHERE run_id = ? AND round = ?",
             run_id,
@@ -347,13 +351,16 @@ class NodeStore:
 
     def highest_round(self, run_id: str) -> int:
         """The last answered round; 0 before the first."""
-        rows = self.execute("SELECT max(round) FROM rounds WHERE run_id = ?", run_id)
+        rows = self.execute(
+            "SELECT max(round) FROM rounds WHERE run_id = ? AND reply_tag <> ''", run_id
+        )
         return int(rows[0][0] or 0)
 
     def add_round(self, run_id: str, answered: StoredRound) -> None:
-        """Keep what was asked and what was answered."""
+        """Keep what was asked and what was answered; a failure gives way to an answer."""
         self.execute(
-            "INSERT INTO rounds VALUES (?, ?, ?, ?)",
+            "INSERT INTO rounds VALUES (?, ?, ?, ?) ON CONFLICT (run_id, round) "
+            "DO UPDATE SET reply_tag = excluded.reply_tag WHERE reply_tag = ''",
             run_id,
             answered.round,
             answered.state_digest,

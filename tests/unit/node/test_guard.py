@@ -10,6 +10,7 @@ from tests.support.builders import (
     NOW,
     RUN_ID,
     SITES,
+    RoundSums,
     World,
     active,
     round_request,
@@ -20,6 +21,7 @@ from cohortium.contract.model import Computation, Contract, Participant, Researc
 from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.errors import (
     CohortiumError,
+    InputError,
     PeerError,
     PolicyRefusal,
     ProtocolError,
@@ -349,6 +351,52 @@ def test_a_round_is_answered_for_one_state_only(world: World) -> None:
     contract, request, roster = _started(world)
     world.total(request, contract, roster)
     refused(world, round_request(request, roster, 1, {"round": 7}), "wrong-round")
+
+
+def test_a_hub_cannot_search_for_a_site_s_own_sum_by_what_overflows(world: World) -> None:
+    """Whether a sum fits the ring is about one site, unmasked: one state a round, also then."""
+    contract, request, roster = _started(world)
+    world.total(request, contract, roster)
+    message = round_request(request, roster, 2, {"round": 2.0**130})
+    refused(world, message, "overflow")
+    for guess in (2.0**129, 2.0**128, 2):
+        refused(world, round_request(request, roster, 2, {"round": guess}), "wrong-round")
+    refused(world, round_request(request, roster, 3), "wrong-round")
+    refused(world, message, "overflow")
+    assert world.nodes["Alpha"].store.highest_round(RUN_ID) == 1
+
+
+def test_a_run_that_fails_on_the_data_is_a_run_that_was_used(world: World) -> None:
+    """Else a formula that fails for some persons only could be asked for without end."""
+
+    class Fails(RoundSums):
+        def local(self, *_: Any) -> Any:
+            raise InputError("bad-input", "A transformation is not finite.")
+
+    contract = world.ready()
+    world.node("Alpha", store=world.nodes["Alpha"].store, find_analysis=lambda _: Fails())
+    for number in range(3):
+        request = world.request(contract, run_id=f"{number:032x}")
+        refused(world, round_request(request, world.adverts(request)), "bad-input")
+    refused(world, world.prepare(world.request(contract, run_id="f" * 32)), "run-limit")
+
+
+def test_a_round_that_failed_for_want_of_memory_is_answered_when_asked_again(world: World) -> None:
+    failures = iter([True, False])
+
+    class Fails(RoundSums):
+        def local(self, *given: Any) -> Any:
+            if next(failures):
+                raise MemoryError
+            return super().local(*given)
+
+    contract = world.ready()
+    world.node("Alpha", store=world.nodes["Alpha"].store, find_analysis=lambda _: Fails())
+    request = world.request(contract)
+    message = round_request(request, world.adverts(request))
+    with pytest.raises(PeerError):
+        world.nodes["Alpha"].ask(message)
+    assert world.nodes["Alpha"].ask(message).round_reply.masked
 
 
 def test_the_first_state_is_not_for_the_hub_to_choose(world: World) -> None:
