@@ -279,6 +279,22 @@ async def test_cut_ends_a_suspended_members_link_at_once(hub: Hub) -> None:
         await until(lambda: client.connected)
 
 
+async def test_a_member_suspended_during_its_hello_is_not_let_in(hub: Hub) -> None:
+    """It has no link yet that the suspension could cut."""
+
+    class Suspends(Answers):
+        async def handle(self, message: Message) -> Message:
+            hub.members.suspended.add("A")
+            hub.server.cut("A")
+            return await super().handle(message)
+
+    hub.handler = Suspends()
+    client = hub.client(hub.member("A"), backoff=Backoff(base_s=0.02, cap_s=0.05))
+    async with running(client):
+        await until(lambda: "not a member in good standing" in str(client.last_error))
+    assert hub.events == []
+
+
 async def test_newest_link_of_a_member_counts(hub: Hub) -> None:
     tls = hub.member("A")
     never = Backoff(base_s=1000.0, cap_s=1000.0, random=lambda: 1.0)

@@ -61,7 +61,8 @@ class LinkServer(Peers):
 
     Args:
         authorise: The institution of a client certificate (PEM) that the CA signed, or None to
-            refuse it (unknown, revoked, suspended). Asked on each connect.
+            refuse it (unknown, revoked, suspended). Asked twice on each connect, before and after
+            the hello.
         handler_for: Answers the requests of an institution's node, the ``Hello`` among them.
         on_connect: Told after a node's ``Hello`` was answered.
         on_disconnect: Told when its link is over and no newer one took its place.
@@ -141,7 +142,9 @@ class LinkServer(Peers):
 
     async def _connect(self, _frames: object, context: Any) -> None:
         """One node's stream, from the certificate to the end."""
-        # 1. The certificate. 2. Hello and welcome. 3. Registered: requests flow. 4. The end.
+        # 1. The certificate. 2. Hello and welcome. 3. The certificate again: the member may have
+        # been suspended meanwhile, when there was no link to cut. 4. Registered: requests flow.
+        # 5. The end.
         pem = context.auth_context().get("x509_pem_cert", [b""])[0]
         site = self._authorise(pem)  # 1
         if site is None:
@@ -163,10 +166,13 @@ class LinkServer(Peers):
         if not welcomed:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no hello of this protocol")
             return
-        connection = self._register(site, session)  # 3
+        if self._authorise(pem) != site:  # 3
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a member in good standing")
+            return
+        connection = self._register(site, session)  # 4
         try:
             await self._serve(connection, Inbox(handler), site)
-        finally:  # 4
+        finally:  # 5
             await self._unregister(site, connection)
         if connection.reason is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, connection.reason.message)
