@@ -402,5 +402,6 @@ def named(error: CohortiumError, site: str) -> CohortiumError:
     """The same error, saying which site it is about."""
     if error.details.get("site") == site:
         return error
-    details = {**error.details, "site": site}
-    return type(error)(error.code, f"{site}: {error.message}", **details)
+    told = type(error)(error.code, f"{site}: {error.message}")
+    told.details = {**error.details, "site": site}  # a site may name its details as it likes
+    return told
