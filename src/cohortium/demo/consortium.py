@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any, Self
 from cohortium.errors import CohortiumError, PeerError
 
 START_TIMEOUT_S = 60.0
+AT_ONCE = max(4, os.cpu_count() or 1)
+"""Commands that run at the same time; each waits for the hub part of its time."""
 
 
 def free_port() -> int:
@@ -29,6 +31,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def together(work: Callable[[str], object], names: Iterable[str]) -> None:
+    """Do `work` for every name, several at the same time; raises what the first of them raised."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(work, names))
+
+
+def _outcome(arguments: Sequence[str], returncode: int, stdout: bytes, stderr: bytes) -> Any:
+    """What a command printed with ``--json``; raises the error that it reported."""
+    if returncode:
+        try:
+            error = json.loads(stderr.splitlines()[-1])["error"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            text = (stderr or stdout).decode(errors="replace")[-2000:]
+            raise PeerError("peer-failed", f"cohortium {' '.join(arguments)}: {text}") from None
+        raise CohortiumError.from_wire(error)
+    return json.loads(stdout) if stdout.strip() else None
+
+
+def _until_waiting(joining: subprocess.Popen[bytes]) -> bytes:
+    """What ``node join`` said until it waits for the operator's approval, or ended."""
+    said = b""
+    for line in joining.stderr or ():
+        said += line
+        if line.startswith(b"Waiting"):
+            break
+    return said
 
 
 @dataclass
@@ -122,14 +152,7 @@ class Consortium:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        if done.returncode:
-            try:
-                error = json.loads(done.stderr.splitlines()[-1])["error"]
-            except (ValueError, KeyError, IndexError, TypeError):
-                text = (done.stderr or done.stdout).decode(errors="replace")[-2000:]
-                raise PeerError("peer-failed", f"cohortium {' '.join(arguments)}: {text}") from None
-            raise CohortiumError.from_wire(error)
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        return _outcome(arguments, done.returncode, done.stdout, done.stderr)
 
     def start_hub(self) -> None:
         """Make the consortium where it does not exist yet, and serve it."""
@@ -167,10 +190,25 @@ class Consortium:
     def add_site(self, site: str) -> None:
         """Invite an institution, join, approve it and serve its node."""
         invitation = self.cli("hub", "invite", site)["invitation"]
-        folder = str(self.node_dir(site))
-        self.cli("node", "join", invitation, "--dir", folder, "--no-wait")
-        self.cli("hub", "approve", site)
-        self.cli("node", "join", invitation, "--dir", folder)
+        arguments = ["node", "join", invitation, "--dir", str(self.node_dir(site))]
+        joining = subprocess.Popen(
+            self.command(*arguments, "--json"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            bufsize=0,  # what is not read as a line stays in the pipe for `communicate`
+        )
+        with joining:
+            try:
+                said = _until_waiting(joining)
+                if joining.poll() is None:
+                    self.cli("hub", "approve", site)
+                stdout, stderr = joining.communicate(timeout=START_TIMEOUT_S)
+            except BaseException:
+                joining.kill()
+                raise
+        _outcome(arguments[:2], joining.returncode, stdout, said + stderr)
         self.serve_node(site)
 
     def serve_node(self, site: str) -> None:
@@ -178,10 +216,9 @@ class Consortium:
         self._serve(f"node/{site}", self.command("node", "serve", str(self.node_dir(site))))
 
     def add_sites(self, sites: Iterable[str]) -> None:
-        """`add_site` for each, two at a time, and wait until all are connected."""
+        """`add_site` for each and wait until all are connected."""
         names = list(sites)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(self.add_site, names))
+        together(self.add_site, names)
         self.wait_connected(names)
 
     def wait_connected(self, sites: Iterable[str], timeout_s: float = START_TIMEOUT_S) -> None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from cohortium.demo import lung
-from cohortium.demo.consortium import Consortium
+from cohortium.demo.consortium import Consortium, together
 from cohortium.errors import InputError, IntegrityFailure
 
 STUDY = "lung-one-year"
 FORMULA = "died_1y ~ age + sex + ph_ecog + wt_loss"
+WIDTH = 130
 DESCRIBED = ["age", "wt_loss", "ph_ecog", "time_days"]
 
 PROPOSAL = f"""\
@@ -67,27 +69,23 @@ def run_demo(folder: Path | None = None, *, keep: bool = False, quiet: bool = Fa
             "The demonstration compares with statsmodels: pip install 'cohortium[demo]'",
         ) from error
     root = folder or Path(tempfile.mkdtemp(prefix="cohortium-demo-"))
-    console = Console(stderr=quiet)
+    console = _console(quiet)
     frames = lung.by_site()
     consortium = Consortium(root)
     try:
         with _step(console, "Start a hub and four hospitals, each with its own keys"):
             consortium.start_hub()
-            consortium.add_sites(frames)
-            consortium.add_researcher("Dr. Ada Biostat")
+            with ThreadPoolExecutor(1) as beside:
+                researcher = beside.submit(consortium.add_researcher, "Dr. Ada Biostat")
+                consortium.add_sites(frames)
+            researcher.result()
         with _step(console, "Each steward registers and confirms the hospital's data"):
-            for site, frame in frames.items():
-                file = root / f"{consortium.node_dir(site).name}.csv"
-                frame.to_csv(file, index=False)
-                consortium.add_dataset(site, "lung", file)
+            together(lambda site: _register(consortium, site, frames[site]), frames)
         with _step(console, "The researcher proposes the study, every steward signs it"):
             _agree(consortium, list(frames))
         plot = _analyse(console, consortium, pd.concat(frames.values(), ignore_index=True))
         with _step(console, "Verify every node's journal"):
-            for site in frames:
-                consortium.cli(
-                    "node", "journal", "--verify", "--dir", str(consortium.node_dir(site))
-                )
+            together(lambda site: _verify(consortium, site), frames)
         if keep:
             _print_how_to_connect(console, consortium)
     except BaseException:
@@ -99,6 +97,14 @@ def run_demo(folder: Path | None = None, *, keep: bool = False, quiet: bool = Fa
     return plot
 
 
+def _console(quiet: bool) -> Console:
+    """A console; its tables are whole where nobody's terminal limits them."""
+    console = Console(stderr=quiet)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH
+    return console
+
+
 @contextmanager
 def _step(console: Console, what: str) -> Iterator[None]:
     began = time.monotonic()
@@ -107,14 +113,23 @@ def _step(console: Console, what: str) -> Iterator[None]:
     console.print(f"[green]done[/] {what} [dim]({time.monotonic() - began:.1f} s)[/]")
 
 
+def _register(consortium: Consortium, site: str, frame: pd.DataFrame) -> None:
+    file = consortium.root / f"{consortium.node_dir(site).name}.csv"
+    frame.to_csv(file, index=False)
+    consortium.add_dataset(site, "lung", file)
+
+
+def _verify(consortium: Consortium, site: str) -> None:
+    consortium.cli("node", "journal", "--verify", "--dir", str(consortium.node_dir(site)))
+
+
 def _agree(consortium: Consortium, sites: list[str]) -> None:
     file = consortium.root / "study.yaml"
     participants = "".join(PARTICIPANT.format(site=site) for site in sites).rstrip()
     file.write_text(PROPOSAL.format(participants=participants))
     consortium.wait_published(sites)
     consortium.cli("study", "propose", str(file))
-    for site in sites:
-        consortium.sign(site, STUDY)
+    together(lambda site: consortium.sign(site, STUDY), sites)
     consortium.wait_active(STUDY)
 
 
