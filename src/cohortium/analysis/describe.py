@@ -118,6 +118,11 @@ class Describe:
         for at, search in enumerate(known.searches):
             _check_grid(known, plan, search)
             searches.setdefault((search.group, search.variable), []).append((at, search))
+        if max(map(len, searches.values()), default=0) > 2 * len(params.quantiles):
+            # A quantile has one or two order statistics, each of them in one bin.
+            raise ProtocolError(
+                "malformed-message", "The state searches for more than the quantiles asked for."
+            )
         sd = known.sd(plan)
         for group, v, values in _cells(table, plan, known, scope, out):
             if v in plan.categories:

@@ -287,3 +287,20 @@ def test_a_site_does_not_count_on_a_finer_grid_than_recorded(scale: float) -> No
     state = State(values={"phase": "search"}, arrays=arrays)
     with pytest.raises(ProtocolError):
         Describe().local(ages(*range(10)), state, PARAMS, SCOPE)
+
+
+@pytest.mark.parametrize(("quantiles", "allowed"), [((), 0), ((0.5,), 2), ((0.25, 0.5), 4)])
+def test_a_hub_cannot_count_more_bins_than_the_signed_quantiles_need(
+    quantiles: tuple[float, ...], allowed: int
+) -> None:
+    params = DescribeParams(variables=("age",), quantiles=quantiles)
+    start = Describe().start(params, SCOPE)
+
+    def asked(n: int) -> State:
+        searches = np.array([[0, 0, 256 * at, 1, 256] for at in range(n)], dtype=np.int64)
+        arrays = {**start.arrays, "scale": np.ones((1, 1)), "search": searches.reshape(n, 5)}
+        return State(values={"phase": "search"}, arrays=arrays)
+
+    Describe().local(ages(*range(10)), asked(allowed), params, SCOPE)
+    with pytest.raises(ProtocolError):
+        Describe().local(ages(*range(10)), asked(allowed + 1), params, SCOPE)
