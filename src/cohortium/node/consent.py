@@ -62,8 +62,11 @@ class Review:
 def find_contract(store: NodeStore, name: str) -> StoredContract:
     """A contract by digest, the beginning of one, or study name (the latest version).
 
+    A hub may send another contract under the same name between review and signature, so that two
+    that wait for a decision are told apart by their digest only.
+
     Raises:
-        InputError: ``not-found``.
+        InputError: ``not-found``; ``bad-input`` where several wait for a decision.
     """
     matching = [
         contract
@@ -75,6 +78,14 @@ def find_contract(store: NodeStore, name: str) -> StoredContract:
         raise InputError(
             "not-found",
             f"No contract {name!r} has arrived here. See: cohortium node status",
+        )
+    undecided = [contract.digest for contract in matching if contract.state == "proposed"]
+    if len(undecided) > 1 and name not in undecided:
+        raise InputError(
+            "bad-input",
+            f"{len(undecided)} contracts called {name!r} wait for a decision. Ask who proposed "
+            "them, and name one by its digest.",
+            contracts=undecided,
         )
     return matching[-1]
 

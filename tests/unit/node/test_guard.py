@@ -656,6 +656,24 @@ def test_another_key_under_our_name_is_refused_on_arrival(world: World) -> None:
     refused(world, pb.Message(contract_proposal=proposal), "key-mismatch")
 
 
+def test_a_contract_slipped_in_after_the_review_is_not_signed_for_the_reviewed_one(
+    world: World,
+) -> None:
+    node = world.node("Alpha")
+    contract = world.contract()
+    world.propose(node, contract)
+    prefix = contract.digest.removeprefix("sha256:")[:10]
+    for name in (contract.study, prefix):
+        assert consent.find_contract(node.store, name).digest == contract.digest
+    world.propose(node, world.contract(disclosure={"min_cell": 1}))
+    world.propose(node, world.contract(study=prefix))
+    for name in (contract.study, prefix):
+        with pytest.raises(InputError) as caught:
+            consent.find_contract(node.store, name)
+        assert contract.digest in caught.value.details["contracts"]
+    assert consent.find_contract(node.store, contract.digest).digest == contract.digest
+
+
 def test_signing_pins_the_others_and_owes_one_vote(world: World) -> None:
     node = world.node("Alpha")
     contract = world.contract()
