@@ -148,7 +148,8 @@ def _listen(host: str, port: int, earlier: int | None) -> socket.socket:
     """A listening socket: on `port`, or where that is 0 on the earlier one while it is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in [port] if port else [earlier or 0, 0]:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol named asyncio sets TCP_NODELAY; without, each answer takes 40 ms more.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
