@@ -8,6 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -31,6 +32,24 @@ OutputOption = Annotated[
 """The ``--output FILE`` option; write ``output: OutputOption = None``."""
 
 
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def plain(text: str) -> str:
+    """Without control and direction characters, but for line ends and tabs.
+
+    Names, contracts and errors come from others: they must not steer the reader's terminal.
+    """
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "".join(
+        c
+        if c in "\n\t" or unicodedata.category(c) not in _STEERING
+        else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
 def emit(data: Any, text: Any = None, json: bool = False, output: Path | None = None) -> None:
     """Print the outcome of a command.
 
@@ -43,7 +62,7 @@ def emit(data: Any, text: Any = None, json: bool = False, output: Path | None = 
     if json or text is None:
         _write(jsonlib.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n", output)
     elif isinstance(text, str):
-        _write(text if text.endswith("\n") else text + "\n", output)
+        _write(plain(text if text.endswith("\n") else text + "\n"), output)
     else:
         _write_rich(text, output)
 
@@ -75,13 +94,13 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[obj
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        made.add_row(*(Text("" if cell is None else plain(str(cell))) for cell in row))
     return made
 
 
 def note(message: str) -> None:
     """A line for the person at the terminal, on stderr, so that stdout stays parseable."""
-    typer.echo(message, err=True)
+    typer.echo(plain(message), err=True)
 
 
 def fail(error: CohortiumError) -> NoReturn:
@@ -92,9 +111,9 @@ def fail(error: CohortiumError) -> NoReturn:
     if "--json" in sys.argv[1:] or os.environ.get("COHORTIUM_JSON_ERRORS"):
         typer.echo(jsonlib.dumps({"error": error.to_wire()}, ensure_ascii=False), err=True)
     else:
-        typer.echo(f"Error ({error.code}): {error.message}", err=True)
+        note(f"Error ({error.code}): {error.message}")
         for line in _detail_lines(error.details):
-            typer.echo(line, err=True)
+            note(line)
     raise typer.Exit(type(error).exit_code) from error
 
 

@@ -103,6 +103,22 @@ def test_emit_writes_text_json_and_tables(
     assert "[bold]A" in out
 
 
+def test_what_others_wrote_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "Alpha \x1b[2K\x9b1A\u202eahpla\u2028 北京\u3000医院"
+    output.emit({}, f"One\n\t{name}")
+    output.emit([], output.table(None, ("name",), [(name,)]))
+    output.note(name)
+    monkeypatch.setattr("sys.argv", ["cohortium"])
+    with pytest.raises(typer.Exit), output.errors_to_exit():
+        raise InputError("bad-input", name, site=name, sites=[name])
+    shown = "".join(capsys.readouterr())
+    assert not set("\x1b\x9b\u202e\u2028") & set(shown)
+    assert shown.startswith("One\n\tAlpha ")
+    assert shown.count("北京\u3000医院") == 6
+
+
 def test_emit_writes_files(tmp_path: Path) -> None:
     folder = tmp_path
     output.emit({"a": 1}, "text", output=folder / "t.txt")
