@@ -7,6 +7,7 @@ longer have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -23,13 +24,18 @@ Opened = tuple[list[str], Iterable[pa.RecordBatch], Callable[[], None]]
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown and stored."""
+    """A URL that may be shown and stored, wherever in it a password stands."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = parts.username or ""
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{place}"))
+    query = re.sub(r"(?i)([^&]*pass[^&=]*=)[^&]*", r"\1***", parts.query)
+    parts = parts._replace(query=query)
+    if parts.password is not None:
+        user = parts.username or ""
+        place = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{user}:***@{place}"))
+    if "@" not in parts.netloc and ":" in parts.netloc and "@" in url:
+        # One that holds / ? or # unescaped, which ends the authority too early (RFC 3986 3.2).
+        return re.sub(r"//([^:]*):.*@", r"//\1:***@", url, count=1)
+    return urlunsplit(parts) if query != urlsplit(url).query else url
 
 
 def open_database(url: str, table: str | None, query: str | None) -> Source:

@@ -302,6 +302,11 @@ def test_postgresql(tmp_path: Path, postgres_server: PostgresServer) -> None:
 def test_passwords_are_not_shown() -> None:
     assert without_password("postgres://a:b%40c@h:1/d?x=1") == "postgres://a:***@h:1/d?x=1"
     assert without_password("postgres://a@h/d") == "postgres://a@h/d"
+    assert without_password("duckdb:///d.db?x=1") == "duckdb:///d.db?x=1"
+    shown = without_password("postgres://h/d?user=a&password=s3cret&sslPassword=s3cret&x=1")
+    assert shown == "postgres://h/d?user=a&password=***&sslPassword=***&x=1"
+    for end in "/?#":  # a mistake in the URL must not show what was meant as the password
+        assert without_password(f"postgres://a:s3{end}cret@h:1/d") == "postgres://a:***@h:1/d"
 
 
 def test_a_database_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
