@@ -103,11 +103,12 @@ class DescribeResult(Result):
     def __getitem__(self, key: str | tuple[str, str | None]) -> VariableSummary:
         name, level = (key, None) if isinstance(key, str) else key
         if (level, name) not in self._summaries:
-            groups = ", ".join("all" if g is None else g for g in self.groups)
-            raise InputError(
-                "not-found",
-                f"This result has no {name!r} for group {level!r}. Groups: {groups}.",
-            )
+            known = list(dict.fromkeys(name for _, name in self._summaries))
+            message = f"This result has no {key!r}. Variables: {', '.join(known)}."
+            if self.by is not None:
+                groups = [str(group) for group in self.groups]
+                message += f" Groups: {', '.join(groups)}; as in result{[known[0], groups[0]]}."
+            raise InputError("not-found", message)
         return self._summaries[level, name]
 
     @property
@@ -120,7 +121,8 @@ class DescribeResult(Result):
 
         Columns: the grouping variable (where there is one), variable, level, n, missing, mean, sd,
         variance, skewness, kurtosis, one for each quantile (``q25``, ``median``), share. For a
-        level, n counts its persons and share is among those with a value.
+        level, n counts its persons and share is among those with a value. The quantiles of a date
+        are ISO dates.
         """
         import pandas as pd
 
@@ -141,8 +143,10 @@ class DescribeResult(Result):
         numbers = ["n", "missing", *MOMENTS, *map(quantile_name, quantiles), "share"]
         frame = pd.DataFrame(rows, columns=["", "variable", "level", *numbers])
         for column in numbers:
-            whole = column in {"n", "missing"}
-            frame[column] = frame[column].astype(pd.Int64Dtype() if whole else "float64")
+            if column in {"n", "missing"}:
+                frame[column] = frame[column].astype(pd.Int64Dtype())
+            elif not any(isinstance(value, str) for value in frame[column]):
+                frame[column] = frame[column].astype("float64")
         if self.by is None:
             return frame.drop(columns="")
         # A grouping variable that is itself called "n" or "mean" cannot name the column.
@@ -158,21 +162,20 @@ class DescribeResult(Result):
         """Every (group, summary)."""
         return tuple((group, one) for (group, _), one in self._summaries.items())
 
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for people: rounded, empty columns left out."""
-        frame = self.to_frame().dropna(axis="columns", how="all")
-        rows = [
-            [_shown(value) for value in row]
-            for row in frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-        ]
-        return [str(column) for column in frame.columns], rows
-
     def _text(self) -> str:
-        columns, rows = self.cells()
+        """A table that fits a terminal: levels stand under their variable, and the higher moments,
+        which `to_frame` has, are left out.
+        """
+        frame = self.to_frame()
+        is_level = frame["level"].notna()
+        frame["variable"] = frame["variable"].mask(is_level, "  " + frame["level"].astype(str))
+        frame = frame.drop(columns=["level", "variance", "skewness", "kurtosis"])
+        columns, rows = _cells(frame)
         widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+        texts = columns.index("variable") + 1
         lines = [
             "  ".join(
-                cell.ljust(w) if i < 3 and not _numeric(cell) else cell.rjust(w)
+                cell.ljust(w) if i < texts else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in [columns, *rows]
@@ -180,7 +183,7 @@ class DescribeResult(Result):
         return "\n".join([*lines, *(f"Not released: {why}" for why in self.suppressed)])
 
     def _repr_html_(self) -> str:
-        return result_html(table_html(*self.cells()), self.run.line())
+        return result_html(table_html(*_cells(self.to_frame())), self.run.line())
 
 
 def _in_order(found: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
@@ -194,14 +197,20 @@ def quantile_name(q: float) -> str:
     return "median" if q == 0.5 else f"q{q * 100:g}"
 
 
-def _numeric(cell: str) -> bool:
-    return cell.lstrip("-")[:1].isdigit()
+def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for people: rounded, empty columns left out."""
+    frame = frame.dropna(axis="columns", how="all")
+    names = [str(column) for column in frame.columns]
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    return names, [[_shown(n, cell) for n, cell in zip(names, row, strict=True)] for row in rows]
 
 
-def _shown(value: object) -> str:
+def _shown(column: str, value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1%}" if column == "share" else f"{value:.6g}"
 
 
 def _summary(name: str, entry: Mapping[str, Any]) -> VariableSummary:

@@ -123,7 +123,7 @@ def test_describe_by_name_and_group(described: DescribeResult) -> None:
     assert described["age", "m"].mean == 60.5
     assert described["age", "m"].median == 60.5
     assert described["stage", "f"].levels[1].count is None
-    with pytest.raises(InputError, match="Groups: f, m"):
+    with pytest.raises(InputError, match=r"Groups: f, m; as in result\['stage', 'f'\]"):
         described["age"]
     with pytest.raises(InputError, match="not asked for"):
         described["age", "m"].quantile(0.9)
@@ -138,6 +138,24 @@ def test_describe_frame_is_tidy_and_in_the_order_asked(described: DescribeResult
     shares = frame[frame["level"] == "<b>f"]
     assert list(shares["share"]) == [0.6, 0.6]
     assert frame["n"].isna().sum() == 2
+
+
+def test_describe_text_fits_a_terminal(described: DescribeResult) -> None:
+    lines = described._text().splitlines()
+    assert lines[0].split() == ["sex", "variable", "n", "missing", "mean", "sd", "median", "share"]
+    assert lines[1].split()[:2] == ["f", "stage"]
+    assert lines[2].split() == ["f", "<b>f", "6", "60.0%"]
+    assert lines[2].index("<b>f") == lines[1].index("stage") + 2
+    assert max(map(len, lines)) <= 80
+
+
+def test_quantiles_of_a_date_are_dates() -> None:
+    quantile = {"q": 0.5, "value": "2020-07-24", "low": "2020-07-24", "high": "2020-07-24"}
+    seen = {"type": "date", "n": 9, "missing": 0, "quantiles": [quantile]}
+    data = {"groups": [{"level": None, "n": 9, "variables": {"seen": seen}}]}
+    made = result_from_wire(_run("stats.describe", {"variables": ["seen"]}), data, VARIABLES)
+    assert made.to_frame()["median"].tolist() == ["2020-07-24"]
+    assert "2020-07-24" in repr(made)
 
 
 def test_describe_text_and_notebook_view_escape(described: DescribeResult) -> None:
