@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 from cohortium.sdk.html import text_html
@@ -58,25 +59,24 @@ def glm_summary(fit: GlmResult) -> Summary:
 
 
 def _facts(fit: GlmResult, width: int) -> list[str]:
+    indent = " " * 15
+    formula = textwrap.wrap(
+        "Formula:".ljust(15) + fit.formula, width, subsequent_indent=indent, break_on_hyphens=False
+    )
     pairs = [
-        ("Formula:", fit.formula, "No. Observations:", f"{fit.nobs}"),
-        ("Family:", fit.family, "Left out (missing):", f"{fit.n_missing}"),
-        ("Link:", fit.link, "Sites:", f"{fit.n_sites}"),
+        ("Family:", fit.family, "No. Observations:", f"{fit.nobs}"),
+        ("Link:", fit.link, "Left out (missing):", f"{fit.n_missing}"),
+        ("Scale:", f"{fit.scale:.6g}", "Sites:", f"{fit.n_sites}"),
         ("Iterations:", f"{fit.iterations}", "Df Residuals:", f"{fit.df_resid}"),
         ("Deviance:", f"{fit.deviance:.6g}", "Df Model:", f"{fit.df_model}"),
         ("Null deviance:", f"{fit.null_deviance:.6g}", "Log-Likelihood:", f"{fit.llf:.6g}"),
-        ("Scale:", f"{fit.scale:.6g}", "AIC:", f"{fit.aic:.6g}"),
+        ("Run:", fit.run.id[:8], "AIC:", f"{fit.aic:.6g}"),
     ]
-    half = width // 2 - 1
-    out: list[str] = []
-    for left, value, right, other in pairs:
-        cell = left.ljust(15) + value
-        if len(cell) > half:
-            out.append(cell)
-            out.append(" " * (half + 2) + right.ljust(20) + other.rjust(width - half - 22))
-            continue
-        out.append(cell.ljust(half + 2) + right.ljust(20) + other.rjust(width - half - 22))
-    return out
+    half = width // 2 + 1
+    return formula + [
+        (left.ljust(15) + value).ljust(half) + right.ljust(20) + other.rjust(width - half - 20)
+        for left, value, right, other in pairs
+    ]
 
 
 def _fixed(value: float, digits: int) -> str:
