@@ -184,7 +184,9 @@ def _code(factor: Expression, variables: Mapping[str, Variable]) -> Coded:
         levels = _levels(variable)
         if factor.reference is not None and factor.reference not in levels:
             raise InputError(
-                "bad-formula", f"{variable.name} has no level {factor.reference[:80]!r}."
+                "bad-formula",
+                f"{variable.name} has no level {factor.reference[:80]!r}; it has "
+                f"{', '.join(levels[:20])}.",
             )
         reference = 0 if factor.reference is None else levels.index(factor.reference)
         return Coded(factor.text, factor.node, factor.names, levels, reference, variable.name)
