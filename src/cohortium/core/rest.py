@@ -52,6 +52,11 @@ class MemberInfo(DirectoryEntry):
     status: MemberStatus
     connected: bool
 
+    def __repr__(self) -> str:
+        datasets = ", ".join(dataset.name for dataset in self.datasets) or "no datasets"
+        link = "connected" if self.connected else "not connected"
+        return f"<Member {self.name} {self.status}, {link}: {datasets}>"
+
 
 class UserInfo(Document):
     """A registered researcher."""
