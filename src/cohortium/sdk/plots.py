@@ -170,7 +170,9 @@ def _shares(name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[
 def _styled(chart: Any) -> alt.TopLevelMixin:
     styled: alt.TopLevelMixin = (
         chart.configure_view(stroke=None)
-        .configure_axis(labelLimit=240, grid=False, domainColor=GREY, tickColor=GREY)
+        .configure_axis(
+            labelLimit=240, labelFlush=False, grid=False, domainColor=GREY, tickColor=GREY
+        )
         .configure_title(fontSize=13, subtitleColor=GREY, fontWeight="normal")
     )
     return styled
