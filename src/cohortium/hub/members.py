@@ -18,7 +18,7 @@ from cohortium.crypto.enrolment import (
     rotation_bytes,
 )
 from cohortium.crypto.keys import b64url, verify
-from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.hub.member_store import Member, MemberStore, User
 
 INVITATION_DAYS = 14
@@ -183,9 +183,12 @@ class Membership:
         """A new certificate for a connected member; the old one ends with the first use of it.
 
         Raises:
+            PolicyRefusal: ``not-authorised`` where its link is about to be cut.
             VerificationError: ``bad-signature`` or ``bad-certificate``.
         """
         member = self.store.member(name)
+        if member.status != "approved":
+            raise PolicyRefusal("not-authorised", f"{name} is {member.status}.")
         verify(member.key, signature, rotation_bytes(csr_pem))
         return self._issue(member, csr_pem)
 

@@ -17,7 +17,13 @@ from cohortium.crypto.enrolment import (
     rotation_bytes,
 )
 from cohortium.crypto.keys import SigningKey
-from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    InputError,
+    PolicyRefusal,
+    VerificationError,
+)
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
@@ -163,6 +169,16 @@ def test_rotation_ends_the_old_certificate_when_the_new_one_is_used(hub: Hub) ->
         hub.members.rotate("Alpha", csr, ALPHA.sign(csr))
     assert hub.members.revoke_certificates("Alpha") == 1
     assert hub.members.authorise(new) is None
+
+
+def test_a_member_that_was_just_removed_gets_no_new_certificate(hub: Hub) -> None:
+    """Its link lives on for a moment, and revocation ends only the certificates of before."""
+    join(hub)
+    hub.members.remove("Alpha")
+    _, csr = make_tls_key_and_csr("node")
+    with pytest.raises(PolicyRefusal):
+        hub.members.rotate("Alpha", csr, ALPHA.sign(rotation_bytes(csr)))
+    assert hub.store.members.latest_certificate("Alpha") is None
 
 
 def test_a_researcher_registers_once(hub: Hub) -> None:
