@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.support.adversary import Federation, Sums, federation, find
 from tests.support.builders import SITES, SumParams
 
+import cohortium as co
 from cohortium.analysis.interface import AnyAnalysis, Scope
 from cohortium.core.rounds import Contribution, State
 from cohortium.core.table import Table
@@ -290,3 +292,36 @@ async def test_a_site_that_drops_out_stops_the_run_which_goes_on_with_it(
         numbers = [entry["round"] for entry in made.rounds(site, request.run_id)]
         assert numbers == [1, 2, 3]
         assert made.refusals(site) == []
+
+
+def _frame(seed: int, outlier: float) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(50, 5, 40),
+            "bmi": rng.normal(25, 3, 40),
+            "sex": rng.choice(["f", "m"], 40),
+            "event": rng.integers(0, 2, 40),
+        }
+    )
+    frame.loc[3, "bmi"] = outlier
+    return frame
+
+
+@pytest.mark.parametrize("outlier", [1e20, 1e25, 1e39])
+def test_an_overflow_names_the_column(outlier: float) -> None:
+    frames = {"a": _frame(1, 30), "b": _frame(2, outlier), "c": _frame(3, 30)}
+    analyses: tuple[Callable[[co.Study], object], ...] = (
+        lambda study: study.describe(["age", "bmi"]),
+        lambda study: study.describe(["age", "bmi"], by="sex"),
+        lambda study: study.glm("event ~ age + bmi + sex", family="binomial"),
+        lambda study: study.glm("bmi ~ age", family="gaussian"),
+    )
+    with co.local(frames) as local:
+        for analyse in analyses:
+            with pytest.raises(co.InputError) as caught:
+                analyse(local.study())
+            assert caught.value.code == "overflow"
+            assert caught.value.details["column"] == "bmi"
+            assert ": bmi:" in caught.value.message
+            assert "e+" not in caught.value.message  # the value stays at home

@@ -145,6 +145,12 @@ class Describe:
                 )
         return out
 
+    def column(self, field: str, index: int, params: DescribeParams, scope: Scope) -> str:
+        """The variable of a real component, shape (G, M) or (G, M, 2); counts do not overflow."""
+        plan = Plan.of(params.variables, params.by, scope)
+        cell = index // 2 if field == "powers" else index
+        return plan.variables[plan.measured[cell % len(plan.measured)]].name
+
     def finish(
         self, total: Total, state: State, params: DescribeParams, scope: Scope
     ) -> Continue | Done:

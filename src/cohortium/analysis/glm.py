@@ -136,6 +136,17 @@ class Glm:
                 _iterate(out, x, y - at.offset, at, family)
         return out
 
+    def column(self, field: str, index: int, params: GlmParams, scope: Scope) -> str:
+        """The term, or the pair of terms, of a component; the outcome where it is of no term."""
+        parsed = parse(params.formula, scope.variables)
+        names = parsed.names
+        if field in {"columns", "gradient"}:
+            return names[index]
+        if field == "information":
+            pair = (names[int(axis[index])] for axis in np.triu_indices(len(names)))
+            return " and ".join(dict.fromkeys(pair))
+        return parsed.response.text
+
     def finish(
         self, total: Total, state: State, params: GlmParams, scope: Scope
     ) -> Continue | Done:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
@@ -107,6 +107,16 @@ class Analysis(Protocol[P]):
 
 AnyAnalysis = Analysis[Any]
 
+
+@runtime_checkable
+class NamesColumns(Protocol):
+    """An analysis that can say which column of the data a component of its contribution is of."""
+
+    def column(self, field: str, index: int, params: Any, scope: Scope) -> str:
+        """The variable or term, for the message of an overflow; `index` is into the flat field."""
+        ...
+
+
 VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
 
 __all__ = [
@@ -119,6 +129,7 @@ __all__ = [
     "FieldKind",
     "FieldSpec",
     "Layout",
+    "NamesColumns",
     "Params",
     "Scope",
     "State",

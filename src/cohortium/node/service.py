@@ -13,13 +13,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout
+from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
 from cohortium.errors import (
     CohortiumError,
+    InputError,
     IntegrityFailure,
     PolicyRefusal,
     ProtocolError,
@@ -33,6 +34,7 @@ from cohortium.node.datasets import Datasets
 from cohortium.node.guard import (
     About,
     CheckedRound,
+    CheckedRun,
     Find,
     Guard,
     frame,
@@ -306,6 +308,8 @@ class NodeService:
             return checked.party.mask(checked.binding, layout, contribution)
         except ProtocolError:  # about the state itself, whatever the data are
             raise
+        except InputError as error:
+            raise _NoContribution(_with_column(error, run)) from error
         except Exception as error:
             raise _NoContribution(error) from error
 
@@ -331,6 +335,21 @@ class _NoContribution(Exception):
     def __init__(self, reason: Exception) -> None:
         super().__init__()
         self.reason = reason
+
+
+def _with_column(error: InputError, run: CheckedRun) -> InputError:
+    """An overflow, saying which column of the data it is about."""
+    if error.code != "overflow" or not isinstance(run.analysis, NamesColumns):
+        return error
+    field, index = str(error.details["field"]), int(error.details["index"])
+    column = run.analysis.column(field, index, run.params, run.common)
+    return InputError(
+        "overflow",
+        f"{column}: a sum of it ({field}) is too large or not finite; look for outliers or rescale "
+        "the variable.",
+        **error.details,
+        column=column,
+    )
 
 
 def _internal() -> IntegrityFailure:
