@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.adversary import Federation, federation, refused
 from tests.support.builders import NOW, SITES, round_request, run_end
+from tests.support.wire import until
 
 from cohortium.contract.model import Computation, Contract, RunRequest
 from cohortium.core.rounds import State
@@ -481,9 +482,7 @@ async def test_a_removed_researcher_is_stopped_in_the_middle_of_a_run(made: Fede
     await made.ask("Alpha", round_request(request, roster))
     made.hub.members.remove_user("Dr. Li")
     made.hub.announce_revocations()
-    await made.ask("Alpha", pb.Message(revocation=pb.Revocation()))
-    for site in SITES:
-        assert made.world.researcher.public in made.node(site).store.revoked()
+    await until(lambda: all(made.node(site).store.revoked() for site in SITES))
     await refused(made, "Alpha", round_request(request, roster, 2), "not-authorised")
     await refused(made, "Beta", made.world.prepare(made.request(contract, 2)), "not-authorised")
     # A hub that takes the removal back is not believed.
