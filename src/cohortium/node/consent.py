@@ -211,6 +211,12 @@ def _warnings(contract: Contract, policy: Policy) -> list[str]:
         warnings.append(
             "With 2 contributing sites each learns the other's totals by taking away its own."
         )
+    if max(contract.min_sites, policy.min_sites) < len(contract.participants):
+        warnings.append(
+            "A run may leave sites out. A lying hub that leaves one out of some runs only learns "
+            "its numbers by subtraction; `min_sites: "
+            f"{len(contract.participants)}` in your policy rules that out."
+        )
     if policy.min_sites > contract.min_sites:
         warnings.append(
             f"Your policy asks for {policy.min_sites} sites; this node refuses runs with fewer."

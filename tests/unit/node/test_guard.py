@@ -674,6 +674,16 @@ def test_a_contract_slipped_in_after_the_review_is_not_signed_for_the_reviewed_o
     assert consent.find_contract(node.store, contract.digest).digest == contract.digest
 
 
+@pytest.mark.parametrize(("own", "by_contract", "said"), [(2, 2, 1), (3, 2, 0), (2, 3, 0)])
+def test_a_steward_is_told_that_sites_may_be_left_out(
+    world: World, own: int, by_contract: int, said: int
+) -> None:
+    contract = world.contract(min_sites=by_contract)
+    world.propose(world.node("Alpha", policy=Policy(min_sites=own)), contract)
+    told = [line for line in _review(world, contract).warnings if "`min_sites: 3`" in line]
+    assert len(told) == said
+
+
 def test_signing_pins_the_others_and_owes_one_vote(world: World) -> None:
     node = world.node("Alpha")
     contract = world.contract()
