@@ -1,0 +1,216 @@
+"""Each attack of docs/threat-model.md is shown by tests, or the page says that it is open."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+
+import pytest
+from tests.support.source import ROOT
+
+HUB, SITE, CONTRACTS, AT_ONCE, STATES, OPEN = (
+    f"adversary/test_{name}.py"
+    for name in ("lying_hub", "lying_site", "contracts", "at_once", "states", "open")
+)
+GUARD, LINK = "unit/node/test_guard.py", "e2e/test_link.py"
+SECAGG, GLM, FORMULA = (
+    "property/test_secagg.py",
+    "unit/analysis/test_glm.py",
+    "unit/analysis/test_formula.py",
+)
+HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    # The hub
+    "Read a site's contribution": (
+        f"{HUB}::test_with_an_honest_hub_the_sums_are_exact_and_each_round_is_one_total",
+        f"{SECAGG}::test_without_one_sites_vector_what_the_hub_has_looks_uniform",
+    ),
+    "Start a computation that was not ordered": (
+        f"{HUB}::test_a_forged_signature_is_refused",
+        f"{HUB}::test_one_byte_of_a_signed_request_is_enough",
+    ),
+    "Start one that the contract does not permit": (
+        f"{HUB}::test_the_nodes_refuse_what_a_hub_lets_through",
+        f"{HUB}::test_after_its_expiry_a_contract_gives_nothing",
+        f"{HUB}::test_the_run_limit_is_the_nodes_own",
+        f"{AT_ONCE}::test_the_last_run_twice",
+    ),
+    "Forge, alter or complete a contract": (
+        f"{CONTRACTS}::test_one_byte_of_a_contract_is_another_contract",
+        f"{CONTRACTS}::test_a_contract_altered_on_the_way_to_one_site_is_active_nowhere",
+        f"{CONTRACTS}::test_a_contract_is_not_activated_by",
+    ),
+    "Replay a request": (
+        f"{HUB}::test_a_finished_run_is_over",
+        f"{HUB}::test_a_request_is_good_for_its_run_only",
+    ),
+    "Swap a participant's key in the roster": (
+        f"{HUB}::test_a_swapped_key_in_the_list_of_parties_is_refused",
+        f"{HUB}::test_a_key_of_the_same_site_from_another_run_is_refused",
+        f"{HUB}::test_different_lists_of_parties_leave_nothing_to_decode",
+        f"{HUB}::test_a_list_below_the_minimum_is_refused",
+        f"{HUB}::test_the_list_does_not_change_within_a_run",
+    ),
+    "Show different states or parameters": (
+        f"{HUB}::test_different_states_leave_nothing_to_decode",
+        f"{HUB}::test_the_first_state_is_not_the_hubs_to_choose",
+    ),
+    "Ask one round twice": (
+        f"{HUB}::test_a_round_is_asked_again_with_the_same_state_only",
+        f"{HUB}::test_no_round_is_skipped",
+        f"{AT_ONCE}::test_one_round_for_two_states",
+    ),
+    "Try states until a site's own sum overflows": (
+        f"{GUARD}::test_a_hub_cannot_search_for_a_site_s_own_sum_by_what_overflows",
+    ),
+    "Run the same computation over two sets of sites": (
+        f"{GUARD}::test_the_same_computation_over_other_parties_is_refused",
+        f"{AT_ONCE}::test_two_runs_of_one_computation_over_two_lists",
+    ),
+    "Run two *different* computations": (
+        f"{OPEN}::test_two_computations_with_a_sum_in_common_over_two_sets_of_sites",
+    ),
+    "Choose the state of a later round": (
+        f"{STATES}::test_open_a_chosen_state_singles_out_a_person",
+        f"{STATES}::test_a_run_ends_with_its_rounds",
+    ),
+    "Leave out the checks on totals": (
+        f"{STATES}::test_open_the_floor_on_the_total_is_the_hubs_to_check",
+        f"{STATES}::test_a_site_keeps_its_own_floor_whatever_the_hub_asks",
+    ),
+    "Invent institutions": (
+        f"{CONTRACTS}::test_invented_sites_need_every_stewards_signature",
+        f"{CONTRACTS}::test_a_swapped_key_in_a_proposal_is_active_nowhere",
+        f"{CONTRACTS}::test_a_swapped_key_of_a_known_site_is_refused",
+    ),
+    "See the totals of intermediate rounds": (
+        f"{HUB}::test_with_an_honest_hub_the_sums_are_exact_and_each_round_is_one_total",
+    ),
+    "See metadata": (),
+    "Alter the total or the result": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
+    "Choose among honest answers": (f"{HUB}::test_an_early_end_costs_the_run_only",),
+    "Flood a node with messages": (),
+    "Withhold a revocation from a node": (
+        f"{HUB}::test_a_removed_researcher_is_stopped_in_the_middle_of_a_run",
+        "unit/node/test_store.py::test_a_revocation_is_never_taken_back",
+    ),
+    # Another site
+    "Read another site's contribution": (
+        f"{SECAGG}::test_colluding_sites_and_the_hub_still_lack_the_mask_between_two_honest_ones",
+    ),
+    "In a study of **two sites**": (f"{OPEN}::test_one_of_two_sites_knows_the_others_sum",),
+    "Lie about its data": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
+    "Send a vector of the wrong length": (
+        f"{SITE}::test_what_a_site_answers_to_a_round",
+        f"{SITE}::test_what_is_not_a_number_never_leaves_the_site",
+        f"{LINK}::test_message_larger_than_the_limit_ends_the_link",
+    ),
+    "Make a run fail": (
+        f"{SITE}::test_a_site_that_drops_out_stops_the_run_which_goes_on_with_it",
+        f"{SITE}::test_what_a_site_answers_to_the_key_agreement",
+    ),
+    "Use a certificate of another consortium": (
+        f"{LINK}::test_certificate_of_another_consortium_is_refused",
+        f"{LINK}::test_cut_ends_a_suspended_members_link_at_once",
+        "e2e/test_membership.py::test_a_node_of_another_consortium_is_refused",
+    ),
+    # A researcher
+    "Order what the contract does not permit": (
+        f"{HUB_RUNS}::test_a_request_outside_the_contract_is_refused_before_any_site_hears_of_it",
+        f"{GUARD}::test_a_request_outside_the_contract_or_policy",
+    ),
+    "Run code at a site": (
+        f"{FORMULA}::test_anything_else_is_refused_before_anything_is_evaluated",
+    ),
+    "Learn about a person from a small cell": (
+        "property/test_describe.py::test_no_small_cell_is_released",
+        f"{GLM}::test_a_model_with_more_parameters_than_a_tenth_of_the_persons_is_refused",
+        f"{GLM}::test_a_level_of_few_persons_is_refused_by_name",
+    ),
+    "Learn from a refusal": (f"{GUARD}::test_a_run_that_fails_on_the_data_is_a_run_that_was_used",),
+    "Learn the numbers of one institution": (
+        f"{OPEN}::test_a_group_that_one_institution_has_is_described",
+    ),
+    "Difference two *permitted* results": (),
+    "Order runs in another's name": (f"{HUB}::test_a_forged_signature_is_refused",),
+    "Go on after removal": (
+        f"{HUB_RUNS}::test_a_removed_researcher_submits_nothing",
+        f"{HUB}::test_a_removed_researcher_is_stopped_in_the_middle_of_a_run",
+    ),
+    # Outsiders and the network
+    "Listen, alter, replay on the wire": (
+        f"{LINK}::test_only_tls13",
+        "unit/hub/test_api.py::test_a_token_works_once",
+        "unit/crypto/test_token.py::test_a_token_for_anything_else_is_refused",
+    ),
+    "Use an invitation twice": (
+        f"{MEMBERSHIP}::test_an_invitation_works_once_for_its_name_and_kind_and_in_time",
+        "contract/test_hub_store.py::test_an_invitation_is_used_once_even_by_many_at_once",
+        "e2e/test_membership.py::test_an_invitation_works_once_and_only_unaltered",
+    ),
+    "Impersonate the hub to a joining node": (
+        "unit/node/test_join.py::test_a_hub_with_another_ca_is_refused_before_anything_is_sent",
+        f"{LINK}::test_hub_of_another_consortium_is_refused",
+    ),
+    "Send malformed messages": (
+        "property/test_node_messages.py::test_spoilt_messages_get_an_answer",
+        "property/test_link_parsers.py::test_message_parser",
+        f"{LINK}::test_peer_that_sends_garbage_is_dropped_alone",
+    ),
+    "Fill the hub with traffic": (),
+    # Somebody with access to a machine
+    "Read a node's disk": (),
+    "Read a node's key files": (
+        "unit/node/test_join.py::test_a_node_joins_waits_and_gets_its_certificate",
+    ),
+    "Change a node's journal": (
+        "unit/node/test_store.py::test_the_journal_cannot_be_changed_through_sql",
+        "unit/node/test_store.py::test_every_change_of_the_journal_breaks_its_chain",
+    ),
+    "Take the hub's CA key": (
+        f"{CONTRACTS}::test_a_contract_is_not_activated_by",
+        f"{HUB}::test_a_forged_signature_is_refused",
+    ),
+}
+
+
+def _attacks() -> dict[str, str]:
+    """Outcome by attack, from the page's tables."""
+    text = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    attacks, inside = {}, False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            inside = False
+        elif cells[0] == "Attack":
+            inside = True
+        elif inside and not cells[0].startswith("---"):
+            attacks[cells[0]] = cells[1]
+    return attacks
+
+
+@cache
+def _tests(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in tree.body if isinstance(node, kinds))
+
+
+def test_every_attack_is_shown_or_open() -> None:
+    attacks = _attacks()
+    assert len(attacks) > 30
+    unknown = [a for a in attacks if not any(a.startswith(known) for known in SHOWN)]
+    gone = [known for known in SHOWN if not any(a.startswith(known) for a in attacks)]
+    assert not unknown, "add the attack, with its tests, to SHOWN"
+    assert not gone
+    for attack, outcome in attacks.items():
+        tests = next(SHOWN[known] for known in SHOWN if attack.startswith(known))
+        is_open = "**yes" in outcome.lower() or "not covered" in outcome.lower()
+        assert tests or is_open, f"{attack}: no test, and the page does not say that it is open"
+
+
+@pytest.mark.parametrize("test", sorted({test for tests in SHOWN.values() for test in tests}))
+def test_the_tests_exist(test: str) -> None:
+    path, name = test.split("::")
+    assert name in _tests(path)
