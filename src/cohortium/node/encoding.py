@@ -14,6 +14,7 @@ _MARKS = (
 )
 _BLOCK_BYTES = 4 * 1024 * 1024
 _SAMPLE_BYTES = 256 * 1024
+_FEW = 40
 _CANDIDATES = ["gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "cp1251", "cp1250"]
 
 
@@ -74,11 +75,34 @@ def _sample_of_foreign_lines(path: Path) -> bytes:
     return bytes(sample)
 
 
+def _few_and_chinese(sample: bytes) -> bool:
+    """Whether the foreign characters are few and all common Chinese (GB 2312, levels 0 and 1).
+
+    Statistics cannot judge so few: a table whose only foreign text is 男 and 女 would pass for
+    Korean. Western text fails here, because its accented letters stand alone between ASCII.
+    """
+    pairs: set[bytes] = set()
+    place = 0
+    while place < len(sample):
+        if sample[place] < 0x80:
+            place += 1
+            continue
+        pair = sample[place : place + 2]
+        pairs.add(pair)
+        common = len(pair) == 2 and (0xA1 <= pair[0] <= 0xA9 or 0xB0 <= pair[0] <= 0xD7)
+        if not common or pair[1] < 0xA1 or len(pairs) > _FEW:
+            return False
+        place += 2
+    return True
+
+
 def _judge(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
     if b"\0" in sample:
         raise InputError("bad-data", "The file is not text. Is it a CSV file at all?")
+    if _few_and_chinese(sample):
+        return "gb18030"
     best = from_bytes(sample, cp_isolation=_CANDIDATES).best()
     if best is None:
         raise InputError(

@@ -107,7 +107,8 @@ def _open_csv(path: Path, encoding: str | None) -> Source:
             ) from None
 
     return Source(
-        str(path),
+        # Encodings other than these are guessed: the steward should see which.
+        str(path) if encoding.startswith("utf") else f"{path} ({encoding})",
         tuple(headers),
         batches(),
         close=file.close,

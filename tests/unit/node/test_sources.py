@@ -61,6 +61,23 @@ def test_western_text_is_not_taken_for_chinese(tmp_path: Path) -> None:
     assert add(tmp_path, path).dictionary.variables[0].levels == tuple(towns)
 
 
+def test_a_few_chinese_words_are_no_korean(tmp_path: Path) -> None:
+    path = tmp_path / "few.csv"
+    path.write_bytes(("age,性别\n" + "61,男\n52,女\n" * 50).encode("gb18030"))
+    dataset = add(tmp_path, path)
+    assert str(dataset.source).endswith("few.csv (gb18030)")
+    _, sex = dataset.dictionary.variables
+    assert sex.levels is not None
+    assert set(sex.levels) == {"男", "女"}
+
+
+@pytest.mark.parametrize("word", ["Größe", "féminin", "Ärztin"])
+def test_western_words_are_not_chinese(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "western.csv"
+    path.write_bytes(("x,y\n" + f"1,{word}\n2,b\n" * 50).encode("cp1252"))
+    assert set(add(tmp_path, path).dictionary.variables[1].levels or ()) == {word, "b"}
+
+
 def test_an_encoding_may_be_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("a\né\né\n".encode("latin-1"))
