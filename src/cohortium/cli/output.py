@@ -9,7 +9,7 @@ import json as jsonlib
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -112,17 +112,19 @@ def fail(error: CohortiumError) -> NoReturn:
         typer.echo(jsonlib.dumps({"error": error.to_wire()}, ensure_ascii=False), err=True)
     else:
         note(f"Error ({error.code}): {error.message}")
-        for line in _detail_lines(error.details):
-            note(line)
+        for line in _detail_lines(error):
+            typer.echo(line, err=True)
     raise typer.Exit(type(error).exit_code) from error
 
 
-def _detail_lines(details: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in details.items():
-        if isinstance(value, str | int | float):
-            yield f"  {key}: {value}"
-        elif isinstance(value, list | tuple):
-            yield f"  {key}: {', '.join(str(item) for item in value)}"
+def _detail_lines(error: CohortiumError) -> Iterator[str]:
+    """What the details say beyond the message."""
+    for key, value in error.details.items():
+        if not isinstance(value, str | int | float | list | tuple):
+            continue
+        items = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+        if not all(item in error.message for item in items):
+            yield f"  {key}: {', '.join(items)}"
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_exit_codes_are_the_catalogue_s(code: str, monkeypatch: pytest.MonkeyPat
     @app.command()
     @output.handle_errors
     def command(json: output.JsonOption = False) -> None:
-        raise family(code, "What to do next.", sites=["A", "B"], hidden={"x": 1})
+        raise family(code, "What to do next.", sites=["A", "B"], said=["to", "do"], hidden={"x": 1})
 
     monkeypatch.setattr("sys.argv", ["cohortium"])
     plain = runner.invoke(app, [])
@@ -112,7 +112,7 @@ def test_what_others_wrote_does_not_steer_the_terminal(
     output.note(name)
     monkeypatch.setattr("sys.argv", ["cohortium"])
     with pytest.raises(typer.Exit), output.errors_to_exit():
-        raise InputError("bad-input", name, site=name, sites=[name])
+        raise InputError("bad-input", name, site=name + "!", sites=[name + "!"])
     shown = "".join(capsys.readouterr())
     assert not set("\x1b\x9b\u202e\u2028") & set(shown)
     assert shown.startswith("One\n\tAlpha ")
