@@ -115,7 +115,7 @@ def add(
         _confirmed_text(dataset)
         if yes
         else f"{name}: {dataset.n_rows:,} rows, {len(dataset.dictionary.variables)} variables.\n"
-        f"Now check {path}\nand then run: cohortium data confirm {name}",
+        f"Now check {path}\nand then run: cohortium data confirm {name} --dir {folder}",
         json,
     )
 
@@ -136,6 +136,11 @@ def confirm(name: NameArgument, folder: DirOption, json: JsonOption = False) -> 
     emit(_details(dataset), _confirmed_text(dataset), json)
 
 
+def _short(cell: object) -> object:
+    """A digest's beginning; `show` has all of it."""
+    return f"{cell[:19]}..." if isinstance(cell, str) and cell.startswith("sha256:") else cell
+
+
 @app.command("list")
 @handle_errors
 def list_datasets(folder: DirOption, json: JsonOption = False) -> None:
@@ -143,7 +148,7 @@ def list_datasets(folder: DirOption, json: JsonOption = False) -> None:
     datasets = _datasets(folder)
     found = [_summary(datasets.get(name)) for name in datasets.names()]
     columns = ("name", "status", "n_rows", "n_variables", "source", "digest")
-    rows = [[item[column] for column in columns] for item in found]
+    rows = [[_short(item[column]) for column in columns] for item in found]
     text = table(None, [column.replace("n_", "") for column in columns], rows)
     emit(found, text if found else "No dataset is registered here.", json)
 

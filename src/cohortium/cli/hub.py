@@ -124,7 +124,8 @@ def invite(
             days=days,
         )
     text = invitation.to_text()
-    command = "cohortium user create" if researcher else "cohortium node join"
+    run = "cohortium user create INVITATION"
+    run = run if researcher else "cohortium node join INVITATION --dir node"
     emit(
         {
             "invitation": text,
@@ -138,7 +139,7 @@ def invite(
     if not json:
         note(
             f"For {name}; it works once, until {invitation.to_json()['expires_at']}. "
-            f"They run: {command} INVITATION\nCA fingerprint: {invitation.ca}"
+            f"They run: {run}\nCA fingerprint: {invitation.ca}"
         )
 
 

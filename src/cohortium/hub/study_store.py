@@ -171,7 +171,9 @@ class StudyStore:
                 .limit(1)
             ).scalar()
             if digest is None:
-                raise InputError("not-found", f"There is no study {study!r}.")
+                raise InputError(
+                    "not-found", f"There is no study {study!r}; `cohortium study list` shows all."
+                )
             return self._get(c, digest)
 
     def all(self) -> list[StoredContract]:

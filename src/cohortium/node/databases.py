@@ -94,7 +94,9 @@ def _existing(url: str) -> Path:
     """A database file; the drivers would create one that is not there."""
     path = Path(url.partition("://")[2].partition("?")[0])
     if not path.is_file():
-        raise InputError("not-found", f"There is no database file {path}.")
+        raise InputError(
+            "not-found", f"There is no database file {path}; a URL names its full path."
+        )
     return path
 
 
