@@ -26,6 +26,7 @@ from cohortium.errors import InputError, PeerError, PolicyRefusal, ProtocolError
 from cohortium.link._generated.link_pb2 import ContractVote, Hello, Message, RunEnd
 from cohortium.link.client import Backoff, LinkClient
 from cohortium.link.codec import error_message, round_reply
+from cohortium.link.ports import Reply
 from cohortium.link.server import LinkServer
 from cohortium.link.tls import METHOD, SERVICE, Keepalive, TlsFiles
 
@@ -69,7 +70,7 @@ class Hub:
     def client(
         self,
         tls: TlsFiles,
-        respond: Callable[[Message], Awaitable[Message]] | None = None,
+        respond: Callable[[Message], Awaitable[Reply]] | None = None,
         *,
         port: int | None = None,
         proxy: str | None = None,
@@ -283,7 +284,7 @@ async def test_a_member_suspended_during_its_hello_is_not_let_in(hub: Hub) -> No
     """It has no link yet that the suspension could cut."""
 
     class Suspends(Answers):
-        async def handle(self, message: Message) -> Message:
+        async def handle(self, message: Message) -> Reply:
             hub.members.suspended.add("A")
             hub.server.cut("A")
             return await super().handle(message)
@@ -409,7 +410,7 @@ async def test_broken_link_resends_and_does_not_compute_twice(hub: Hub) -> None:
     calls = 0
     release = asyncio.Event()
 
-    async def respond(message: Message) -> Message:
+    async def respond(message: Message) -> Reply:
         nonlocal calls
         calls += 1
         await release.wait()
@@ -466,7 +467,7 @@ async def test_keepalive_finds_a_dead_link_on_both_sides(hub: Hub) -> None:
 async def test_eighty_megabytes_both_ways_and_small_ones_between(hub: Hub) -> None:
     sent = os.urandom(80_000_000)
 
-    async def respond(message: Message) -> Message:
+    async def respond(message: Message) -> Reply:
         request = message.round_request
         data = request.state_arrays[0].data if request.state_arrays else b"small"
         return round_reply(request.run_id, 1, data)
@@ -485,7 +486,7 @@ async def test_message_larger_than_the_limit_ends_the_link(hub: Hub) -> None:
     hub.server = hub._make(max_message_bytes=3_000_000)
     await hub.start()
 
-    async def respond(message: Message) -> Message:
+    async def respond(message: Message) -> Reply:
         return round_reply("", 1, bytes(5_000_000))
 
     async with running(hub.client(hub.member("A"), respond)):

@@ -91,7 +91,7 @@ class _Wire:
             asked = federation.hub_lies(self.site, asked)
         if self.site in federation.silent:
             await asyncio.sleep(TIMEOUT_S)
-        reply = await federation.node(self.site).service.handle(asked)
+        reply = await asyncio.to_thread(federation.node(self.site).service.answer, asked)
         if federation.site_lies is not None:
             reply = federation.site_lies(self.site, asked, reply)
         federation.heard.append(Heard(self.site, asked, reply))

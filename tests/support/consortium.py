@@ -19,6 +19,7 @@ from cohortium.link._generated.link_pb2 import (
     Welcome,
 )
 from cohortium.link.codec import put_state
+from cohortium.link.ports import Reply
 from cohortium.link.session import PROTOCOL
 from cohortium.link.tls import TlsFiles
 
@@ -74,11 +75,11 @@ class Members:
 class Answers:
     """A handler made of a function; remembers what it was asked."""
 
-    def __init__(self, respond: Callable[[Message], Awaitable[Message]] | None = None) -> None:
+    def __init__(self, respond: Callable[[Message], Awaitable[Reply]] | None = None) -> None:
         self.respond = respond
         self.seen: list[str] = []
 
-    async def handle(self, message: Message) -> Message:
+    async def handle(self, message: Message) -> Reply:
         self.seen.append(str(message.WhichOneof("body")))
         if message.WhichOneof("body") == "hello":
             return Message(welcome=Welcome(consortium="Test consortium"))

@@ -36,6 +36,7 @@ from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.inprocess.frames import DATASET, harmonise
 from cohortium.inprocess.transport import AsgiTransport, LoopThread
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.ports import Reply
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
 from cohortium.node.datasets import MemoryDatasets
@@ -77,7 +78,7 @@ class _Site:
         outbox.owe_datasets(self.store, self._datasets.published())
         await self.flush()
 
-    async def handle(self, message: Message) -> Message:
+    async def handle(self, message: Message) -> Reply:
         """See `cohortium.link.ports.Handler`.
 
         The end of a run may arrive while Python exits, when threads can no longer be started; it is

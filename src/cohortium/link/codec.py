@@ -10,6 +10,8 @@ from cohortium.core.canonical import canonical, parse_json
 from cohortium.core.rounds import Array, State
 from cohortium.errors import CohortiumError, InputError, IntegrityFailure, PeerError, ProtocolError
 from cohortium.link._generated import link_pb2 as pb
+from cohortium.link.frames import varint
+from cohortium.link.ports import LargeReply
 
 DTYPES = frozenset({"|u1", "<i4", "<i8", "<u4", "<u8", "<f4", "<f8"})
 """The array types that a message may carry; all without references to Python objects."""
@@ -60,13 +62,17 @@ def get_state(request: pb.RoundRequest) -> State:
     return State(values, arrays)
 
 
-def round_reply(run_id: str, number: int, masked: bytes) -> pb.Message:
-    """A site's masked contribution; the nested constructors would copy it once more."""
-    message = pb.Message()
-    message.round_reply.run_id = run_id
-    message.round_reply.round = number
-    message.round_reply.masked = masked
-    return message
+def round_reply(run_id: str, number: int, masked: bytes) -> LargeReply:
+    """A site's masked contribution, encoded: ``masked`` is the last field of the last field."""
+    inner = pb.RoundReply(run_id=run_id, round=number).SerializeToString()
+    inner += _field_head(pb.RoundReply.MASKED_FIELD_NUMBER, len(masked))
+    outer = _field_head(pb.Message.ROUND_REPLY_FIELD_NUMBER, len(inner) + len(masked))
+    return LargeReply(outer + inner, masked)
+
+
+def _field_head(number: int, size: int) -> bytes:
+    """Tag and length of a length-delimited field (protobuf encoding, "Message Structure")."""
+    return varint(number << 3 | 2) + varint(size)
 
 
 def error_message(error: CohortiumError) -> pb.Message:

@@ -18,7 +18,8 @@ MAX_UNFINISHED = 64
 _ID, _LAST, _DATA = b"\x08", b"\x10\x01", b"\x1a"
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number in the base-128 encoding of protobuf."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -29,8 +30,8 @@ def _varint(value: int) -> bytes:
 
 def _frame(message_id: int, last: bool, *parts: bytes | memoryview) -> bytes:
     size = sum(len(part) for part in parts)
-    head = _ID + _varint(message_id) + (_LAST if last else b"")
-    return b"".join((head, _DATA, _varint(size), *parts))
+    head = _ID + varint(message_id) + (_LAST if last else b"")
+    return b"".join((head, _DATA, varint(size), *parts))
 
 
 def cut(message_id: int, prefix: bytes, body: bytes) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cohortium.errors import PeerError
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import raise_if_error
-from cohortium.link.ports import Handler, Peers
+from cohortium.link.ports import Handler, LargeReply, Peers
 from cohortium.link.session import answer, parse_message
 
 
@@ -16,7 +16,10 @@ async def _ask(handler: Handler, message: Message, peer: str, timeout_s: float) 
     try:
         async with asyncio.timeout(timeout_s):
             request = parse_message(message.SerializeToString())
-            reply = parse_message((await answer(handler, request)).SerializeToString())
+            answered = await answer(handler, request)
+            if isinstance(answered, LargeReply):
+                answered = answered.message()
+            reply = parse_message(answered.SerializeToString())
     except TimeoutError as error:
         raise PeerError(
             "peer-timeout", f"{peer} did not answer within {timeout_s:g} seconds.", peer=peer

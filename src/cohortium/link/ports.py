@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from cohortium.link._generated.link_pb2 import Message
 
 
+@dataclass(frozen=True)
+class LargeReply:
+    """A reply that is encoded already, so that its megabytes are not copied twice more.
+
+    Attributes:
+        head: The encoding up to the last field's bytes.
+        tail: The last field's bytes.
+    """
+
+    head: bytes
+    tail: bytes
+
+    def message(self) -> Message:
+        """The reply as a message."""
+        return Message.FromString(self.head + self.tail)
+
+
+Reply = Message | LargeReply
+
+
 class Handler(Protocol):
     """Answers one peer's requests. Errors are answered as ``Message.error``, never raised."""
 
-    async def handle(self, message: Message) -> Message:
+    async def handle(self, message: Message) -> Reply:
         """The reply to `message`; ids are the link's affair."""
         ...
 

@@ -181,11 +181,11 @@ class LinkServer(Peers):
         hello = await session.receive()
         if hello.WhichOneof("body") != "hello" or hello.hello.protocol != PROTOCOL:
             refusal = ProtocolError("unexpected-message", f"This hub speaks {PROTOCOL}; update.")
-            await session.send(encode(error_message(refusal)), in_reply_to=hello.id)
+            await session.reply(error_message(refusal), hello.id)
             return False
         reply = await answer(handler, hello)
-        await session.send(encode(reply), in_reply_to=hello.id)
-        return bool(reply.WhichOneof("body") == "welcome")
+        await session.reply(reply, hello.id)
+        return isinstance(reply, Message) and reply.WhichOneof("body") == "welcome"
 
     def _register(self, site: str, session: Session) -> _Connection:
         connection = _Connection(session)

@@ -24,7 +24,7 @@ from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.buffers import Buffers
 from cohortium.link.codec import error_message, raise_if_error
 from cohortium.link.frames import MAX_MESSAGE_BYTES, Joiner, cut
-from cohortium.link.ports import Handler
+from cohortium.link.ports import Handler, LargeReply, Reply
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def new_ids() -> Iterator[int]:
     return itertools.count(int.from_bytes(os.urandom(6), "big") + 1)
 
 
-async def answer(handler: Handler, message: Message) -> Message:
+async def answer(handler: Handler, message: Message) -> Reply:
     """The handler's reply; a failure becomes an error message.
 
     An unexpected exception is logged by type and place only: its text may hold a person's data.
@@ -91,9 +91,9 @@ class Inbox:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._answers: dict[int, asyncio.Task[Message]] = {}
+        self._answers: dict[int, asyncio.Task[Reply]] = {}
 
-    def answer(self, message: Message) -> asyncio.Task[Message]:
+    def answer(self, message: Message) -> asyncio.Task[Reply]:
         """The answer to a request; a request that was asked before is not handled twice."""
         task = self._answers.get(message.id)
         if task is None:
@@ -117,7 +117,7 @@ class Inbox:
         await cancel(tasks)
 
 
-async def cancel(tasks: list[asyncio.Task[Message]] | list[asyncio.Task[None]]) -> None:
+async def cancel(tasks: list[asyncio.Task[Reply]] | list[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
@@ -173,11 +173,14 @@ class Session:
                     raise ProtocolError("malformed-message", "The peer sent a message without id.")
                 return message
 
-    async def send(self, body: bytes, *, number: int = 0, in_reply_to: int = 0) -> None:
+    async def send(
+        self, body: bytes, *, head: bytes = b"", number: int = 0, in_reply_to: int = 0
+    ) -> None:
         """Send an encoded message; frames of messages that are sent at one time take turns.
 
         Args:
             body: See `encode`.
+            head: What the encoding begins with, where `body` is only the rest of it.
             number: Its id; 0: the next free one.
             in_reply_to: The id of the request that it answers.
         """
@@ -185,9 +188,16 @@ class Session:
         self._buffers.seen(len(body))
         # Protobuf messages concatenate: the ids are added without copying or changing the body.
         prefix = Message(id=number, in_reply_to=in_reply_to).SerializeToString()
-        for frame in cut(number, prefix, body):
+        for frame in cut(number, prefix + head, body):
             async with self._turn:
                 await self._write(frame)
+
+    async def reply(self, reply: Reply, number: int) -> None:
+        """Send the reply to the request `number`."""
+        if isinstance(reply, LargeReply):
+            await self.send(reply.tail, head=reply.head, in_reply_to=number)
+        else:
+            await self.send(encode(reply), in_reply_to=number)
 
     async def serve(self, inbox: Inbox) -> None:
         """Deliver replies and answer requests until the connection ends.
@@ -245,14 +255,14 @@ class Session:
             if not waiting.done():
                 waiting.set_exception(error)
 
-    async def _reply(self, task: asyncio.Task[Message], inbox: Inbox, number: int) -> None:
+    async def _reply(self, task: asyncio.Task[Reply], inbox: Inbox, number: int) -> None:
         reply = await asyncio.shield(task)
         try:
-            await self.send(encode(reply), in_reply_to=number)
+            await self.reply(reply, number)
         except Disconnected:
             return  # asked again after the reconnect
         except ProtocolError as error:
-            await self.send(encode(error_message(error)), in_reply_to=number)
+            await self.reply(error_message(error), number)
         inbox.delivered(number)
 
 

@@ -28,6 +28,7 @@ from cohortium.errors import (
 )
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message, get_state, round_reply
+from cohortium.link.ports import LargeReply, Reply
 from cohortium.node import journal
 from cohortium.node.agreement import check_signatures, own_participant
 from cohortium.node.datasets import Datasets
@@ -117,14 +118,18 @@ class NodeService:
             raise VerificationError("bad-certificate", "The hub belongs to another consortium.")
         self._add_revoked(list(message.welcome.revoked_keys))
 
-    async def handle(self, message: pb.Message) -> pb.Message:
+    async def handle(self, message: pb.Message) -> Reply:
         """The reply to one of the hub's requests; every failure is a reply too."""
-        return await asyncio.to_thread(self.answer, message)
+        return await asyncio.to_thread(self._answer, message)
 
     def answer(self, message: pb.Message) -> pb.Message:
         """`handle`, in the calling thread."""
+        reply = self._answer(message)
+        return reply.message() if isinstance(reply, LargeReply) else reply
+
+    def _answer(self, message: pb.Message) -> Reply:
         kind = message.WhichOneof("body") or ""
-        handlers: dict[str, Callable[[], pb.Message]] = {
+        handlers: dict[str, Callable[[], Reply]] = {
             "contract_proposal": lambda: self._proposal(message.contract_proposal),
             "contract_active": lambda: self._active(message.contract_active),
             "revocation": lambda: self._revocation(message.revocation),
@@ -241,7 +246,7 @@ class NodeService:
                 journal.append(self.store, "run", about)
         return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
 
-    def _round(self, request: pb.RoundRequest) -> pb.Message:
+    def _round(self, request: pb.RoundRequest) -> LargeReply:
         about: About = {}
         with self._refusals("round", about):
             state = get_state(request)

@@ -131,8 +131,20 @@ def test_unreadable_error(data: bytes) -> None:
         raise_if_error(Message(error=Error(json=data)))
 
 
+@pytest.mark.parametrize("masked", [b"", b"masked", bytes(100_000)])
+def test_a_round_reply_is_encoded_as_protobuf_does(masked: bytes) -> None:
+    reply = round_reply("a" * 32, 300, masked)
+    message = Message()
+    message.round_reply.run_id = "a" * 32
+    message.round_reply.round = 300
+    message.round_reply.masked = masked
+    assert reply.message() == message
+    if masked:
+        assert reply.head + reply.tail == message.SerializeToString()
+
+
 def test_expect() -> None:
-    reply = round_reply("a" * 32, 2, b"masked")
+    reply = round_reply("a" * 32, 2, b"masked").message()
     assert expect(reply, "round_reply").round_reply.round == 2
     with pytest.raises(ProtocolError, match="Expected welcome, received round_reply"):
         expect(reply, "welcome")

@@ -17,6 +17,7 @@ from cohortium.link._generated.link_pb2 import Message, RunEnd
 from cohortium.link.buffers import Buffers
 from cohortium.link.codec import round_reply
 from cohortium.link.frames import cut
+from cohortium.link.ports import Reply
 from cohortium.link.session import (
     Disconnected,
     Inbox,
@@ -124,7 +125,7 @@ async def test_too_many_requests_end_the_session(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_reply_that_is_too_large_becomes_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def large(_message: Message) -> Message:
+    async def large(_message: Message) -> Reply:
         return round_reply("", 1, bytes(2000))
 
     pair = Pair(Answers(), Answers(large))
@@ -174,6 +175,7 @@ async def test_unexpected_failure_is_logged_without_its_text(
         raise ValueError("patient 4711")
 
     reply = await answer(Answers(fail), round_request())
+    assert isinstance(reply, Message)
     assert b"peer-failed" in reply.error.json
     assert "ValueError" in caplog.text
     assert "4711" not in caplog.text + reply.error.json.decode()
