@@ -113,7 +113,7 @@ def fail(error: CohortiumError) -> NoReturn:
     else:
         note(f"Error ({error.code}): {error.message}")
         for line in _detail_lines(error):
-            typer.echo(line, err=True)
+            note(line)
     raise typer.Exit(type(error).exit_code) from error
 
 
