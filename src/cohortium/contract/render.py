@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from cohortium.contract.model import Computation, Contract, Participant
@@ -14,15 +15,20 @@ from cohortium.crypto.keys import fingerprint
 _WIDTH: Final = 96
 
 
-def render(contract: Contract, signatures: Iterable[str] = ()) -> str:
+def render(
+    contract: Contract,
+    signatures: Iterable[str] = (),
+    refusals: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The contract in plain English.
 
     Args:
         signatures: Names of the participants that have signed it.
+        refusals: Reasons of those that refused it, by name.
     """
     signed, proposer = set(signatures), contract.proposed_by
-    waiting = [p.name for p in contract.participants if p.name not in signed]
-    progress = f"{len(contract.participants) - len(waiting)} of {len(contract.participants)} signed"
+    names = [participant.name for participant in contract.participants]
+    progress = f"{sum(name in signed for name in names)} of {len(names)} signed"
     sections: dict[str, list[str]] = {
         "Participants and what they give": [
             _participant(p, contract, p.name in signed) for p in contract.participants
@@ -38,7 +44,11 @@ def render(contract: Contract, signatures: Iterable[str] = ()) -> str:
             f"proposed {to_rfc3339(contract.created_at)} with key {fingerprint(proposer)}",
             f"expires {to_rfc3339(contract.expires_at)}",
         ],
-        "Signatures": [progress, *(f"waiting for {name}" for name in waiting)],
+        "Signatures": [
+            progress,
+            *(f"{name} refused: {reason}" for name, reason in refusals.items()),
+            *(f"waiting for {name}" for name in names if name not in {*signed, *refusals}),
+        ],
     }
     lines = [f"{contract.title} ({contract.study})", *_quoted(contract.purpose)]
     for heading, items in sections.items():

@@ -101,7 +101,11 @@ class Studies:
 
         stored = self.store.newest(study)
         info = self.info(stored)
-        text = render(stored.contract, [signature.site for signature in info.signatures])
+        text = render(
+            stored.contract,
+            [signature.site for signature in info.signatures],
+            {refusal.site: refusal.reason for refusal in info.refusals},
+        )
         return info.model_copy(update={"rendered": text})
 
     def info(self, stored: StoredContract) -> StudyInfo:

@@ -41,6 +41,13 @@ def test_the_text_says_everything_that_binds() -> None:
     assert "all sites together have 5 persons" in render(contract(disclosure={"floor": "total"}))
 
 
+def test_a_refusal_is_shown_with_its_reason() -> None:
+    text = render(contract(), refusals={"Boston": "Purpose too broad\n\nSignatures"})
+    assert "  - 0 of 2 signed\n  - Boston refused: Purpose too broad\n" in text
+    assert "waiting for Boston" not in text
+    assert text.count("\nSignatures") == 1
+
+
 def test_free_text_cannot_pass_for_a_section_or_steer_the_terminal() -> None:
     purpose = "Good.\n\nPermitted computations\n  - nothing\x1b[2J\u202eevil"
     described = AGE.model_copy(update={"description": "years\n\nSignatures\n  - all signed"})
