@@ -32,6 +32,9 @@ class StudyFirst(TyperGroup):
         """Put the computation first."""
         if len(args) > 1 and args[0] not in COMPUTATIONS and args[1] in COMPUTATIONS:
             args = [args[1], args[0], *args[2:]]
+        elif args[0] not in self.commands and not args[0].startswith("-"):
+            named = ", ".join(sorted(COMPUTATIONS))
+            ctx.fail(f"After the study {args[0]!r} comes a computation: {named}.")
         return super().resolve_command(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
@@ -64,7 +67,9 @@ ResultFile = Annotated[
         help="Write the result to a file: .json, .csv, .txt, or a chart: .png, .svg, .html.",
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
+RunArgument = Annotated[
+    str, typer.Argument(help="The run's id, or its first 8 characters.", show_default=False)
+]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print the run's id.")
 ]
@@ -164,7 +169,8 @@ def _show(result: Result, output: Path | None, json: bool) -> None:
         note(f"Chart: {output}")
         output = None
     elif output is not None and ending == ".csv":
-        result.to_frame().to_csv(output)
+        frame = result.to_frame()
+        frame.to_csv(output, index=frame.index.name is not None)
         note(f"Table: {output}")
         output = None
     emit(result.to_json(), repr(result), json or ending == ".json", output)
@@ -184,12 +190,12 @@ def list_runs(
         infos = [run.info for run in federation.runs(study)]
     rows = [
         (
-            info.id,
+            info.id[:8],
             info.study,
             info.computation,
             info.status,
-            info.submitted_at.isoformat(),
-            f"{info.seconds:.2f} s",
+            f"{info.submitted_at:%Y-%m-%d %H:%M}",
+            f"{info.seconds:.2f}",
         )
         for info in infos
     ]

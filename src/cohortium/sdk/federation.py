@@ -19,6 +19,9 @@ from cohortium.sdk.profile import find_profile, load_profile
 from cohortium.sdk.run import Run, RunInfo
 from cohortium.sdk.study import Study
 
+SHOWN_ID = 8
+"""Characters of a run's id that are shown."""
+
 
 class Federation:
     """Studies, members and runs of one consortium; closes its connections as a context manager.
@@ -110,6 +113,7 @@ class Federation:
             raise PolicyRefusal(
                 "not-authorised", "Your key is not registered at this hub, or was removed."
             )
+        _check_computations(proposal)
         contract = resolve(
             proposal,
             directory,
@@ -129,8 +133,14 @@ class Federation:
         return [Run(self._client, info, variables[info.study]) for info in infos]
 
     def run(self, run_id: str) -> Run:
-        """A run by its id."""
+        """A run by its id, or by the beginning of it that `Run` and results show."""
         _check_id(run_id)
+        if len(run_id) == SHOWN_ID:
+            infos = [RunInfo.from_json(one) for one in _listed(self._client.get("/runs"))]
+            found = [info.id for info in infos if info.id.startswith(run_id)]
+            if len(found) > 1:
+                raise InputError("bad-input", f"Name one of the runs {', '.join(found)}.")
+            run_id = found[0] if found else run_id
         info = RunInfo.from_json(self._client.get(f"/runs/{run_id}"))
         return Run(self._client, info, self.study(info.study).variables)
 
@@ -200,6 +210,18 @@ def _key(key: str | Path | SigningKey | None) -> SigningKey:
     if isinstance(key, SigningKey):
         return key
     return SigningKey.load(Path(str(key)).expanduser())
+
+
+def _check_computations(proposal: Proposal) -> None:
+    """A misspelt computation would be signed by all and never run."""
+    from cohortium.analysis.builtin import find
+
+    for entry in proposal.computations:
+        if not entry.name.endswith(".*"):
+            try:
+                find(entry.name)
+            except InputError as error:
+                raise InputError("bad-proposal", f"{error.message} See `computations`.") from error
 
 
 def _proposal_text(proposal: str | Path) -> str:

@@ -72,6 +72,21 @@ def test_describe_and_glm_with_the_study_first() -> None:
     assert "bytes left the sites" in text
 
 
+@pytest.mark.parametrize("arguments", [["local"], ["local", "cox", "age"]])
+def test_a_run_without_a_computation_names_them(arguments: list[str]) -> None:
+    done = _run("run", *arguments)
+    assert done.exit_code == 2
+    assert "describe, glm, submit" in " ".join(done.stderr.split())
+
+
+def test_a_table_in_a_file_has_no_column_of_line_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "age.csv"
+    assert _run("run", "local", "describe", "age", "--output", str(file)).exit_code == 0
+    assert file.read_text().startswith("variable,level,n,missing,mean")
+    assert _run("run", "local", "glm", "dead ~ age", "--output", str(file)).exit_code == 0
+    assert file.read_text().startswith("term,")
+
+
 @pytest.mark.parametrize("name", ["fit.json", "fit.csv", "fit.txt", "fit.svg"])
 def test_output_goes_to_a_file_by_its_ending(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
@@ -95,6 +110,7 @@ def test_submit_list_show_cancel() -> None:
     )
     shown = _json("run", "show", info["id"])
     assert shown["run"]["id"] == info["id"]
+    assert _json("run", "show", info["id"][:8])["run"]["id"] == info["id"]
     assert info["id"] in {one["id"] for one in _json("run", "list", "local")}
     assert "stats.describe" in _run("run", "list").stdout
     cancelled = _run("run", "cancel", info["id"])
@@ -112,6 +128,7 @@ def test_submit_list_show_cancel() -> None:
         (["run", "local", "submit", "glm", "--params", "[1]"], co.InputError),
         (["run", "local", "submit", "learn.sgd"], co.PolicyRefusal),
         (["run", "show", "absent"], co.InputError),
+        (["run", "show", "01234567"], co.InputError),
         (["study", "show", "absent"], co.InputError),
         (["study", "propose", "absent.yaml"], co.InputError),
         (["user", "create", "cohortium-invite-1.nonsense"], co.VerificationError),
@@ -174,3 +191,17 @@ def test_user_create_writes_key_and_profile_once(
     wrong = _run("user", "create", site, "--profile", "site")
     assert wrong.exit_code == co.InputError.exit_code
     assert Profile.from_bytes(Path(made["profile"]).read_bytes()).url == "https://hub.example:8443"
+
+
+def test_a_misspelt_computation_is_not_proposed(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "study: second\ntitle: T\npurpose: P\nparticipants:\n"
+        "  - {name: North, dataset: local}\n  - {name: South, dataset: local}\n"
+        "variables: [age]\ncomputations:\n  - name: gml\nmin_sites: 2\nrecipients: [You]\n"
+        'expires_at: "2099-01-01T00:00:00Z"\n'
+    )
+    done = _run("study", "propose", str(file))
+    assert done.exit_code == co.InputError.exit_code
+    assert "no analysis 'gml'" in done.stderr
+    assert "glm" in done.stderr
