@@ -94,7 +94,9 @@ def test_the_order_of_sites_keys_and_vectors_does_not_matter(
     random.shuffle(order)
     roster = world.roster([world.envelopes[site] for site in order])
     again = {
-        site: Party(site, world.secrets[site], roster).mask(BINDING, layout, contributions[site])
+        site: bytes(
+            Party(site, world.secrets[site], roster).mask(BINDING, layout, contributions[site])
+        )
         for site in order
     }
     assert again == masked
@@ -208,7 +210,8 @@ def test_one_site_that_was_told_something_else_is_noticed(
     else:
         other = data.draw(st.sampled_from([s for s in world.sites if s != site]))
         told = replace(roster, keys={**roster.keys, other: b"\x09" + bytes(31)})
-    masked[site] = Party(site, world.secrets[site], told).mask(binding, layout, contributions[site])
+    party = Party(site, world.secrets[site], told)
+    masked[site] = bytes(party.mask(binding, layout, contributions[site]))
     with pytest.raises(ProtocolError, match="did not mask for the same"):
         aggregate(masked, roster, BINDING, layout)
 

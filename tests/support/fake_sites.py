@@ -175,7 +175,7 @@ class FakeSite:
             "n": np.array(1),
         }
         layout = AddUp().layout(state, params, scope)
-        return Party(self.name, secret, roster).mask(binding, layout, contribution)
+        return bytes(Party(self.name, secret, roster).mask(binding, layout, contribution))
 
 
 def expected_sum(

@@ -79,7 +79,7 @@ class World:
     ) -> dict[str, bytes]:
         roster = self.roster()
         return {
-            site: self.party(site, roster).mask(binding, layout, contributions[site])
+            site: bytes(self.party(site, roster).mask(binding, layout, contributions[site]))
             for site in self.sites
         }
 
@@ -93,6 +93,6 @@ class World:
         return aggregate(masked, self.roster(), binding, layout)
 
 
-def words(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def words(data: bytes | bytearray) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """The 64-bit words of a masked vector."""
     return np.frombuffer(data, dtype=np.uint64)

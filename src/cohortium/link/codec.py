@@ -62,7 +62,7 @@ def get_state(request: pb.RoundRequest) -> State:
     return State(values, arrays)
 
 
-def round_reply(run_id: str, number: int, masked: bytes) -> LargeReply:
+def round_reply(run_id: str, number: int, masked: bytes | bytearray) -> LargeReply:
     """A site's masked contribution, encoded: ``masked`` is the last field of the last field."""
     inner = pb.RoundReply(run_id=run_id, round=number).SerializeToString()
     inner += _field_head(pb.RoundReply.MASKED_FIELD_NUMBER, len(masked))

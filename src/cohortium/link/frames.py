@@ -34,7 +34,7 @@ def _frame(message_id: int, last: bool, *parts: bytes | memoryview) -> bytes:
     return b"".join((head, _DATA, varint(size), *parts))
 
 
-def cut(message_id: int, prefix: bytes, body: bytes) -> Iterator[bytes]:
+def cut(message_id: int, prefix: bytes, body: bytes | bytearray) -> Iterator[bytes]:
     """The encoded frames of the message ``prefix + body``; each body byte is copied once.
 
     Args:

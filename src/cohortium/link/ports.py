@@ -18,7 +18,7 @@ class LargeReply:
     """
 
     head: bytes
-    tail: bytes
+    tail: bytes | bytearray
 
     def message(self) -> Message:
         """The reply as a message."""

@@ -174,7 +174,7 @@ class Session:
                 return message
 
     async def send(
-        self, body: bytes, *, head: bytes = b"", number: int = 0, in_reply_to: int = 0
+        self, body: bytes | bytearray, *, head: bytes = b"", number: int = 0, in_reply_to: int = 0
     ) -> None:
         """Send an encoded message; frames of messages that are sent at one time take turns.
 

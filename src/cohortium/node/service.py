@@ -297,7 +297,7 @@ class NodeService:
             if checked.answered is None:
                 self.store.add_round(run_id, StoredRound(number, state_digest, ""))
 
-    def _contribute(self, checked: CheckedRound, state: State) -> bytes:
+    def _contribute(self, checked: CheckedRound, state: State) -> bytearray:
         run, participant = checked.run, checked.run.participant
         needed = run.analysis.variables(run.params)
         table = self.datasets.table(

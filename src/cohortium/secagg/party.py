@@ -77,7 +77,7 @@ class Party:
         )
         return secret, statement.sign(signing_key)
 
-    def mask(self, binding: RoundBinding, layout: Layout, contribution: Contribution) -> bytes:
+    def mask(self, binding: RoundBinding, layout: Layout, contribution: Contribution) -> bytearray:
         """The masked vector: encoding + masks of later peers - masks of earlier ones.
 
         Leaves the site: words that are uniform to anyone who lacks one of the pair keys; summed
@@ -95,7 +95,8 @@ class Party:
 
         name = binding.digest(layout, self.roster.digest)
         streams = [(MaskStream(pair, name), self.site > peer) for peer, pair in self._pairs.items()]
-        out: Words = np.empty(frame.n_words, dtype=np.uint64)
+        masked = bytearray(8 * frame.n_words)
+        out: Words = np.frombuffer(masked, dtype="<u8")
         buffer = new_buffer()
         for segment, first, end in frame.pieces(BLOCK_WORDS):
             block = out[first:end]
@@ -106,9 +107,9 @@ class Party:
                 raise name_component(error, segment, place.start) from error
             for stream, negate in streams:
                 segment.ring.add(block, stream.next(end - first, buffer), negate=negate)
-        return out.tobytes()
+        return masked
 
-    def tag(self, masked: bytes) -> str:
+    def tag(self, masked: bytes | bytearray) -> str:
         """Tells this site whether two answers are the same: GMAC (SP 800-38D) under its secret.
 
         For an answer of 80 MB it takes a fifth of the time of a hash.

@@ -204,7 +204,9 @@ def test_a_researcher_registers_once(hub: Hub) -> None:
 
 
 async def ask(hub: Hub, site: str, message: Message) -> Message:
-    return await hub.handler_for(site).handle(message)
+    reply = await hub.handler_for(site).handle(message)
+    assert isinstance(reply, Message)
+    return reply
 
 
 async def test_what_a_member_says_on_the_link() -> None:

@@ -97,7 +97,7 @@ def test_sites_that_were_told_different_things_do_not_cancel() -> None:
         world.party("a").mask(BINDING, other_layout, flat),
     ):
         with pytest.raises(ProtocolError) as caught:
-            aggregate({**honest, "a": masked}, roster, BINDING, LAYOUT)
+            aggregate({**honest, "a": bytes(masked)}, roster, BINDING, LAYOUT)
         assert caught.value.code == "masks-do-not-cancel"
 
 
