@@ -192,7 +192,7 @@ def list_runs(
         (
             info.id[:8],
             info.study,
-            info.computation,
+            info.computation.removeprefix("stats."),  # as the command line names it
             info.status,
             f"{info.submitted_at:%Y-%m-%d %H:%M}",
             f"{info.seconds:.2f}",

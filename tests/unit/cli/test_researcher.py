@@ -112,7 +112,7 @@ def test_submit_list_show_cancel() -> None:
     assert shown["run"]["id"] == info["id"]
     assert _json("run", "show", info["id"][:8])["run"]["id"] == info["id"]
     assert info["id"] in {one["id"] for one in _json("run", "list", "local")}
-    assert "stats.describe" in _run("run", "list").stdout
+    assert "describe" in _run("run", "list").stdout
     cancelled = _run("run", "cancel", info["id"])
     assert cancelled.exit_code in {0, co.ConflictError.exit_code}
     resumed = _run("run", "resume", info["id"])
