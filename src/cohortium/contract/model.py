@@ -81,7 +81,6 @@ class _Terms(Document):
     title: Label
     purpose: LongText
     computations: Annotated[tuple[Computation, ...], Field(min_length=1, max_length=1000)]
-    min_sites: Annotated[int, Field(ge=2)]
     security_level: SecurityLevel = "L1"
     disclosure: Disclosure = Disclosure()
     expires_at: Instant
@@ -134,10 +133,15 @@ class Proposal(_Terms):
 
     `variables` may be given by name alone where the sites' dictionaries agree; see
     `cohortium.contract.proposal.resolve`.
+
+    Attributes:
+        min_sites: Sites that a run needs; absent: all participants. With fewer, runs over different
+            sites can be compared, and their difference is about the sites left out.
     """
 
     variables: Annotated[tuple[ProposedVariable, ...], Field(min_length=1, max_length=2000)]
     participants: Annotated[tuple[ProposedParticipant, ...], Field(min_length=2)]
+    min_sites: Annotated[int, Field(ge=2)] | None = None
     recipients: Annotated[tuple[Label, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -160,6 +164,7 @@ class Contract(_Terms, Signable):
     consortium: Digest
     variables: Annotated[tuple[Variable, ...], Field(min_length=1, max_length=2000)]
     participants: Annotated[tuple[Participant, ...], Field(min_length=2, max_length=10_000)]
+    min_sites: Annotated[int, Field(ge=2)]
     recipients: Annotated[tuple[Researcher, ...], Field(min_length=1)]
     proposed_by: KeyText
     created_at: Instant

@@ -113,7 +113,7 @@ def resolve(
             title=proposal.title,
             purpose=proposal.purpose,
             computations=proposal.computations,
-            min_sites=proposal.min_sites,
+            min_sites=proposal.min_sites or len(givers),
             security_level=proposal.security_level,
             disclosure=proposal.disclosure,
             expires_at=proposal.expires_at,

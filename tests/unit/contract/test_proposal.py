@@ -161,6 +161,13 @@ def test_free_text_is_refused() -> None:
     assert "note is free text" in refused(edited(variables="[age, sex, wt_loss, note]"), members)
 
 
+def test_a_run_needs_all_sites_unless_the_proposal_says_fewer() -> None:
+    members = {site: entry(site, AGE, SEX, WT_LOSS) for site in ("Aarhus", "Boston", "Cairo")}
+    three = TEXT.replace("variables:", "  - {name: Cairo, dataset: lung}\nvariables:", 1)
+    assert make(three, members).min_sites == 2
+    assert make(three.replace("min_sites: 2\n", ""), members).min_sites == 3
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
