@@ -187,9 +187,31 @@ def remove(
 ) -> None:
     """Delete the node's copy of a dataset; studies that name it can no longer run here."""
     datasets = _datasets(folder)
-    datasets.get(name)
+    studies = _studies_using(folder, datasets.get(name))
+    if studies:
+        note(f"Signed here with {name}, and cannot run without it: {', '.join(studies)}.")
     if not yes and not typer.confirm(f"Delete the node's copy of {name}?", err=True):
         note("Nothing was deleted.")
         raise typer.Exit(1)
     datasets.remove(name)
-    emit({"name": name, "removed": True}, f"{name} is removed.", json)
+    emit({"name": name, "removed": True, "studies": studies}, f"{name} is removed.", json)
+
+
+def _studies_using(folder: Path, dataset: Dataset) -> list[str]:
+    """Studies that this node has agreed to with the dataset's present content."""
+    from cohortium.contract.model import Contract
+    from cohortium.node.config import NodeDir
+    from cohortium.node.store import NodeStore
+
+    file = NodeDir(folder).store
+    if dataset.digest is None or not file.exists():
+        return []
+    return [
+        stored.study
+        for stored in NodeStore(file).contracts()
+        if stored.state in {"signed", "active"}
+        and any(
+            participant.dataset_digest == dataset.digest
+            for participant in Contract.from_bytes(stored.body).participants
+        )
+    ]

@@ -51,6 +51,7 @@ def test_add_edit_confirm_show_remove(node: Path) -> None:
     assert json.loads(call("remove", "heart", "--yes", "--json")) == {
         "name": "heart",
         "removed": True,
+        "studies": [],
     }
     assert json.loads(call("list", "--json")) == []
     assert "No dataset" in call("list")
