@@ -144,7 +144,10 @@ def _status_text(data: Any) -> str:
         f"owed       {', '.join(data['owed_topics']) or 'nothing'}",
         f"datasets   {', '.join(datasets) or 'none'}",
     ]
-    lines += [f"contract   {c['state']:<9} {c['study']}" for c in data["contracts_list"]]
+    lines += [
+        f"contract   {c['state']:<9} {c['study']}  {c['digest'][:19]}..."
+        for c in data["contracts_list"]
+    ]
     return "\n".join(lines)
 
 
@@ -192,22 +195,20 @@ def journal(
         )
         return
     found = [{**entry.body, "hash": entry.hash} for entry in decisions.entries(store, last=last)]
-    rows = [
-        [
-            entry["at"],
-            entry["what"],
-            "allowed" if entry["allowed"] else "REFUSED",
-            "" if entry["allowed"] else entry["code"],
-            entry.get("study", ""),
-            entry.get("computation", ""),
-            str(entry.get("run_id", ""))[:8],
-            entry.get("round", ""),
-            entry.get("why", ""),
-        ]
-        for entry in found
-    ]
-    columns = ["at", "what", "decision", "code", "study", "computation", "run", "round", "why"]
-    emit(found, table(None, columns, rows), json)
+    emit(found, "\n".join(map(_journal_line, found)) or "Nothing was decided yet.", json)
+
+
+def _journal_line(entry: dict[str, Any]) -> str:
+    """One decision on one line; a refusal's reason below it."""
+    what = f"{entry['what']} {entry.get('round', '')}".strip()
+    names = [entry[key] for key in ("study", "computation") if key in entry]
+    about = " ".join(str(name).removeprefix("stats.") for name in names)
+    run = f"run {str(entry['run_id'])[:8]}" if "run_id" in entry else ""
+    decision = "allowed" if entry["allowed"] else "REFUSED"
+    line = f"{entry['at']}  {decision}  {what:<9} {about}  {run}".rstrip()
+    if entry["allowed"]:
+        return line
+    return f"{line}\n  {entry['code']}: {entry.get('why', '')}".rstrip(": ")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from cohortium.contract.model import Computation, Contract
 from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.link._generated import link_pb2 as pb
-from cohortium.node import outbox, tls
+from cohortium.node import journal, outbox, tls
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import open_service
 from cohortium.node.policy import TEMPLATE
@@ -175,12 +175,39 @@ def test_the_journal_is_listed_and_verified(
     run("study", "sign", "lung", "--yes")
     assert [entry["what"] for entry in run("node", "journal")] == ["proposal", "sign"]
     assert len(run("node", "journal", "--last", "1")) == 1
-    assert "allowed" in invoke("node", "journal").stdout
+    lines = invoke("node", "journal").stdout.splitlines()
+    assert [line.split()[1:] for line in lines] == [
+        ["allowed", "proposal", "lung"],
+        ["allowed", "sign", "lung"],
+    ]
     assert run("node", "journal", "--verify")["entries"] == 2
     site.service.store.execute("DROP TRIGGER journal_stays")
     site.service.store.execute("DELETE FROM journal WHERE seq = 1")
     result = invoke("node", "journal", "--verify")
     assert (result.exit_code, _error(result)["code"]) == (8, "broken-journal")
+
+
+def test_a_refusal_stands_in_the_journal_with_its_reason(
+    site: Site, invoke: Callable[..., Result]
+) -> None:
+    about: dict[str, object] = {"study": "lung", "computation": "stats.describe"}
+    about |= {"run_id": "0" * 32, "round": 2}
+    why = {"why": "All runs are used."}
+    journal.append(site.service.store, "round", about | why, allowed=False, code="run-limit")
+    first, second = invoke("node", "journal").stdout.splitlines()
+    assert first.endswith("Z  REFUSED  round 2   lung describe  run 00000000")
+    assert len(first) <= 80
+    assert second == "  run-limit: All runs are used."
+
+
+def test_removing_a_dataset_names_the_studies_signed_with_it(
+    site: Site, run: Run, invoke: Callable[..., Result]
+) -> None:
+    site.propose(computations=(Computation(name="glm"),))
+    assert "cannot run" not in invoke("data", "remove", "patients").stderr
+    run("study", "sign", "lung", "--yes")
+    assert "cannot run without it: lung" in invoke("data", "remove", "patients").stderr
+    assert run("data", "remove", "patients", "--yes")["studies"] == ["lung"]
 
 
 def test_pause_and_resume(site: Site, run: Run, invoke: Callable[..., Result]) -> None:
