@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.results import Result
 
 COMPUTATIONS = frozenset({"describe", "glm", "submit"})
+INTERRUPTED = 130
 CHARTS = frozenset({".png", ".svg", ".html"})
 
 
@@ -159,7 +160,15 @@ def _compute(
         if not wait:
             emit(run.info.to_json(), f"Submitted; see: cohortium run show {run.id}", json, output)
             return
-        _show(run.result(), output, json)
+        try:
+            result = run.result()
+        except KeyboardInterrupt:
+            note(
+                f"Run {run.id[:8]} goes on at the hub. Its result: cohortium run show "
+                f"{run.id[:8]}; to stop it: cohortium run cancel {run.id[:8]}"
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        _show(result, output, json)
 
 
 def _show(result: Result, output: Path | None, json: bool) -> None:

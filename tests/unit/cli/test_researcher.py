@@ -87,6 +87,16 @@ def test_a_table_in_a_file_has_no_column_of_line_numbers(tmp_path: Path) -> None
     assert file.read_text().startswith("term,")
 
 
+def test_an_interrupted_wait_says_where_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: co.Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(co.Run, "result", interrupted)
+    done = _run("run", "local", "describe", "age")
+    assert done.exit_code == 130
+    assert "Its result: cohortium run show " in done.stderr
+
+
 @pytest.mark.parametrize("name", ["fit.json", "fit.csv", "fit.txt", "fit.svg"])
 def test_output_goes_to_a_file_by_its_ending(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
