@@ -36,8 +36,8 @@ from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.inprocess.frames import DATASET, harmonise
 from cohortium.inprocess.transport import AsgiTransport, LoopThread
 from cohortium.link._generated.link_pb2 import Message
-from cohortium.link.ports import Reply
 from cohortium.link.memory import MemoryLink, MemoryUplink
+from cohortium.link.ports import Reply
 from cohortium.node import consent, outbox
 from cohortium.node.datasets import MemoryDatasets
 from cohortium.node.identity import Identity
