@@ -152,6 +152,11 @@ class GlmResult(Result):
         return expit(linear)
 
     @property
+    def outcome(self) -> Variable | None:
+        """The variable left of ``~``."""
+        return self._variables.get(self.formula.partition("~")[0].strip())
+
+    @property
     def ratio_name(self) -> str:
         """What `plot` and `to_frame` call the effect: odds ratio, rate ratio, difference."""
         return SCALE_NAMES.get(self.link, "effect")

@@ -64,7 +64,7 @@ def _facts(fit: GlmResult, width: int) -> list[str]:
         "Formula:".ljust(15) + fit.formula, width, subsequent_indent=indent, break_on_hyphens=False
     )
     pairs = [
-        ("Family:", fit.family, "No. Observations:", f"{fit.nobs}"),
+        ("Family:", _family(fit), "No. Observations:", f"{fit.nobs}"),
         ("Link:", fit.link, "Left out (missing):", f"{fit.n_missing}"),
         ("Scale:", f"{fit.scale:.6g}", "Sites:", f"{fit.n_sites}"),
         ("Iterations:", f"{fit.iterations}", "Df Residuals:", f"{fit.df_resid}"),
@@ -77,6 +77,12 @@ def _facts(fit: GlmResult, width: int) -> list[str]:
         (left.ljust(15) + value).ljust(half) + right.ljust(20) + other.rjust(width - half - 20)
         for left, value, right, other in pairs
     ]
+
+
+def _family(fit: GlmResult) -> str:
+    """The family; of a category, which level is the event."""
+    levels = fit.outcome.levels if fit.outcome is not None else None
+    return fit.family if levels is None else f"{fit.family}, event {levels[-1]}"
 
 
 def _fixed(value: float, digits: int) -> str:

@@ -216,6 +216,12 @@ def test_summary_shows_every_term_and_fits_its_width(fit: GlmResult) -> None:
     assert text in repr(fit)
 
 
+def test_summary_says_which_level_of_a_category_is_the_event(fit: GlmResult) -> None:
+    assert "event" not in fit.summary()
+    fit.formula = "sex ~ age"
+    assert "binomial, event m " in fit.summary()
+
+
 def test_frame_of_a_fit_has_the_odds_ratio(fit: GlmResult) -> None:
     table = fit.to_frame()
     assert list(table.index) == list(fit.terms)
