@@ -111,9 +111,10 @@ async def test_different_lists_of_parties_leave_nothing_to_decode(made: Federati
     assert await made.run(again) == "failed"
     assert made.error(again)["code"] == "differencing"
     assert made.decodable(again, contract) == []
-    for site in ("Alpha", "Beta"):
-        assert ("round", "roster-mismatch") in made.refusals(site)
-        assert ("round", "differencing") in made.refusals(site)
+    for wanted, code in ((request, "roster-mismatch"), (again, "differencing")):
+        honest = round_request(wanted, list(made.adverts_of(wanted).values()))
+        for site in ("Alpha", "Beta"):
+            await refused(made, site, honest, code)
 
 
 @pytest.mark.parametrize("by", ["contract", "policy"])
@@ -373,6 +374,32 @@ async def test_a_request_is_good_for_its_run_only(made: Federation) -> None:
     # It orders something else under a run id that was used.
     changed = made.request(contract, 1, params={"variable": "age", "rounds": 1})
     await refused(made, "Alpha", made.world.prepare(changed), "replayed")
+
+
+async def test_two_requests_under_one_run_id_do_not_meet(made: Federation) -> None:
+    """A researcher who helps the hub signs twice: each site gets other parameters."""
+    contract = await made.agree()
+    one = made.request(contract, 1)
+    other = made.request(contract, 1, params={"variable": "age", "rounds": 1})
+    envelopes = {"Alpha": one, "Beta": other, "Gamma": other}
+    roster = []
+    for site, request in envelopes.items():
+        prepared = await made.ask(site, made.world.prepare(request))
+        roster.append(prepared.run_advert.envelope)
+    for site, request in envelopes.items():
+        await refused(made, site, round_request(request, roster), "wrong-round")
+        assert made.rounds(site, request.run_id) == []
+    # And the real hub, where it is lied to on the way, asks for no round at all.
+    second = made.request(contract, 2)
+    twin = made.request(contract, 2, params={"variable": "age", "rounds": 1})
+
+    def lie(site: str, message: pb.Message) -> pb.Message:
+        mine = site == "Beta" and message.WhichOneof("body") == "run_prepare"
+        return made.world.prepare(twin) if mine else message
+
+    made.hub_lies = lie
+    await _fails(made, contract, second, "wrong-round")
+    assert made.masked(second) == []
 
 
 # Requests that the contract does not permit

@@ -257,8 +257,13 @@ async def test_numbers_that_fit_do_not_wrap(made: Federation) -> None:
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_a_site_that_drops_out_stops_the_run_which_goes_on_with_it(
-    made: Federation, leaves: bool
+    leaves: bool,
 ) -> None:
+    async with federation(timeout_s=1.0) as made:
+        await _drops_out(made, leaves)
+
+
+async def _drops_out(made: Federation, leaves: bool) -> None:
     contract = await made.agree()
     request = made.request(contract)
     handler = made.link._nodes[LIAR][0]

@@ -55,6 +55,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Show different states or parameters": (
         f"{HUB}::test_different_states_leave_nothing_to_decode",
         f"{HUB}::test_the_first_state_is_not_the_hubs_to_choose",
+        f"{HUB}::test_two_requests_under_one_run_id_do_not_meet",
     ),
     "Ask one round twice": (
         f"{HUB}::test_a_round_is_asked_again_with_the_same_state_only",

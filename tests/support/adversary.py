@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,12 +91,8 @@ class _Wire:
         if federation.hub_lies is not None:
             asked = federation.hub_lies(self.site, asked)
         if self.site in federation.silent:
-            await asyncio.sleep(TIMEOUT_S)
-        reply = await asyncio.to_thread(federation.node(self.site).service.answer, asked)
-        if federation.site_lies is not None:
-            reply = federation.site_lies(self.site, asked, reply)
-        federation.heard.append(Heard(self.site, asked, reply))
-        return reply
+            await asyncio.sleep(2 * TIMEOUT_S)
+        return await asyncio.to_thread(federation.answer, self.site, asked)
 
 
 @dataclass
@@ -110,9 +107,25 @@ class Federation:
     hub_lies: HubLies | None = None
     site_lies: SiteLies | None = None
     silent: set[str] = field(default_factory=set)
+    _answering: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def node(self, site: str) -> Node:
         return self.world.nodes[site]
+
+    def answer(self, site: str, message: pb.Message) -> pb.Message:
+        """What a site answers; a lying hub hears it also where the honest one no longer waits."""
+        with self._lock:
+            self._answering += 1
+        try:
+            reply = self.node(site).service.answer(message)
+            if self.site_lies is not None:
+                reply = self.site_lies(site, message, reply)
+            self.heard.append(Heard(site, message, reply))
+            return reply
+        finally:
+            with self._lock:
+                self._answering -= 1
 
     # Contracts
 
@@ -153,10 +166,12 @@ class Federation:
     async def settled(self, request: RunRequest) -> str:
         """The status of a run when it has ended and the sites know."""
         user = self.hub.user(self.world.researcher.public)
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(2 * TIMEOUT_S):
             async for event in self.hub.follow(request.run_id, user, 0):
                 if event.kind == "done" and event.info is not None:
-                    while self.hub.store.outbox.sites() & self.link.connected():
+                    while self._answering or (
+                        self.hub.store.outbox.sites() & self.link.connected()
+                    ):
                         await asyncio.sleep(0.005)
                     return event.info.status
         raise RuntimeError("the events ended without an end")
@@ -181,6 +196,15 @@ class Federation:
         """Round 0 at every site, by such a hub."""
         message = self.world.prepare(request)
         return {s: (await self.ask(s, message)).run_advert.envelope for s in SITES}
+
+    def adverts_of(self, request: RunRequest) -> dict[str, bytes]:
+        """The round key that the hub heard from each site for a run."""
+        return {
+            heard.site: heard.reply.run_advert.envelope
+            for heard in self.heard
+            if heard.reply.WhichOneof("body") == "run_advert"
+            and RunRequest.open(heard.asked.run_prepare.request_envelope)[0] == request
+        }
 
     # What the nodes wrote down, and what the hub can make of what it heard
 
@@ -207,12 +231,7 @@ class Federation:
         Tries all combinations of one vector of each of two or more sites.
         """
         heard = self.masked(request)
-        adverts = {
-            h.site: h.reply.run_advert.envelope
-            for h in self.heard
-            if h.reply.WhichOneof("body") == "run_advert"
-            and RunRequest.open(h.asked.run_prepare.request_envelope)[0] == request
-        }
+        adverts = self.adverts_of(request)
         binding = RoundBinding(request.run_id, 1, contract.digest, request.digest, State().digest)
         layout = Sums().layout(State(), SumParams(variable="age"), Scope({}, Disclosure(), 2))
         totals = []
@@ -239,11 +258,14 @@ class Federation:
 
 
 @asynccontextmanager
-async def federation(finders: Mapping[str, Find] | None = None) -> AsyncIterator[Federation]:
+async def federation(
+    finders: Mapping[str, Find] | None = None, *, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[Federation]:
     """A started federation without a contract.
 
     Args:
         finders: Registries of sites that run another program than the honest one.
+        timeout_s: How long the hub waits for a site.
     """
     world = World()
     store, runner = HubStore("sqlite://"), ThreadRunner()
@@ -253,7 +275,7 @@ async def federation(finders: Mapping[str, Find] | None = None) -> AsyncIterator
             name="Test", fingerprint=CONSORTIUM, ca_pem="", link_address="memory:0"
         ),
         runner=runner,
-        config=HubConfig(gather_timeout_s=0.3, round_timeout_s=0.3),
+        config=HubConfig(gather_timeout_s=timeout_s, round_timeout_s=timeout_s),
         clock=world.clock,
         find_analysis=find,
     )
