@@ -293,7 +293,8 @@ def _release_moments(
         raise InputError(
             "no-convergence",
             f"Nobody is in: {', '.join(empty[:5]) or parsed.response.text + ' > 0'}. "
-            "Its coefficient cannot be estimated; merge or leave out.",
+            "Its coefficient cannot be estimated: leave the variable out, or propose a study whose "
+            "levels leave this one out.",
             cells=empty[:50],
         )
     centred = parsed.intercept
@@ -360,7 +361,15 @@ def _next_step(
         beta = at.beta + newton
         final = at.but(beta=beta, step=converged or at.step + 1)
         return Done(
-            assemble(final, information, deviance, parsed=parsed, params=params, scope=scope)
+            assemble(
+                final,
+                information,
+                deviance,
+                parsed=parsed,
+                formula=params.formula,
+                family=family,
+                scope=scope,
+            )
         )
     if patient or at.step >= _MAX_ITERATIONS:
         raise _separated(parsed, newton * at.spread)
