@@ -39,6 +39,7 @@ from cohortium.hub.members import Membership
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.runner import Runner
 from cohortium.hub.runs import RunDriver, resumable
+from cohortium.hub.site_handler import SiteHandler
 from cohortium.hub.store import HubStore
 from cohortium.hub.studies import Studies
 from cohortium.link._generated.link_pb2 import Message
@@ -391,9 +392,13 @@ class Hub:
 
     def handler_for(self, site: str) -> Handler:
         """What answers a member's requests."""
-        from cohortium.hub.site_handler import SiteHandler
-
-        return SiteHandler(self, site)
+        return SiteHandler(
+            site,
+            fingerprint=self.consortium.fingerprint,
+            members=self.members,
+            studies=self.store.studies,
+            vote=self.vote,
+        )
 
     def vote(self, site: str, envelope: bytes) -> None:
         """A member's signature or refusal; the last signature activates the contract."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from cohortium.core.publication import Publication
 from cohortium.errors import CohortiumError, IntegrityFailure, ProtocolError
-from cohortium.hub.service import Hub
+from cohortium.hub.members import Membership
+from cohortium.hub.study_store import StudyStore
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message
 
@@ -14,11 +16,27 @@ logger = logging.getLogger(__name__)
 
 
 class SiteHandler:
-    """Answers one member; an error is a reply."""
+    """Answers one member; an error is a reply.
 
-    def __init__(self, hub: Hub, site: str) -> None:
-        self._hub = hub
+    Args:
+        fingerprint: Of the consortium.
+        vote: Takes a member's name and its signed vote on a contract.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        *,
+        fingerprint: str,
+        members: Membership,
+        studies: StudyStore,
+        vote: Callable[[str, bytes], None],
+    ) -> None:
         self._site = site
+        self._fingerprint = fingerprint
+        self._members = members
+        self._studies = studies
+        self._vote = vote
 
     async def handle(self, message: Message) -> Message:
         """See `Handler`."""
@@ -33,21 +51,21 @@ class SiteHandler:
             )
 
     def _answer(self, message: Message) -> Message:
-        hub, site = self._hub, self._site
+        site = self._site
         body = message.WhichOneof("body")
         reply = Message()
         if body == "hello":
-            hub.store.studies.owe_unknown(site, message.hello.contracts)
-            reply.welcome.consortium = hub.consortium.fingerprint
-            reply.welcome.revoked_keys.extend(sorted(hub.store.members.revoked_keys()))
+            self._studies.owe_unknown(site, message.hello.contracts)
+            reply.welcome.consortium = self._fingerprint
+            reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))
             return reply
         if body == "contract_vote":
-            hub.vote(site, message.contract_vote.envelope)
+            self._vote(site, message.contract_vote.envelope)
         elif body == "publish_dataset":
-            hub.members.publish(site, Publication.from_bytes(message.publish_dataset.json))
+            self._members.publish(site, Publication.from_bytes(message.publish_dataset.json))
         elif body == "rotate_certificate":
             rotation = message.rotate_certificate
-            reply.certificate.pem = hub.members.rotate(site, rotation.csr_pem, rotation.signature)
+            reply.certificate.pem = self._members.rotate(site, rotation.csr_pem, rotation.signature)
             return reply
         else:
             raise ProtocolError("unexpected-message", f"The hub does not expect {body} here.")
