@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,10 @@ def read_dictionary(text: bytes, levels_of: LevelsOf) -> DeclaredDictionary:
     try:
         dictionary = Dictionary.model_validate({"variables": entries})
     except ValidationError as error:
-        raise _bad(explain(error)) from error
+        named = re.sub(
+            r"\bvariables\.(\d+)", lambda at: entries[int(at[1])]["name"], explain(error)
+        )
+        raise _bad(named) from error
     return DeclaredDictionary(dictionary, recode)
 
 

@@ -75,9 +75,9 @@ variables:
         ("variables: []", "variables"),
         ("variables:\n- 3", "entry 1 has no `name`"),
         ("variables:\n- {type: real}", "entry 1 has no `name`"),
-        ("variables:\n- {name: a b, type: real}", "variables.0.name"),
-        ("variables:\n- {name: a, type: float}", "variables.0.type"),
-        ("variables:\n- {name: a, type: real, extra: 1}", "variables.0.extra"),
+        ("variables:\n- {name: a b, type: real}", "a b.name"),
+        ("variables:\n- {name: a, type: float}", "a.type"),
+        ("variables:\n- {name: a, type: real, extra: 1}", "a.extra"),
         ("variables:\n- {name: a, type: real, levels: [x]}", "declares its levels"),
         ("variables:\n- {name: a, type: category, levels: [x, x]}", "twice"),
         ("variables:\n- {name: a, type: integer, decimals: 2}", "only a real"),
@@ -85,6 +85,10 @@ variables:
         ("variables:\n- {name: a, type: real}\n- {name: A, type: real}", "same name"),
         ("\xff", "not valid YAML"),
         ("variables: !!python/object:os.system [x]", "line 1"),
+        (
+            "variables:\n- {name: a, type: real}\n- {name: bmi, type: reel}",
+            "dictionary.yaml: bmi.type: Input",
+        ),
     ],
 )
 def test_faults_are_placed(text: str, words: str) -> None:
