@@ -104,7 +104,9 @@ def test_a_removed_researcher_is_refused(
 ) -> None:
     invitation = consortium.cli("hub", "invite", "Dr. Gone", "--researcher")["invitation"]
     profile = tmp_path / "gone.json"
-    gone = Consortium(consortium.root, extra_env={"COHORTIUM_PROFILE": str(profile)})
+    gone = Consortium(
+        consortium.root, extra_env={**consortium.extra_env, "COHORTIUM_PROFILE": str(profile)}
+    )
     gone.cli("user", "create", invitation)
     propose_and_sign(gone, proposal("gone-study", researcher="Dr. Gone"), "gone-study")
     gone.cli("run", "gone-study", "describe", "age")
