@@ -7,7 +7,6 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from concurrent.futures import CancelledError, Future
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -60,12 +59,7 @@ class LoopThread:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
