@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
     from cohortium.sdk.results import Result
-    from cohortium.sdk.run import Run, RunInfo
+    from cohortium.sdk.run import Run
+    from cohortium.sdk.run_info import RunInfo
     from cohortium.sdk.study import Study
 
 _HOMES = {
@@ -61,7 +62,7 @@ _HOMES = {
     "ProtocolError": "cohortium.errors",
     "Result": "cohortium.sdk.results",
     "Run": "cohortium.sdk.run",
-    "RunInfo": "cohortium.sdk.run",
+    "RunInfo": "cohortium.sdk.run_info",
     "Study": "cohortium.sdk.study",
     "VerificationError": "cohortium.errors",
     "connect": "cohortium.sdk.federation",

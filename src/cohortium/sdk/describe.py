@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cohortium.core.dictionary import Variable
+from cohortium.core.dictionary import NUMERIC, Variable
 from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, table_html
 from cohortium.sdk.results import Result
-from cohortium.sdk.run import RunInfo
+from cohortium.sdk.run_info import RunInfo
 
 if TYPE_CHECKING:
     import altair as alt
@@ -154,9 +154,23 @@ class DescribeResult(Result):
 
     def plot(self) -> alt.TopLevelMixin:
         """Means with one standard deviation, and shares of levels; one small chart a variable."""
-        from cohortium.sdk.plots import describe_chart
+        from cohortium.sdk.plots import means, shares, side_by_side
 
-        return describe_chart(self)
+        order = [_group_name(group) for group in self.groups]
+        by_name: dict[str, list[tuple[str, VariableSummary]]] = {}
+        for group, one in self.summaries():
+            by_name.setdefault(one.name, []).append((_group_name(group), one))
+        charts = []
+        for name, ones in by_name.items():
+            first = ones[0][1]
+            if first.levels:
+                levels = [cell.level for cell in first.levels]
+                charts.append(shares(name, _share_rows(ones), order, levels))
+            elif first.mean is not None or first.type in NUMERIC:
+                charts.append(means(name, _mean_rows(ones), order, self.by))
+        if not charts:
+            raise InputError("bad-input", "Nothing in this result can be drawn.")
+        return side_by_side(charts)
 
     def summaries(self) -> tuple[tuple[str | None, VariableSummary], ...]:
         """Every (group, summary)."""
@@ -184,6 +198,27 @@ class DescribeResult(Result):
 
     def _repr_html_(self) -> str:
         return result_html(table_html(*_cells(self.to_frame())), self.run.line())
+
+
+def _group_name(group: str | None) -> str:
+    return "all" if group is None else group
+
+
+def _mean_rows(ones: Iterable[tuple[str, VariableSummary]]) -> list[dict[str, object]]:
+    return [
+        {"group": group, "mean": one.mean, "low": one.mean - one.sd, "high": one.mean + one.sd}
+        for group, one in ones
+        if one.mean is not None and one.sd is not None
+    ]
+
+
+def _share_rows(ones: Iterable[tuple[str, VariableSummary]]) -> list[dict[str, object]]:
+    return [
+        {"group": group, "level": cell.level, "share": cell.share, "n": cell.count}
+        for group, one in ones
+        for cell in one.levels
+        if cell.share is not None
+    ]
 
 
 def _in_order(found: Mapping[str, Any], asked: Sequence[str]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cohortium.contract.model import Proposal, Researcher
@@ -16,7 +16,8 @@ from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.profile import find_profile, load_profile
-from cohortium.sdk.run import Run, RunInfo
+from cohortium.sdk.run import Run
+from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.study import Study
 
 SHOWN_ID = 8
@@ -151,12 +152,7 @@ class Federation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -213,15 +209,15 @@ def _key(key: str | Path | SigningKey | None) -> SigningKey:
 
 
 def _check_computations(proposal: Proposal) -> None:
-    """A misspelt computation would be signed by all and never run."""
-    from cohortium.analysis.builtin import find
+    """A misspelt built-in would be signed by all and never run; other names may be the sites' own."""
+    from cohortium.analysis.builtin import BUILTIN
 
-    for entry in proposal.computations:
-        if not entry.name.endswith(".*"):
-            try:
-                find(entry.name)
-            except InputError as error:
-                raise InputError("bad-proposal", f"{error.message} See `computations`.") from error
+    for name in (entry.name for entry in proposal.computations):
+        close = get_close_matches(name, BUILTIN, n=1)
+        if close and name not in BUILTIN and not name.endswith(".*"):
+            raise InputError(
+                "bad-proposal", f"There is no analysis {name!r}. Did you mean {close[0]}?"
+            )
 
 
 def _proposal_text(proposal: str | Path) -> str:

@@ -12,8 +12,8 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, text_html
 from cohortium.sdk.results import Result
-from cohortium.sdk.run import RunInfo
-from cohortium.sdk.summary import Summary, glm_summary
+from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.summary import Summary, fixed, text_table
 
 if TYPE_CHECKING:
     import altair as alt
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SCALE_NAMES = {"logit": "odds ratio", "log": "rate ratio", "identity": "difference"}
 """What exp(coefficient) (identity: the coefficient itself) is called, by link."""
+SUMMARY_DIGITS = (4, 4, 3, 3, 4, 4)
+"""Decimals of the columns of `GlmResult.summary`."""
 
 
 class GlmResult(Result):
@@ -188,13 +190,68 @@ class GlmResult(Result):
 
     def summary(self) -> Summary:
         """The model as a text table in statsmodels' layout."""
-        return glm_summary(self)
+        limits = self.conf_int()
+        levels = None if self.outcome is None else self.outcome.levels
+        rows = zip(
+            self.params, self.bse, self.tvalues, self.pvalues, limits[0], limits[1], strict=True
+        )
+        statistic = self.statistic_name
+        return text_table(
+            "Generalized linear model over sites",
+            [
+                ("Formula:", self.formula),
+                (
+                    "Family:",
+                    self.family if levels is None else f"{self.family}, event {levels[-1]}",
+                ),
+                ("No. Observations:", f"{self.nobs}"),
+                ("Link:", self.link),
+                ("Left out (missing):", f"{self.n_missing}"),
+                ("Scale:", f"{self.scale:.6g}"),
+                ("Sites:", f"{self.n_sites}"),
+                ("Iterations:", f"{self.iterations}"),
+                ("Df Residuals:", f"{self.df_resid}"),
+                ("Deviance:", f"{self.deviance:.6g}"),
+                ("Df Model:", f"{self.df_model}"),
+                ("Null deviance:", f"{self.null_deviance:.6g}"),
+                ("Log-Likelihood:", f"{self.llf:.6g}"),
+                ("Run:", self.run.id[:8]),
+                ("AIC:", f"{self.aic:.6g}"),
+            ],
+            ("coef", "std err", statistic, f"P>|{statistic}|", "[0.025", "0.975]"),
+            {
+                name: [
+                    fixed(value, digits) for value, digits in zip(row, SUMMARY_DIGITS, strict=True)
+                ]
+                for name, row in zip(self.terms, rows, strict=True)
+            },
+        )
 
     def plot(self) -> alt.TopLevelMixin:
         """A forest plot of the terms but the intercept."""
-        from cohortium.sdk.plots import forest_chart
+        import pandas as pd
 
-        return forest_chart(self)
+        from cohortium.sdk.plots import forest
+
+        ratio = self.link != "identity"
+        limits = self.conf_int()
+        scale = np.exp if ratio else np.asarray
+        frame = pd.DataFrame(
+            {
+                "term": list(self.terms),
+                "effect": scale(self.params.to_numpy()),
+                "low": scale(limits[0].to_numpy()),
+                "high": scale(limits[1].to_numpy()),
+                "p": self.pvalues.to_numpy(),
+            }
+        )
+        return forest(
+            frame[frame["term"] != "Intercept"],
+            effect=self.ratio_name.capitalize() if ratio else "Coefficient",
+            ratio=ratio,
+            title=self.formula,
+            subtitle=f"{self.family}, {self.nobs:,} persons, {self.n_sites} sites",
+        )
 
     def _text(self) -> str:
         return str(self.summary())

@@ -1,22 +1,19 @@
-"""Charts of results with Altair, and writing them to files without the internet."""
+"""Charts of plain data with Altair, and writing them to files without the internet."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from cohortium.core.dictionary import NUMERIC
 from cohortium.errors import InputError
 
-if TYPE_CHECKING:
-    from cohortium.sdk.describe import DescribeResult, VariableSummary
-    from cohortium.sdk.glm import GlmResult
+Rows = Sequence[Mapping[str, object]]
 
 BLUE = "#1f5a93"
 GREY = "#8a8f98"
@@ -51,32 +48,26 @@ def save(chart: alt.TopLevelMixin, path: Path) -> Path:
     return path
 
 
-def forest_chart(fit: GlmResult) -> alt.TopLevelMixin:
-    """Effects with 95% limits, one line a term, and the line of no effect."""
-    ratio = fit.link != "identity"
-    limits = fit.conf_int()
-    scale = np.exp if ratio else np.asarray
-    frame = pd.DataFrame(
-        {
-            "term": list(fit.terms),
-            "effect": scale(fit.params.to_numpy()),
-            "low": scale(limits[0].to_numpy()),
-            "high": scale(limits[1].to_numpy()),
-            "p": fit.pvalues.to_numpy(),
-        }
-    )
-    frame = frame[frame["term"] != "Intercept"]
+def forest(
+    frame: pd.DataFrame, *, effect: str, ratio: bool, title: str, subtitle: str
+) -> alt.TopLevelMixin:
+    """Effects with 95% limits, one line a term, and the line of no effect.
+
+    Args:
+        frame: Columns term, effect, low, high, p.
+        effect: What the effect is called.
+        ratio: Whether no effect is 1, on a log axis, and not 0.
+    """
     if ratio:
         # A log axis cannot show 0 or infinity: a term without a finite interval is left out.
         frame = frame[(frame["low"] > 0) & np.isfinite(frame["high"])]
-    title = fit.ratio_name.capitalize() if ratio else "Coefficient"
-    x = alt.X("effect:Q").title(f"{title} (95% CI)")
+    x = alt.X("effect:Q").title(f"{effect} (95% CI)")
     x = x.scale(type="log", nice=False, padding=12) if ratio else x.scale(zero=False, padding=12)
     base = alt.Chart(frame).encode(
         alt.Y("term:N").sort(list(frame["term"])).title(None),
         tooltip=[
             alt.Tooltip("term:N"),
-            alt.Tooltip("effect:Q", format=".4g", title=title),
+            alt.Tooltip("effect:Q", format=".4g", title=effect),
             alt.Tooltip("low:Q", format=".4g"),
             alt.Tooltip("high:Q", format=".4g"),
             alt.Tooltip("p:Q", format=".3g"),
@@ -92,44 +83,24 @@ def forest_chart(fit: GlmResult) -> alt.TopLevelMixin:
     layered = alt.layer(none, bars, points).properties(
         width=WIDTH,
         height=alt.Step(ROW_HEIGHT),
-        title=alt.Title(
-            fit.formula,
-            subtitle=f"{fit.family}, {fit.nobs:,} persons, {fit.n_sites} sites",
-            anchor="start",
-        ),
+        title=alt.Title(title, subtitle=subtitle, anchor="start"),
     )
     return _styled(layered)
 
 
-def describe_chart(result: DescribeResult) -> alt.TopLevelMixin:
-    """One small chart a variable: mean with one SD, or the share of each level."""
-    order = ["all" if group is None else group for group in result.groups]
-    by_name: dict[str, list[tuple[str, VariableSummary]]] = {}
-    for group, one in result.summaries():
-        by_name.setdefault(one.name, []).append(("all" if group is None else group, one))
-    charts = [
-        _shares(name, ones, order) if ones[0][1].levels else _means(name, ones, order, result.by)
-        for name, ones in by_name.items()
-        if ones[0][1].levels or _has_mean(ones[0][1])
-    ]
-    if not charts:
-        raise InputError("bad-input", "Nothing in this result can be drawn.")
-    chart = alt.concat(*charts, columns=2).resolve_scale(color="independent")
-    return _styled(chart)
+def side_by_side(charts: Sequence[Any]) -> alt.TopLevelMixin:
+    """Small charts in two columns."""
+    return _styled(alt.concat(*charts, columns=2).resolve_scale(color="independent"))
 
 
-def _has_mean(one: VariableSummary) -> bool:
-    return one.mean is not None or one.type in {kind.value for kind in NUMERIC}
+def means(name: str, rows: Rows, order: list[str], by: str | None) -> Any:
+    """A small chart: one line a group.
 
-
-def _means(
-    name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[str], by: str | None
-) -> Any:
-    rows = [
-        {"group": group, "mean": one.mean, "low": one.mean - one.sd, "high": one.mean + one.sd}
-        for group, one in ones
-        if one.mean is not None and one.sd is not None
-    ]
+    Args:
+        rows: With group, mean, low, high.
+        order: The groups.
+        by: What they are groups of.
+    """
     base = alt.Chart(pd.DataFrame(rows, columns=["group", "mean", "low", "high"])).encode(
         alt.Y("group:N").sort(order).title(by)
     )
@@ -142,14 +113,13 @@ def _means(
     )
 
 
-def _shares(name: str, ones: Sequence[tuple[str, VariableSummary]], order: list[str]) -> Any:
-    levels = [cell.level for cell in ones[0][1].levels]
-    rows = [
-        {"group": group, "level": cell.level, "share": cell.share, "n": cell.count}
-        for group, one in ones
-        for cell in one.levels
-        if cell.share is not None
-    ]
+def shares(name: str, rows: Rows, order: list[str], levels: list[str]) -> Any:
+    """A small chart: one bar a level and group.
+
+    Args:
+        rows: With group, level, share, n.
+        order: The groups.
+    """
     chart = (
         alt.Chart(pd.DataFrame(rows, columns=["group", "level", "share", "n"]))
         .mark_bar(color=BLUE)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
-from cohortium.errors import InputError, ProtocolError
+from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, text_html
-from cohortium.sdk.run import RunInfo
+from cohortium.sdk.run_info import RunInfo
 
 if TYPE_CHECKING:
     import altair as alt
@@ -63,26 +63,3 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(text_html(self._text()), self.run.line())
-
-
-def result_from_wire(
-    run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
-) -> Result:
-    """The typed result of a computation; an unknown computation gives a plain `Result`.
-
-    Raises:
-        ProtocolError: ``malformed-message`` where the hub's JSON lacks something.
-    """
-    from cohortium.sdk.describe import DescribeResult
-    from cohortium.sdk.glm import GlmResult
-
-    types: dict[str, Callable[..., Result]] = {
-        "stats.describe": DescribeResult,
-        "glm": GlmResult,
-    }
-    try:
-        return types.get(run.computation, Result)(run, data, variables)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(
-            "malformed-message", f"The hub's result of {run.computation} cannot be read."
-        ) from error

@@ -1,4 +1,4 @@
-"""A run: its record, its progress while it works, and its result or its error."""
+"""A run: its progress while it works, and its result or its error."""
 
 from __future__ import annotations
 
@@ -6,70 +6,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from cohortium.core import rest
 from cohortium.core.dictionary import Variable
-from cohortium.errors import CohortiumError, ConflictError, PeerError, ProtocolError
+from cohortium.errors import PeerError, ProtocolError
 from cohortium.sdk.client import Client
-from cohortium.sdk.html import facts_html
+from cohortium.sdk.result_types import result_from_wire
+from cohortium.sdk.results import Result
+from cohortium.sdk.run_info import RunInfo
 
-if TYPE_CHECKING:
-    from cohortium.sdk.results import Result
+__all__ = ["Run", "RunInfo"]
 
 BAR_AFTER_S = 0.5
 RECONNECT_FOR_S = 60.0
 RECONNECT_PAUSE_S = 0.25
-
-
-class RunInfo(rest.RunInfo):
-    """The hub's record of a run."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will happen unless the run is resumed."""
-        return self.status in rest.FINAL
-
-    @property
-    def total_bytes(self) -> int:
-        """Payload bytes that left all sites together."""
-        return sum(self.bytes.values())
-
-    def raise_for_status(self) -> None:
-        """Raise the error of a failed run as the family that was raised at hub or site."""
-        if self.status == "failed":
-            if self.error is not None:
-                raise CohortiumError.from_wire(self.error)
-            raise ConflictError("run-failed", f"Run {self.id} failed; see: cohortium run show.")
-        if self.status == "cancelled":
-            raise ConflictError("run-cancelled", f"Run {self.id} was cancelled.", run=self.id)
-
-    def line(self) -> str:
-        """The run in one line, to stand below a result."""
-        return (
-            f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
-            f"{len(self.participants)} sites, {self.rounds} rounds, "
-            f"{self.total_bytes:,} bytes left the sites, "
-            f"contract {self.contract_digest.removeprefix('sha256:')[:12]}"
-        )
-
-    def _repr_html_(self) -> str:
-        return facts_html(
-            f"Run {self.id[:8]}",
-            {
-                "computation": self.computation,
-                "status": self.status,
-                "study": self.study,
-                "participants": ", ".join(self.participants),
-                "rounds": self.rounds,
-                "seconds": f"{self.seconds:.3f}",
-                "bytes that left the sites": f"{self.total_bytes:,}",
-                "contract": self.contract_digest,
-                "error": (self.error or {}).get("message", ""),
-            },
-        )
 
 
 class Run:
@@ -129,7 +80,8 @@ class Run:
         if self._info.finished:
             return self
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with _bar(self._info.computation, progress) as bar:
+        shown = _interactive() if progress is None else progress
+        with _Bar(self._info.computation, shown) as bar:
             for info in self._follow(deadline):
                 self._info = info
                 bar.update(info.progress, info.message)
@@ -137,8 +89,6 @@ class Run:
 
     def result(self, timeout_s: float | None = None) -> Result:
         """Wait, then the result; a failed run raises the error that it failed with."""
-        from cohortium.sdk.results import result_from_wire
-
         self.wait(timeout_s)
         self._info.raise_for_status()
         data = self._client.get(f"/runs/{self.id}/result")
@@ -203,12 +153,7 @@ class _Bar:
             self._timer.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -241,12 +186,6 @@ class _Bar:
                 self._title, total=1.0, completed=share, message=message
             )
             self._progress.start()
-
-
-@contextmanager
-def _bar(title: str, wanted: bool | None) -> Iterator[_Bar]:
-    with _Bar(title, _interactive() if wanted is None else wanted) as bar:
-        yield bar
 
 
 def _interactive() -> bool:

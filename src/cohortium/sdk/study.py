@@ -17,7 +17,8 @@ from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.results import Result
-from cohortium.sdk.run import Run, RunInfo
+from cohortium.sdk.run import Run
+from cohortium.sdk.run_info import RunInfo
 
 VALID_FOR = timedelta(hours=1)
 """A site that is away accepts a run's request up to this long after it was signed."""

@@ -18,8 +18,9 @@ from cohortium.errors import InputError, ProtocolError
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.html import facts_html, table_html
-from cohortium.sdk.results import Result, result_from_wire
-from cohortium.sdk.run import RunInfo
+from cohortium.sdk.result_types import result_from_wire
+from cohortium.sdk.results import Result
+from cohortium.sdk.run_info import RunInfo
 
 VARIABLES = {
     "age": Variable(name="age", type=VariableType.REAL, decimals=1),

@@ -18,7 +18,8 @@ from cohortium.errors import (
     ProtocolError,
 )
 from cohortium.sdk import run as run_module
-from cohortium.sdk.run import Run, RunInfo
+from cohortium.sdk.run import Run
+from cohortium.sdk.run_info import RunInfo
 
 RUN_ID = "ab" * 16
 

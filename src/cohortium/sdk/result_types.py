@@ -1,0 +1,34 @@
+"""Which type the result of a computation has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cohortium.core.dictionary import Variable
+from cohortium.errors import ProtocolError
+from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.results import Result
+from cohortium.sdk.run_info import RunInfo
+
+RESULT_TYPES: Mapping[str, type[Result]] = {
+    "stats.describe": DescribeResult,
+    "glm": GlmResult,
+}
+
+
+def result_from_wire(
+    run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+) -> Result:
+    """The typed result of a computation; an unknown computation gives a plain `Result`.
+
+    Raises:
+        ProtocolError: ``malformed-message`` where the hub's JSON lacks something.
+    """
+    try:
+        return RESULT_TYPES.get(run.computation, Result)(run, data, variables)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(
+            "malformed-message", f"The hub's result of {run.computation} cannot be read."
+        ) from error
