@@ -209,7 +209,7 @@ def _key(key: str | Path | SigningKey | None) -> SigningKey:
 
 
 def _check_computations(proposal: Proposal) -> None:
-    """A misspelt built-in would be signed by all and never run; other names may be the sites' own."""
+    """A misspelt built-in would be signed by all and never run; others may be the sites'."""
     from cohortium.analysis.builtin import BUILTIN
 
     for name in (entry.name for entry in proposal.computations):

@@ -214,4 +214,4 @@ def test_a_misspelt_computation_is_not_proposed(tmp_path: Path) -> None:
     done = _run("study", "propose", str(file))
     assert done.exit_code == co.InputError.exit_code
     assert "no analysis 'gml'" in done.stderr
-    assert "glm" in done.stderr
+    assert "Did you mean glm?" in done.stderr
