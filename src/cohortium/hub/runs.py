@@ -10,11 +10,8 @@ import asyncio
 import concurrent.futures
 import json
 import logging
-import struct
-import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from cohortium.analysis.interface import AnyAnalysis
@@ -34,6 +31,7 @@ from cohortium.errors import (
     ProtocolError,
 )
 from cohortium.hub.events import RunEvents
+from cohortium.hub.live import Live, MeasuredJournal
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
@@ -47,7 +45,6 @@ from cohortium.secagg.roster import Roster
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_MEASURES = struct.Struct("<Qd")
 
 RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel"})
 
@@ -55,63 +52,6 @@ RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel"})
 def resumable(error: CohortiumError) -> bool:
     """Whether asking the sites again can succeed; they keep the run's keys until then."""
     return isinstance(error, PeerError) or error.code in RESUMABLE_CODES
-
-
-@dataclass
-class Live:
-    """A run under way; written by its thread, read by everyone."""
-
-    info: RunInfo
-    sites: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
-    rounds: int = 0
-    seconds: float = 0.0
-    payload_bytes: int = 0
-    progress: float = 0.0
-    message: str = ""
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    waiting: concurrent.futures.Future[Any] | None = None
-
-    def bytes_by_site(self) -> dict[str, int]:
-        """Masked payload bytes that left each site; all send the same layout."""
-        return dict.fromkeys(self.sites, self.payload_bytes)
-
-    def show(self) -> RunInfo:
-        """The stored record of an open run with what is only in memory yet."""
-        return self.info.model_copy(
-            update={
-                "status": "running",
-                "participants": self.sites,
-                "rounds": self.rounds,
-                "seconds": self.seconds,
-                "bytes": self.bytes_by_site(),
-                "progress": self.progress,
-                "message": self.message,
-            }
-        )
-
-
-class MeasuredJournal:
-    """Puts payload bytes and seconds of a round beside its sum, so that a replay knows them too."""
-
-    def __init__(self, journal: Journal, live: Live) -> None:
-        self._journal = journal
-        self._live = live
-        self.payload_bytes = 0
-
-    def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
-        """See `Journal.step`."""
-
-        def measured() -> bytes:
-            began, self.payload_bytes = time.monotonic(), 0
-            data = compute()
-            return _MEASURES.pack(self.payload_bytes, time.monotonic() - began) + data
-
-        data = self._journal.step(name, measured)
-        payload_bytes, seconds = _MEASURES.unpack_from(data)
-        self._live.payload_bytes += payload_bytes
-        self._live.seconds += seconds
-        return data[_MEASURES.size :]
 
 
 class RunDriver:

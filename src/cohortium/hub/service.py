@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import check_run
@@ -42,13 +40,8 @@ from cohortium.hub.runs import RunDriver, resumable
 from cohortium.hub.site_handler import SiteHandler
 from cohortium.hub.store import HubStore
 from cohortium.hub.studies import Studies
-from cohortium.link._generated.link_pb2 import Message
+from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
-
-logger = logging.getLogger(__name__)
-
-WATCH_INTERVAL_S = 0.2
-REVOCATION_TIMEOUT_S = 30.0
 
 
 def find_builtin(name: str) -> AnyAnalysis:
@@ -101,8 +94,8 @@ class Hub:
         self._peers: Peers | None = None
         self._driver: RunDriver | None = None
         self._delivery: Delivery | None = None
+        self._watch: MembershipWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # Life
 
@@ -131,15 +124,14 @@ class Hub:
         await asyncio.to_thread(self._runner.launch, self._driver.execute)
         await asyncio.to_thread(self._runner.recover, open_runs)
         self._delivery.wake_all()
+        self._watch = MembershipWatch(self.store.members, peers)
         if watch:
-            members = self.store.members
-            self._spawn(self._watch(members.version(), members.revoked_keys()))
+            self._watch.start()
 
     async def stop(self) -> None:
         """Stop serving; open runs go on after the next start."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watch is not None:
+            await self._watch.close()
         if self._delivery is not None:
             await self._delivery.close()
 
@@ -147,11 +139,6 @@ class Hub:
         """Wait until connected nodes have what they are owed."""
         _, _, delivery = self._started()
         await delivery.settled()
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _started(self) -> tuple[Peers, RunDriver, Delivery]:
         if self._peers is None or self._driver is None or self._delivery is None:
@@ -162,50 +149,11 @@ class Hub:
         """Institutions with a live link."""
         return frozenset() if self._peers is None else self._peers.connected()
 
-    # Changes of membership by the operator, who works on the database in another process
-
-    async def _watch(self, version: int, revoked: frozenset[str]) -> None:
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                latest = self.store.members.version()
-                if latest == version:
-                    continue
-                version = latest
-                self.enforce_membership()
-                now_revoked = self.store.members.revoked_keys()
-                if now_revoked != revoked:
-                    revoked = now_revoked
-                    self.announce_revocations()
-            except Exception:
-                # The watch must outlive a database that is away for a moment.
-                logger.exception("cannot look for changes of membership")
-
-    def enforce_membership(self) -> None:
-        """Cut the links of members that are no longer in good standing."""
-        peers, _, _ = self._started()
-        cut = getattr(peers, "cut", None)
-        if cut is None:
-            return
-        allowed = self.store.members.admissible()
-        for site in peers.connected() - allowed:
-            logger.info("cutting the link of %s", site)
-            cut(site)
-
     def announce_revocations(self) -> None:
         """Tell connected nodes the keys of removed researchers; others hear it with Welcome."""
-        peers, _, _ = self._started()
-        message = Message()
-        message.revocation.revoked_keys.extend(sorted(self.store.members.revoked_keys()))
-
-        async def tell(site: str) -> None:
-            try:
-                await peers.request(site, message, REVOCATION_TIMEOUT_S)
-            except CohortiumError as error:
-                logger.warning("%s was not told of removed researchers: %s", site, error.message)
-
-        for site in peers.connected():
-            self._spawn(tell(site))
+        if self._watch is None:
+            raise RuntimeError("the hub has not been started")
+        self._watch.announce_revocations()
 
     # Researchers
 

@@ -1,0 +1,41 @@
+"""The tables of the node's memory."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS contracts (
+    digest TEXT PRIMARY KEY, study TEXT NOT NULL, body BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('proposed', 'signed', 'refused', 'active')),
+    received_at TEXT NOT NULL, decided_at TEXT, reason TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS signatures (
+    digest TEXT NOT NULL REFERENCES contracts, key TEXT NOT NULL, envelope BLOB NOT NULL,
+    PRIMARY KEY (digest, key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS peers (
+    name TEXT PRIMARY KEY, key TEXT NOT NULL, since TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS revoked (key TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY, envelope BLOB NOT NULL, request_digest TEXT NOT NULL,
+    contract_digest TEXT NOT NULL, computation TEXT NOT NULL, params_digest TEXT NOT NULL,
+    disclosure TEXT NOT NULL, secret BLOB, advert BLOB NOT NULL, admitted_at TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'open', sites TEXT, roster BLOB, started_at TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_of_contract ON runs (contract_digest, computation, params_digest);
+CREATE TABLE IF NOT EXISTS rounds (
+    run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, state_digest TEXT NOT NULL,
+    reply_tag TEXT NOT NULL, PRIMARY KEY (run_id, round)
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
+    body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS owed_once ON outbox (topic) WHERE settled_at IS NULL;
+CREATE TABLE IF NOT EXISTS published (name TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS journal_keeps BEFORE UPDATE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS journal_stays BEFORE DELETE ON journal
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
