@@ -131,7 +131,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "Learn from a refusal": (f"{GUARD}::test_a_run_that_fails_on_the_data_is_a_run_that_was_used",),
     "Learn the numbers of one institution": (
-        f"{OPEN}::test_a_group_that_one_institution_has_is_described",
+        "unit/analysis/test_describe.py::test_one_institutions_own_numbers_are_not_released",
+        f"{OPEN}::test_a_level_that_one_institution_has_is_counted",
     ),
     "Difference two *permitted* results": (),
     "Order runs in another's name": (f"{HUB}::test_a_forged_signature_is_refused",),

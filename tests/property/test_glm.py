@@ -123,6 +123,7 @@ def test_the_federated_model_is_the_pooled_one(
     seed: int, sizes: list[int], right: str, family: str, floor: str
 ) -> None:
     assume(sum(sizes) >= 150)
+    assume(sum(size >= 50 for size in sizes) >= 2)  # both with complete persons, above any floor
     table = people(np.random.default_rng(seed), sum(sizes), family, (1.0, 1.0))
     compare(table, sizes, right, family, floor)
 

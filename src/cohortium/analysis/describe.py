@@ -27,7 +27,7 @@ from cohortium.analysis.quantiles import (
 from cohortium.core.dictionary import NUMERIC, Name
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import Release, follows_from_mean, suppress
+from cohortium.disclosure.suppression import LEAST_SITES, Release, follows_from_mean, suppress
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -226,13 +226,16 @@ def _release_counts(known: Knowledge, total: Total, plan: Plan, scope: Scope) ->
         if plan.by is not None
         else np.where(persons < min_cell, Release.TOO_FEW, Release.OPEN).astype(np.int64)
     )
+    sites = np.asarray(total["sites"], dtype=np.int64)
+    alone = (group_status == Release.OPEN) & (sites > 0) & (sites < LEAST_SITES)
+    group_status[alone] = Release.ONE_SITE
     if scope.disclosure.floor == "site":
         # Nobody, or only sites below their own floor: it cannot be told, so it is not said.
         group_status[persons == 0] = Release.TOO_FEW
     if not np.any((group_status == Release.OPEN) & (persons >= min_cell)):
         raise PolicyRefusal(
             "too-few-persons",
-            f"Fewer than {min_cell} persons can be described"
+            f"Fewer than {min_cell} persons of {LEAST_SITES} institutions can be described"
             + ("." if plan.by is None else " in each group."),
         )
     present = np.asarray(total["present"], dtype=np.int64)
@@ -244,7 +247,7 @@ def _release_counts(known: Knowledge, total: Total, plan: Plan, scope: Scope) ->
         group_status=group_status,
         status=status,
         persons=np.where(closed[:, 0], 0, persons),
-        sites=np.where(closed[:, 0], 0, total["sites"]),
+        sites=np.where(closed[:, 0], 0, sites),
         present=np.where(is_open, present, 0),
         missing=np.where(is_open, total["missing"], 0),
     )

@@ -26,7 +26,7 @@ from cohortium.analysis.least_squares import aliased, pack, solve, unpack
 from cohortium.core.dictionary import VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import is_small
+from cohortium.disclosure.suppression import LEAST_SITES, is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -248,6 +248,12 @@ def _release_counts(at: Progress, total: Total, parsed: Parsed, scope: Scope) ->
         raise PolicyRefusal(
             "too-few-persons",
             f"Fewer than {min_cell} persons have a value of every variable of the formula.",
+        )
+    if sites < LEAST_SITES:
+        raise PolicyRefusal(
+            "too-few-sites",
+            "Only one institution has persons with a value of every variable of the formula; a "
+            "joint model needs two.",
         )
     if p * _PERSONS_PER_PARAMETER > n:
         raise PolicyRefusal(

@@ -21,12 +21,18 @@ class Release(IntEnum):
     OPEN = 0
     TOO_FEW = 1
     SECONDARY = 2
+    ONE_SITE = 3
 
 
 REASONS = {
     Release.TOO_FEW: "fewer persons than the minimum cell size",
     Release.SECONDARY: "withheld so that a smaller cell does not follow from the total",
+    Release.ONE_SITE: "one institution's persons alone",
 }
+
+
+LEAST_SITES = 2
+"""Institutions that a released number rests on at least: one's own numbers are not joint data."""
 
 
 def is_small(count: int, min_cell: int) -> bool:

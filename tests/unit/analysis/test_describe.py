@@ -82,9 +82,22 @@ def test_a_constant_that_binary_fractions_miss_has_no_spread() -> None:
 
 def test_a_site_below_its_own_floor_adds_nothing() -> None:
     big, small = ages(*range(20, 40)), ages(90, 91, 92, 93)
-    assert only(describe([big, small], variables=["age"]), "age")["n"] == 20
-    assert describe([big, small], variables=["age"])["groups"][0]["n_sites"] == 1
-    assert only(describe([big, small], TOTAL, variables=["age"]), "age")["n"] == 24
+    sites = [big, small, big]
+    assert only(describe(sites, variables=["age"]), "age")["n"] == 40
+    assert describe(sites, variables=["age"])["groups"][0]["n_sites"] == 2
+    assert only(describe(sites, TOTAL, variables=["age"]), "age")["n"] == 44
+
+
+@both
+def test_one_institutions_own_numbers_are_not_released(disclosure: Disclosure) -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        describe([ages(*range(20, 40)), ages()], disclosure, variables=["age"])
+    assert caught.value.code == "too-few-persons"
+    result = describe(
+        [grouped(10, 8, 0), grouped(12, 9, 20)], disclosure, variables=["age"], by="sex"
+    )
+    assert [group["n"] for group in result["groups"]] == [22, 17, None]
+    assert result["suppressed"] == ["sex = x: one institution's persons alone"]
 
 
 def test_a_site_with_few_values_adds_its_persons_but_not_the_variable() -> None:
@@ -128,8 +141,9 @@ def test_a_small_group_is_withheld_with_one_more() -> None:
 
 
 def test_with_the_site_floor_a_group_is_what_large_enough_sites_gave() -> None:
-    result = describe([grouped(10, 8, 1), grouped(12, 2, 2)], SITE, variables=["age"], by="sex")
-    assert [(g["n"], g["n_sites"]) for g in result["groups"]] == [(22, 2), (8, 1), (None, None)]
+    sites = [grouped(10, 8, 1), grouped(12, 2, 2), grouped(0, 7, 0)]
+    result = describe(sites, SITE, variables=["age"], by="sex")
+    assert [(g["n"], g["n_sites"]) for g in result["groups"]] == [(22, 2), (15, 2), (None, None)]
 
 
 def test_persons_without_a_group_are_in_none() -> None:

@@ -104,8 +104,15 @@ def test_a_level_may_be_absent_at_a_site() -> None:
     table = sample()
     rows = table.columns["s"] == 0
     apart = fit([table.take(rows), table.take(~rows)], "y ~ x + s")
-    together = fit([table, sample().take(np.zeros(240, dtype=bool))], "y ~ x + s")
+    half = np.arange(table.n_rows) < table.n_rows // 2
+    together = fit([table.take(half), table.take(~half)], "y ~ x + s")
     assert apart["params"] == pytest.approx(together["params"], rel=1e-10)
+
+
+def test_a_model_of_one_institution_is_refused() -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        fit([sample(), sample().take(np.zeros(240, dtype=bool))], "y ~ x + s")
+    assert caught.value.code == "too-few-sites"
 
 
 def test_a_model_without_intercept() -> None:
