@@ -332,14 +332,20 @@ class Guard:
         )
 
     def _require_same_parties(self, run: CheckedRun, sites: list[str]) -> None:
-        earlier = self._store.party_sets(
+        earlier = self._store.sums_before(
             run.request.contract_digest, run.request.computation, run.params_digest
         )
-        if earlier - {party_list(sites)}:
+        if {parties for parties, _ in earlier} - {party_list(sites)}:
             raise PolicyRefusal(
                 "differencing",
                 "This computation was done before with other sites: the difference of both results "
                 "would show single sites. Run it when the same sites are connected.",
+            )
+        if {limits for _, limits in earlier} - {run.scope.disclosure.to_bytes().decode()}:
+            raise PolicyRefusal(
+                "differencing",
+                "This computation was done before under other limits of this site: the difference "
+                "of both results would show this site. The earlier result stands.",
             )
 
 

@@ -515,6 +515,17 @@ def test_limits_that_change_during_a_run_stop_it(world: World) -> None:
     refused(world, round_request(request, roster, 1), "site-policy")
 
 
+def test_the_same_computation_under_other_limits_is_refused(world: World) -> None:
+    contract, request, roster = _started(world)
+    world.total(request, contract, roster)
+    world.nodes["Alpha"].policy[0] = Policy(min_cell=20)
+    again = world.request(contract, run_id="f" * 32)
+    refused(world, round_request(again, world.adverts(again)), "differencing")
+    world.nodes["Alpha"].policy[0] = Policy()
+    once_more = world.request(contract, run_id="e" * 32)
+    world.total(once_more, contract, world.adverts(once_more))
+
+
 def test_data_that_change_during_a_run_stop_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
