@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from cohortium.core.model import explain
+from cohortium.core.settings import Settings
 from cohortium.errors import InputError
 
 CONFIG_FILE = "hub.toml"
@@ -21,7 +16,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class HubConfig(BaseSettings):
+class HubConfig(Settings):
     """Parsed once, in the hub's ``main``; unknown keys in the file are refused.
 
     Attributes:
@@ -37,9 +32,7 @@ class HubConfig(BaseSettings):
         requests_per_minute: From one address, to what is open without a researcher's key.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="COHORTIUM_HUB_", allow_inf_nan=False
-    )
+    model_config = SettingsConfigDict(env_prefix="COHORTIUM_HUB_")
 
     name: str = "Consortium"
     host: str = "127.0.0.1"
@@ -63,25 +56,7 @@ class HubConfig(BaseSettings):
             raise InputError(
                 "not-found", f"There is no hub in {directory}; run: cohortium hub init {directory}"
             )
-
-        try:
-            return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            raise InputError("bad-config", f"{path}: {explain(error)}") from error
-        except ValueError as error:
-            raise InputError("bad-config", f"{path} is not valid TOML: {error}") from error
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file."""
-        return env_settings, init_settings
+        return cls.from_toml(path.read_bytes(), path)
 
     def engine_url(self, directory: Path) -> str:
         """`database_url` with a relative SQLite file made absolute."""

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, StringConstraints
+from pydantic_settings import SettingsConfigDict
 
 from cohortium.core.dictionary import Digest, Label
-from cohortium.core.model import explain
+from cohortium.core.settings import Settings
 from cohortium.crypto.files import write_atomically
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import InputError
@@ -25,7 +20,7 @@ from cohortium.node.identity import Identity
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:[0-9]{1,5}$")]
 
 
-class NodeConfig(BaseSettings):
+class NodeConfig(Settings):
     """What ``node.toml`` says; ``COHORTIUM_NODE_LINK_ADDRESS`` and the like go before it.
 
     Attributes:
@@ -38,7 +33,7 @@ class NodeConfig(BaseSettings):
         status_port: Port of the status page on 127.0.0.1; 0 takes a free one.
     """
 
-    model_config = SettingsConfigDict(env_prefix="COHORTIUM_NODE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="COHORTIUM_NODE_")
 
     name: Label
     consortium: Label
@@ -47,18 +42,6 @@ class NodeConfig(BaseSettings):
     link_address: Address
     proxy: str | None = None
     status_port: Annotated[int, Field(ge=0, le=65535)] = 0
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the name is pydantic-settings'
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file."""
-        return env_settings, init_settings
 
     def to_toml(self) -> str:
         """The file's text; JSON strings are TOML strings."""
@@ -127,17 +110,12 @@ class NodeDir:
             InputError: ``not-found`` or ``bad-config``.
         """
         try:
-            data = tomllib.loads(self.config.read_text(encoding="utf-8"))
+            data = self.config.read_bytes()
         except OSError as error:
             raise InputError(
                 "not-found", f"{self.path} is not a node. Begin with: cohortium node join"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeError) as error:
-            raise InputError("bad-config", f"{self.config} is not valid TOML.") from error
-        try:
-            return NodeConfig(**data)
-        except ValidationError as error:
-            raise InputError("bad-config", f"{self.config}: {explain(error)}") from error
+        return NodeConfig.from_toml(data, self.config)
 
     def save_config(self, config: NodeConfig) -> None:
         """Write the settings."""
