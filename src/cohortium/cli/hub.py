@@ -13,7 +13,7 @@ from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 
 if TYPE_CHECKING:
     from cohortium.hub.folder import HubFolder
-    from cohortium.hub.member_store import Member
+    from cohortium.hub.member_store import Member, User
     from cohortium.hub.members import Membership
 
 app = typer.Typer(
@@ -171,15 +171,15 @@ def members(directory: DirOption = HERE, json: JsonOption = False) -> None:
     emit(rows, table(None, columns, cells), json)
 
 
-def _shown(member: Member) -> dict[str, Any]:
+def _shown(one: Member | User) -> dict[str, Any]:
     from cohortium.crypto.keys import fingerprint
 
     return {
-        "name": member.name,
-        "status": member.status,
-        "key": member.key,
-        "key_fingerprint": fingerprint(member.key),
-        "since": member.created_at,
+        "name": one.name,
+        "status": one.status,
+        "key": one.key,
+        "key_fingerprint": fingerprint(one.key),
+        "since": one.created_at,
     }
 
 
@@ -232,19 +232,8 @@ def revoke(name: NameArgument, directory: DirOption = HERE, json: JsonOption = F
 @handle_errors
 def users(directory: DirOption = HERE, json: JsonOption = False) -> None:
     """List the researchers."""
-    from cohortium.crypto.keys import fingerprint
-
     with _membership(directory) as (_, membership):
-        rows = [
-            {
-                "name": user.name,
-                "status": user.status,
-                "key": user.key,
-                "key_fingerprint": fingerprint(user.key),
-                "since": user.created_at,
-            }
-            for user in membership.store.users()
-        ]
+        rows = [_shown(user) for user in membership.store.users()]
     cells = [[row["name"], row["status"], row["key_fingerprint"]] for row in rows]
     emit(rows, table(None, ["Name", "Status", "Key fingerprint"], cells), json)
 

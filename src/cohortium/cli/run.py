@@ -20,6 +20,7 @@ from cohortium.errors import InputError
 
 if TYPE_CHECKING:
     from cohortium.sdk.results import Result
+    from cohortium.sdk.run_info import RunInfo
 
 COMPUTATIONS = frozenset({"describe", "glm", "submit"})
 INTERRUPTED = 130
@@ -228,7 +229,7 @@ def show(
         if found.status == "succeeded":
             _show(found.result(), output, json)
             return
-    emit({"run": found.info.to_json()}, _record(found.info), json, output)
+    _show_record(found.info, output, json)
 
 
 @app.command()
@@ -239,7 +240,7 @@ def cancel(run: RunArgument, profile: ProfileOption = None, json: JsonOption = F
 
     with connect(profile=profile) as federation:
         info = federation.run(run).cancel()
-    emit({"run": info.to_json()}, _record(info), json)
+    _show_record(info, None, json)
 
 
 @app.command()
@@ -260,13 +261,13 @@ def resume(
         if wait:
             _show(found.result(), output, json)
             return
-    emit({"run": info.to_json()}, _record(info), json)
+    _show_record(info, None, json)
 
 
-def _record(info: Any) -> str:
+def _show_record(info: RunInfo, output: Path | None, json: bool) -> None:
     lines = [info.line()]
     if info.error is not None:
         lines.append(f"Error ({info.error.get('code')}): {info.error.get('message')}")
     if info.message and not info.finished:
         lines.append(f"{info.progress:.0%} {info.message}")
-    return "\n".join(lines)
+    emit({"run": info.to_json()}, "\n".join(lines), json, output)
