@@ -6,11 +6,11 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohortium.core.canonical import parse_json
+from cohortium.core.canonical import canonical, parse_json
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.invitation import Invitation
 from cohortium.core.rest import API, ConsortiumInfo, EnrolmentInfo
@@ -119,16 +119,7 @@ def join(
     key = _prepare_folder(folder, invitation, info, proxy)  # 4
     with http(invitation.hub, info.ca_pem) as client:
         if not enrolled:  # 5
-            csr_pem = tls.begin(folder.tls, invitation.name)
-            enrolment = SiteEnrolment(
-                ca=invitation.ca,
-                secret=invitation.secret,
-                name=invitation.name,
-                key=key.public,
-                csr_pem=csr_pem.decode(),
-            )
-            _post(client, "/enrol", enrolment.sign(key))
-            write_private(folder.pending, _pending(invitation, enrolled=True))
+            _enrol(client, folder, invitation, key)
         joined = Joined(
             name=invitation.name,
             consortium=invitation.consortium,
@@ -141,7 +132,7 @@ def join(
         pause_s = FIRST_POLL_S
         while joined.status != "approved":  # 6
             if _fetch_certificate(client, folder, invitation, key, clock):
-                joined = Joined(**{**vars(joined), "status": "approved"})
+                joined = replace(joined, status="approved")
             elif not wait:
                 break
             else:
@@ -151,8 +142,6 @@ def join(
 
 
 def _pending(invitation: Invitation, *, enrolled: bool) -> bytes:
-    from cohortium.core.canonical import canonical
-
     return canonical({"invitation": invitation.digest, "enrolled": enrolled})
 
 
@@ -204,6 +193,18 @@ def _prepare_folder(
     )
     key.save(folder.contract_key)
     return key
+
+
+def _enrol(client: httpx.Client, folder: NodeDir, invitation: Invitation, key: SigningKey) -> None:
+    enrolment = SiteEnrolment(
+        ca=invitation.ca,
+        secret=invitation.secret,
+        name=invitation.name,
+        key=key.public,
+        csr_pem=tls.begin(folder.tls, invitation.name).decode(),
+    )
+    _post(client, "/enrol", enrolment.sign(key))
+    write_private(folder.pending, _pending(invitation, enrolled=True))
 
 
 def _fetch_certificate(
