@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
-from benchmarks.common import print_header, print_table
+from benchmarks.common import measure, print_header, print_table
 from tests.support import sites
 
 import cohortium as co
@@ -29,13 +28,7 @@ ROUNDS = 50
 
 def timed(work: Callable[[], object], repeats: int) -> float:
     """Median seconds of `repeats` calls, after one that warms up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)
+    return measure(work, repeats=repeats).median_s
 
 
 def resident_mib(pid: int) -> float:
