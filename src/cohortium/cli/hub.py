@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -183,6 +183,12 @@ def _shown(one: Member | User) -> dict[str, Any]:
     }
 
 
+def _change(directory: Path, change: Callable[[Membership], Member], text: str, json: bool) -> None:
+    with _membership(directory) as (_, membership):
+        member = _shown(change(membership))
+    emit(member, text, json)
+
+
 @app.command()
 @handle_errors
 def approve(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
@@ -196,27 +202,21 @@ def approve(name: NameArgument, directory: DirOption = HERE, json: JsonOption = 
 @handle_errors
 def suspend(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
     """Keep an institution out for now; its open link is cut within a second."""
-    with _membership(directory) as (_, membership):
-        member = _shown(membership.suspend(name))
-    emit(member, f"{name} is suspended.", json)
+    _change(directory, lambda members: members.suspend(name), f"{name} is suspended.", json)
 
 
 @app.command()
 @handle_errors
 def reinstate(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
     """Let a suspended institution in again."""
-    with _membership(directory) as (_, membership):
-        member = _shown(membership.reinstate(name))
-    emit(member, f"{name} is reinstated.", json)
+    _change(directory, lambda members: members.reinstate(name), f"{name} is reinstated.", json)
 
 
 @app.command()
 @handle_errors
 def remove(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
     """Remove an institution for good and revoke its certificates."""
-    with _membership(directory) as (_, membership):
-        member = _shown(membership.remove(name))
-    emit(member, f"{name} is removed.", json)
+    _change(directory, lambda members: members.remove(name), f"{name} is removed.", json)
 
 
 @app.command()
