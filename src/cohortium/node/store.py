@@ -295,8 +295,8 @@ class NodeStore:
     ) -> set[tuple[str, str]]:
         """Over which parties and under which limits (both JSON) this computation was summed."""
         rows = self.execute(
-            "SELECT DISTINCT sites, disclosure FROM runs WHERE contract_digest = ? AND computation = ? "
-            "AND params_digest = ? AND sites IS NOT NULL",
+            "SELECT DISTINCT sites, disclosure FROM runs WHERE contract_digest = ? "
+            "AND computation = ? AND params_digest = ? AND sites IS NOT NULL",
             contract_digest,
             computation,
             params_digest,
