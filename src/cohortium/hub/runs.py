@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import json
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -35,11 +36,12 @@ from cohortium.hub.live import Live, MeasuredJournal
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.buffers import LARGE_BYTES
 from cohortium.link.codec import expect, put_state
 from cohortium.link.ports import Peers
 from cohortium.runs.journal import Journal
 from cohortium.runs.loop import drive
-from cohortium.secagg.aggregator import aggregate
+from cohortium.secagg.aggregator import Aggregation
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.roster import Roster
 
@@ -172,8 +174,19 @@ class RunDriver:
             end_sites=() if keep_keys else live.sites or live.asked,
         )
 
-    def on_loop(self, live: Live, work: Coroutine[Any, Any, T]) -> T:
-        """Wait in this thread for `work` on the event loop; a cancelled run stops waiting."""
+    def on_loop(
+        self,
+        live: Live,
+        work: Coroutine[Any, Any, T],
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> T:
+        """Wait in this thread for `work` on the event loop; a cancelled run stops waiting.
+
+        Args:
+            live: The run.
+            work: What to wait for.
+            meanwhile: Done in this thread before it waits.
+        """
         if self._loop is None:
             work.close()
             raise RuntimeError("the driver is not bound to an event loop")
@@ -182,6 +195,7 @@ class RunDriver:
         try:
             if live.cancelled.is_set():
                 future.cancel()
+            meanwhile()
             return future.result()
         except concurrent.futures.CancelledError as error:
             raise ConflictError("run-cancelled", "The run was cancelled.") from error
@@ -197,20 +211,27 @@ class RunDriver:
         except CohortiumError as error:
             raise named(error, site) from error
 
-    async def ask_all(self, sites: Sequence[str], message: Message) -> dict[str, Message]:
-        """Every site's reply to a round; the first error ends the wait."""
-        tasks = {
-            site: asyncio.ensure_future(
-                self.ask(site, message, "round_reply", self._round_timeout_s)
-            )
-            for site in sites
-        }
+    async def ask_all(
+        self, sites: Sequence[str], message: Message, take: Callable[[str, Message], None]
+    ) -> None:
+        """Ask every site for a round and `take` each reply, large ones in threads of their own.
+
+        The first error ends the wait.
+        """
+
+        async def ask(site: str) -> None:
+            reply = await self.ask(site, message, "round_reply", self._round_timeout_s)
+            if reply.ByteSize() > LARGE_BYTES:
+                await asyncio.to_thread(take, site, reply)
+            else:
+                take(site, reply)
+
+        tasks = [asyncio.ensure_future(ask(site)) for site in sites]
         try:
-            await asyncio.gather(*tasks.values())
+            await asyncio.gather(*tasks)
         finally:
-            for task in tasks.values():
+            for task in tasks:
                 task.cancel()
-        return {site: task.result() for site, task in tasks.items()}
 
     async def gather(self, contract: Contract, envelope: bytes) -> list[bytes]:
         """The signed round keys of all participants that can be reached in time.
@@ -312,15 +333,25 @@ class _Execution:
         message.round_request.round = number
         put_state(state, message.round_request)
         message.round_request.roster.extend(self._envelopes)
-        replies = self._driver.on_loop(self._live, self._driver.ask_all(roster.sites, message))
-        masked: dict[str, bytes] = {}
-        for site, reply in replies.items():
+        scope = replace(self._admitted.scope, n_sites=len(roster.sites))
+        layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
+        aggregation = Aggregation(roster, layout)
+        adding = threading.Lock()
+
+        def take(site: str, reply: Message) -> None:
             answer = reply.round_reply
             if (answer.run_id, answer.round) != (run_id, number):
                 raise ProtocolError("wrong-round", f"{site} answered for another round.", site=site)
-            masked[site] = answer.masked
-        self._measured.payload_bytes = max(len(vector) for vector in masked.values())
-        scope = replace(self._admitted.scope, n_sites=len(roster.sites))
+            masked = answer.masked
+            with adding:
+                aggregation.add(site, masked)
+                self._measured.payload_bytes = len(masked)
+
+        self._driver.on_loop(
+            self._live,
+            self._driver.ask_all(roster.sites, message, take),
+            meanwhile=lambda: state.digest,
+        )
         binding = RoundBinding(
             run_id=run_id,
             round=number,
@@ -328,8 +359,7 @@ class _Execution:
             request_digest=self._request_digest,
             state_digest=state.digest,
         )
-        layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
-        return aggregate(masked, roster, binding, layout)
+        return aggregation.total(binding)
 
     def on_progress(self, number: int, share: float, message: str) -> None:
         """A round is done."""
