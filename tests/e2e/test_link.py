@@ -329,7 +329,7 @@ async def test_peer_that_sends_garbage_is_dropped_alone(hub: Hub, garbage: bytes
                     data = greeting.SerializeToString()
                     await call.write(b"\x08\x01\x10\x01\x1a" + bytes([len(data)]) + data)
                     assert isinstance(await call.read(), bytes)
-                    assert hub.server.connected() == {"good", "bad"}
+                    await until(lambda: hub.server.connected() == {"good", "bad"})
                 await call.write(garbage)
                 assert not isinstance(await _read_or_none(call), bytes)
                 assert await call.code() is not grpc.StatusCode.OK

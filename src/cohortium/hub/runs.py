@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import json
 import logging
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -36,12 +35,11 @@ from cohortium.hub.live import Live, MeasuredJournal
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
-from cohortium.link.buffers import LARGE_BYTES
 from cohortium.link.codec import expect, put_state
 from cohortium.link.ports import Peers
 from cohortium.runs.journal import Journal
 from cohortium.runs.loop import drive
-from cohortium.secagg.aggregator import Aggregation
+from cohortium.secagg.aggregator import aggregate
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.roster import Roster
 
@@ -214,17 +212,10 @@ class RunDriver:
     async def ask_all(
         self, sites: Sequence[str], message: Message, take: Callable[[str, Message], None]
     ) -> None:
-        """Ask every site for a round and `take` each reply, large ones in threads of their own.
-
-        The first error ends the wait.
-        """
+        """Ask every site for a round and `take` each reply as it comes; the first error ends it."""
 
         async def ask(site: str) -> None:
-            reply = await self.ask(site, message, "round_reply", self._round_timeout_s)
-            if reply.ByteSize() > LARGE_BYTES:
-                await asyncio.to_thread(take, site, reply)
-            else:
-                take(site, reply)
+            take(site, await self.ask(site, message, "round_reply", self._round_timeout_s))
 
         tasks = [asyncio.ensure_future(ask(site)) for site in sites]
         try:
@@ -335,17 +326,13 @@ class _Execution:
         message.round_request.roster.extend(self._envelopes)
         scope = replace(self._admitted.scope, n_sites=len(roster.sites))
         layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
-        aggregation = Aggregation(roster, layout)
-        adding = threading.Lock()
+        masked: dict[str, bytes] = {}
 
         def take(site: str, reply: Message) -> None:
             answer = reply.round_reply
             if (answer.run_id, answer.round) != (run_id, number):
                 raise ProtocolError("wrong-round", f"{site} answered for another round.", site=site)
-            masked = answer.masked
-            with adding:
-                aggregation.add(site, masked)
-                self._measured.payload_bytes = len(masked)
+            masked[site] = answer.masked
 
         self._driver.on_loop(
             self._live,
@@ -359,7 +346,8 @@ class _Execution:
             request_digest=self._request_digest,
             state_digest=state.digest,
         )
-        return aggregation.total(binding)
+        self._measured.payload_bytes = max(len(vector) for vector in masked.values())
+        return aggregate(masked, roster, binding, layout)
 
     def on_progress(self, number: int, share: float, message: str) -> None:
         """A round is done."""

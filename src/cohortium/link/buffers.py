@@ -14,7 +14,7 @@ import sys
 LARGE_BYTES = 4 * 1024 * 1024
 IDLE_S = 5.0
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # malloc.h
 
 
 class Buffers:
@@ -26,6 +26,9 @@ class Buffers:
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         if not hasattr(self._libc, "malloc_trim"):
             self._libc = None
+        if self._libc is not None:
+            # What one thread frees, the next may use; an arena of its own holds 64 MB at most.
+            self._libc.mallopt(_M_ARENA_MAX, 1)
 
     def seen(self, size_bytes: int) -> None:
         """Tell the size of each message; most are small and nothing happens."""
