@@ -31,6 +31,7 @@ from cohortium.link.tls import (
 log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT_S = 20.0
+STATUS_TIMEOUT_S = 1.0
 STEADY_S = 5.0
 
 
@@ -152,12 +153,12 @@ class LinkClient(Uplink):
                 self.last_error = None
                 self._route.open(session)
                 await session.serve(self._inbox)
+            except Disconnected:
+                self.last_error = await _why(call)
             finally:
                 self._route.shut(session)
                 await session.close()
                 call.cancel()
-        except Disconnected:
-            self.last_error = "the hub ended the link"
         except TimeoutError:
             self.last_error = "the hub did not answer the dial"
         except CohortiumError as error:
@@ -178,8 +179,24 @@ class LinkClient(Uplink):
         await self._on_welcome(expect(reply, "welcome"))
 
 
+async def _why(call: Any) -> str:
+    """The status with which the hub ended the stream, where it comes soon."""
+    try:
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            code, details = await call.code(), await call.details()
+    except TimeoutError:
+        return "the hub ended the link"
+    if code is grpc.StatusCode.OK:
+        return "the hub ended the link"
+    return _text(code, details)
+
+
 def _status_text(error: Any) -> str:
-    return f"{error.code().name.lower().replace('_', ' ')}: {str(error.details())[:500]}"
+    return _text(error.code(), error.details())
+
+
+def _text(code: grpc.StatusCode, details: object) -> str:
+    return f"{code.name.lower().replace('_', ' ')}: {str(details)[:500]}"
 
 
 def _writer(call: Any) -> Callable[[bytes], Awaitable[None]]:
