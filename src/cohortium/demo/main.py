@@ -186,6 +186,10 @@ def _show_described(console: Console, described: Any, pooled: pd.DataFrame) -> f
                 f"{row['median']:g}", f"{median:g}",
             )  # fmt: skip
     console.print(table)
+    console.print(
+        "No median shows a single person's value: where fewer than 5 persons share one, as with "
+        "time_days, it is interpolated between values that enough persons lie around."
+    )
     return largest
 
 
