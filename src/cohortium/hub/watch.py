@@ -43,12 +43,11 @@ class MembershipWatch:
                 latest = self._members.version()
                 if latest == version:
                     continue
-                version = latest
                 self.cut_links()
                 now_revoked = self._members.revoked_keys()
                 if now_revoked != revoked:
-                    revoked = now_revoked
                     self.announce_revocations()
+                version, revoked = latest, now_revoked  # a change that failed is taken up again
             except Exception:
                 # The watch must outlive a database that is away for a moment.
                 logger.exception("cannot look for changes of membership")

@@ -26,6 +26,7 @@ from cohortium.errors import (
 )
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
+from cohortium.hub.watch import MembershipWatch
 from cohortium.link._generated.link_pb2 import Message
 
 AUTHORITY = Authority.create("Test", NOW)
@@ -313,6 +314,41 @@ async def test_a_node_that_was_away_gets_what_it_missed() -> None:
     assert sorted(gamma.seen) == ["contract_active", "contract_proposal", "contract_proposal"]
     assert hub.store.outbox.sites() == frozenset()
     await hub.stop()
+
+
+async def test_a_suspension_is_not_lost_when_the_database_is_away_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = make_hub(HubStore("sqlite://"), authority=AUTHORITY)
+    for name in SITES:
+        join(hub, name)
+    cut: list[str] = []
+    away = [True]
+    admissible = hub.store.members.admissible
+
+    def sometimes() -> frozenset[str]:
+        if away and away.pop():
+            raise OSError("the database is away")
+        return admissible()
+
+    class Peers:
+        def connected(self) -> frozenset[str]:
+            return frozenset(SITES) - frozenset(cut)
+
+        async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+            raise AssertionError
+
+        def cut(self, site: str) -> None:
+            cut.append(site)
+
+    monkeypatch.setattr(hub.store.members, "admissible", sometimes)
+    watch = MembershipWatch(hub.store.members, Peers())
+    watch.start()
+    await asyncio.sleep(0)
+    hub.members.suspend("Beta")
+    await asyncio.sleep(0.9)
+    await watch.close()
+    assert (away, cut) == ([], ["Beta"])
 
 
 async def test_changes_by_the_operator_reach_the_serving_hub() -> None:
