@@ -6,6 +6,7 @@ Reading imports numpy and pyarrow, nothing larger.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,22 +148,22 @@ class ColumnCache:
                 self._columns.popitem(last=False)
 
 
-class StoredDatasets:
+class StoredDatasets(ABC):
     """`table` and `published` over whatever stores the columns; see `Datasets`."""
 
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache = ColumnCache(cache_bytes)
 
+    @abstractmethod
     def meta(self, name: str) -> Meta:
         """The dataset's record; InputError ``not-found``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def names(self) -> list[str]:
         """All datasets, sorted."""
-        raise NotImplementedError
 
-    def _read(self, meta: Meta, columns: list[str]) -> pa.Table:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, meta: Meta, columns: list[str]) -> pa.Table: ...
 
     def get(self, name: str) -> Dataset:
         """One dataset; InputError ``not-found``."""
