@@ -169,7 +169,6 @@ async def test_node_certificate_does_not_serve_as_the_hubs(hub: Hub) -> None:
 
 
 async def test_hub_under_another_name_is_refused(hub: Hub) -> None:
-    hub.consortium.authority.issue_hub(["elsewhere.example"], datetime.now(UTC))
     identity = hub.consortium.authority.issue_hub(["elsewhere.example"], datetime.now(UTC))
     files = hub.consortium._write("elsewhere", identity.key_pem, identity.certificate_pem)
     elsewhere = LinkServer(authorise=hub.members, handler_for=lambda _site: hub.handler)
