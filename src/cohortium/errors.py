@@ -211,6 +211,12 @@ CATALOGUE: dict[str, Entry] = {
     "masks-do-not-cancel": Entry(
         "ProtocolError", "The sites did not mask for the same round and parties.", 502
     ),
+    "bad-share": Entry(
+        "ProtocolError", "Shares of a secret were altered or are for another site or round.", 502
+    ),
+    "too-few-shares": Entry(
+        "ProtocolError", "Fewer shares of a secret than are needed to open it.", 502
+    ),
     "unexpected-message": Entry(
         "ProtocolError", "The peer answered with a message of another kind.", 502
     ),
@@ -222,6 +228,12 @@ CATALOGUE: dict[str, Entry] = {
     # ConflictError
     "already-exists": Entry("ConflictError", "Something with this name exists already.", 409),
     "wrong-state": Entry("ConflictError", "The present state does not allow this.", 409),
+    "other-survivors": Entry(
+        "ConflictError", "A site answered for another list of survivors of this round.", 409
+    ),
+    "round-burnt": Entry(
+        "ConflictError", "A round of the secure sum can no longer be completed.", 409
+    ),
     "run-failed": Entry("ConflictError", "The run failed; its record says why.", 409),
     "run-cancelled": Entry("ConflictError", "The run was cancelled.", 409),
     # IntegrityFailure
