@@ -19,15 +19,25 @@ Total = Mapping[str, Array]
 
 FieldKind = Literal["count", "real", "vector"]
 """count: exact integers in Z_2^64. real: float64, exact in Z_2^256 fixed point (ADR 0004).
-vector: float32-grade values in Z_2^64 with 32 fractional bits, for model updates."""
+vector: float32-grade values in Z_2^32 with stochastic rounding, for model updates (ADR 0012)."""
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One named array of a contribution."""
+    """One named array of a contribution.
+
+    Attributes:
+        bound: The largest absolute value of a site's component, for the kind "vector" only: the
+            smaller it is, the finer the sum. From 2^-64 to 2^64.
+    """
 
     shape: tuple[int, ...]
     kind: FieldKind
+    bound: float = 64.0
+
+    def __post_init__(self) -> None:
+        if not 2.0**-64 <= self.bound <= 2.0**64:
+            raise RuntimeError(f"the bound of a field must be from 2^-64 to 2^64, not {self.bound}")
 
     @property
     def size(self) -> int:

@@ -1,86 +1,135 @@
-"""Fixed-point numbers in Z_2^64 and Z_2^256, as little-endian 64-bit words.
+"""Fixed-point numbers in Z_2^32, Z_2^64 and Z_2^256, as little-endian words of 32 or 64 bits.
 
-A value x is the integer round(x * 2^fraction_bits), negative ones in two's complement. A sum of
-n sites is exact, in any order, as long as it cannot wrap: each site checks its own values against
-the worst case before it masks them.
+A value x is an integer near x * 2^fraction_bits, negative ones in two's complement. A sum of n
+sites is exact, in any order, as long as it cannot wrap: each site checks its own values against the
+worst case before it masks them.
 
-    ring     kind     a site's value              what is exact
-    COUNT    count    |x| <= (2^63 - 1) / n       every integer
-    REAL     real     |x| <  2^127 / n            every float64 multiple of 2^-128, so every one of
-                                                  2^-75 or more; smaller ones are rounded to 2^-128
-    VECTOR   vector   |x| <  2^31 / n             every multiple of 2^-32; others are rounded to it
+    kind     ring                   a site's value          what is exact
+    count    Z_2^64                 |x| <= (2^63 - 1) / n   every integer
+    real     Z_2^256, f = 128       |x| <  2^127 / n        multiples of 2^-128, so every float64 of
+                                                            2^-75 or more; others to nearest
+    vector   Z_2^32, f from bound   |x| <= bound            multiples of 2^-f; others go up or down
+                                                            at random, right on average
+
+ADR 0004 and 0012; stochastic rounding: Gupta et al., ICML 2015.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from fractions import Fraction
+from functools import lru_cache
+from math import inf
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.core.rounds import Array, FieldKind
+from cohortium.core.rounds import Array, FieldSpec
 from cohortium.errors import InputError
 
-Words = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+Limbs = npt.NDArray[np.uint64]
 
 _ONE = np.uint64(1)
 _SIGN = 63
+_STEP: Final = 16 * 1024
+"""Components that are rounded at once: their float64 and int64 copies stay in the cache."""
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Z_2^bits with `fraction_bits` binary places."""
+    """Z_2^bits with `fraction_bits` binary places; words of 32 bits for 32 bits, else of 64.
+
+    Attributes:
+        fraction_bits: Of a ring of 32 bits it may be negative.
+        bound: The largest absolute value that is taken, where that is less than what fits.
+    """
 
     bits: int
     fraction_bits: int
+    bound: float = inf
+
+    @property
+    def word(self) -> np.dtype[Any]:
+        """The type of a word."""
+        return np.dtype("<u4" if self.bits == 32 else "<u8")
 
     @property
     def words(self) -> int:
-        """64-bit words of an element."""
-        return self.bits // 64
+        """Words of an element."""
+        return max(1, self.bits // 64)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an element."""
+        return self.bits // 8
+
+    @property
+    def integral(self) -> bool:
+        """Whether it holds counts: exact integers, and nothing else."""
+        return self.fraction_bits == 0 and self.bits > 32
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the decoded sum: int64 without fraction bits, float32 in one word, else float64."""
-        if self.fraction_bits == 0:
+        """Of the decoded sum: int64 for counts, float32 in one word, else float64."""
+        if self.integral:
             return np.dtype(np.int64)
         return np.dtype(np.float32 if self.words == 1 else np.float64)
 
     def largest(self, n_sites: int) -> float:
         """The largest absolute real that `n_sites` may each contribute."""
-        bound = (2 ** (self.bits - 1) - 1) // n_sites
-        nearest = float(bound)
-        if int(nearest) > bound:
+        fits = (2 ** (self.bits - 1) - 1) // n_sites
+        nearest = float(fits)
+        if int(nearest) > fits:
             nearest = float(np.nextafter(nearest, 0.0))
-        return nearest * 2.0**-self.fraction_bits
+        return min(self.bound, nearest * 2.0**-self.fraction_bits)
 
-    def encode(self, values: Array, n_sites: int) -> Words:
+    def encode(
+        self,
+        values: Array,
+        n_sites: int,
+        dither: npt.NDArray[np.uint32] | None = None,
+        out: Words | None = None,
+    ) -> Words:
         """Encode a flat array as words, shape (values.size * words,); element-major.
+
+        Args:
+            dither: For a ring of 32 bits: a uniform word for each value, which is rounded up with
+                probability equal to its fraction (to 2^-32 of the ring's unit). None: to nearest.
+            out: Where to write the words.
 
         Raises:
             InputError: ``overflow``; `details` hold the index of the first such component.
         """
-        if self.fraction_bits == 0:
-            return _encode_integers(values, n_sites)
-        reals = np.asarray(values, dtype=np.float64)
-        bound = self.largest(n_sites)
+        if out is None:
+            out = np.empty(values.size * self.words, dtype=self.word)
+        if self.integral:
+            _encode_integers(values, n_sites, out)
+            return out
+        reals = values if values.dtype == np.float32 else np.asarray(values, dtype=np.float64)
+        largest = self.largest(n_sites)
         # NaN compares false with everything, so that it fails this test as the infinities do.
-        if not -bound <= reals.min(initial=0.0) <= reals.max(initial=0.0) <= bound:
-            _refuse(~(np.abs(reals) <= bound))
-        scaled = np.rint(reals * 2.0**self.fraction_bits)
+        low, high = float(reals.min(initial=0.0)), float(reals.max(initial=0.0))
+        if not -largest <= low <= high <= largest:
+            _refuse(~(np.abs(reals, dtype=np.float64) <= largest))
+        if self.bits == 32:
+            _round_by(reals, self.fraction_bits, dither, out)
+            return out
+        scaled = np.rint(reals.astype(np.float64, copy=False) * 2.0**self.fraction_bits)
         if self.words == 1:
-            return scaled.astype(np.int64).view(np.uint64)
-        return _to_limbs(scaled, self.words).reshape(-1)
+            np.copyto(out.view(np.int64), scaled, casting="unsafe")
+        else:
+            out.reshape(-1, self.words)[:] = _to_limbs(scaled, self.words)
+        return out
 
     def decode(self, words: Words) -> Array:
         """The signed values as `dtype`, each correctly rounded."""
         if self.words == 1:
-            values: Array = words.view(np.int64).astype(self.dtype)
+            signed = np.int32 if self.bits == 32 else np.int64
+            values: Array = words.view(signed).astype(self.dtype)
         else:
-            values = _from_limbs(words.reshape(-1, self.words))
+            values = _from_limbs(words.view(np.uint64).reshape(-1, self.words))
         if self.fraction_bits:
             values *= self.dtype.type(2.0**-self.fraction_bits)
         return values
@@ -88,41 +137,51 @@ class Ring:
     def add(self, total: Words, other: Words, *, negate: bool = False) -> None:
         """``total += other`` (or ``-=``) in place, element by element."""
         if self.words > 1:
-            add_limbs(total.reshape(-1, self.words), other.reshape(-1, self.words), negate=negate)
+            limbs = (-1, self.words)
+            _add_limbs(total.reshape(limbs), other.reshape(limbs), negate=negate)
         elif negate:
             np.subtract(total, other, out=total)
         else:
             np.add(total, other, out=total)
 
 
-COUNT = Ring(64, 0)
-REAL = Ring(256, 128)
-VECTOR = Ring(64, 32)
-
-RINGS: Mapping[FieldKind, Ring] = MappingProxyType({"count": COUNT, "real": REAL, "vector": VECTOR})
+COUNT: Final = Ring(64, 0)
+REAL: Final = Ring(256, 128)
 
 
-def add_limbs(total: Words, other: Words, *, negate: bool = False) -> None:
-    """Multi-word ``total += other`` (or ``-=``) in place, mod 2^(64 * words); shapes (n, words)."""
-    # a - b = a + ~b + 1
-    carry = np.full(len(total), int(negate), dtype=np.uint64)
-    for limb in range(total.shape[1]):
-        addend = ~other[:, limb] if negate else other[:, limb]
-        partial = total[:, limb] + addend
-        wrapped = partial < addend
-        partial += carry
-        wrapped |= partial < carry
-        total[:, limb] = partial
-        carry = wrapped.astype(np.uint64)
+def ring_for(spec: FieldSpec, n_sites: int) -> Ring:
+    """The ring of a field that `n_sites` add up.
+
+    That of a vector has as many fraction bits f as the worst case leaves room for:
+    n * bound * 2^f + n <= 2^31 - 1, the second n for the rounding.
+    """
+    if spec.kind == "count":
+        return COUNT
+    if spec.kind == "real":
+        return REAL
+    return _vector_ring(spec.bound, n_sites)
 
 
-def _encode_integers(values: Array, n_sites: int) -> Words:
+@lru_cache(maxsize=1024)
+def _vector_ring(bound: float, n_sites: int) -> Ring:
+    # What is clipped to the bound in float32 may exceed it by half an ulp; it is taken.
+    bound = max(bound, float(np.float32(bound)))
+    room = Fraction(2**31 - 1 - n_sites) / (n_sites * Fraction(bound))
+    if room <= 0:
+        raise RuntimeError(f"{n_sites} sites are too many for a ring of 32 bits")
+    fraction_bits = room.numerator.bit_length() - room.denominator.bit_length()
+    if Fraction(2) ** fraction_bits > room:
+        fraction_bits -= 1
+    return Ring(32, fraction_bits, bound)
+
+
+def _encode_integers(values: Array, n_sites: int, out: Words) -> None:
     bound = (2**63 - 1) // n_sites
     if values.dtype.kind not in "iub":
         raise RuntimeError("a count must be an array of integers")
     if values.size and not -bound <= int(values.min()) <= int(values.max()) <= bound:
         _refuse((values > bound) | (values < -bound))
-    return values.astype(np.int64).view(np.uint64)
+    np.copyto(out.view(np.int64), values, casting="unsafe")
 
 
 def _refuse(bad: npt.NDArray[np.bool_]) -> None:
@@ -132,7 +191,46 @@ def _refuse(bad: npt.NDArray[np.bool_]) -> None:
     )
 
 
-def _to_limbs(scaled: npt.NDArray[np.float64], words: int) -> Words:
+def _round_by(
+    reals: Array, fraction_bits: int, dither: npt.NDArray[np.uint32] | None, out: Words
+) -> None:
+    """floor(x * 2^fraction_bits + u / 2^32) for a dither word u, as 32-bit words.
+
+    In integers of 64 bits, the lower 32 of them for what lies below the ring's unit.
+    """
+    scale = 2.0 ** (fraction_bits + 32)
+    scaled = np.empty(min(_STEP, reals.size), dtype=np.float64)
+    whole = np.empty(scaled.size, dtype=np.int64)
+    for first in range(0, reals.size, _STEP):
+        end = min(first + _STEP, reals.size)
+        x, y = scaled[: end - first], whole[: end - first]
+        np.copyto(x, reals[first:end])
+        np.multiply(x, scale, out=x)
+        np.copyto(y, x, casting="unsafe")
+        y += np.uint32(1 << 31) if dither is None else dither[first:end]
+        y >>= 32
+        np.copyto(out[first:end].view(np.int32), y, casting="unsafe")
+
+
+def _add_limbs(total: Words, other: Words, *, negate: bool = False) -> None:
+    """Multi-word ``total += other`` (or ``-=``) in place, mod 2^(64 * words); shapes (n, words)."""
+    if negate:
+        carry = total < other
+        np.subtract(total, other, out=total)
+    else:
+        np.add(total, other, out=total)
+        carry = total < other
+    # A carry into a word that it wraps in turn is rare, and repeats at most `words` times.
+    step, wrapped = (np.subtract, ~np.uint64(0)) if negate else (np.add, np.uint64(0))
+    upper = total[:, 1:]
+    carry = carry[:, :-1]
+    while carry.any():
+        step(upper, carry, out=upper)
+        carry = (carry & (upper == wrapped))[:, :-1]
+        upper = upper[:, 1:]
+
+
+def _to_limbs(scaled: npt.NDArray[np.float64], words: int) -> Limbs:
     """Integral float64 as two's complement limbs, exactly; shape (n, words)."""
     mantissa, exponent = np.frexp(np.abs(scaled))
     significand = np.ldexp(mantissa, 53).astype(np.uint64)
@@ -149,19 +247,19 @@ def _to_limbs(scaled: npt.NDArray[np.float64], words: int) -> Words:
     if negative.any():
         magnitude = out[negative]
         negated = np.zeros_like(magnitude)
-        add_limbs(negated, magnitude, negate=True)
+        _add_limbs(negated, magnitude, negate=True)
         out[negative] = negated
     return out
 
 
-def _from_limbs(limbs: Words) -> npt.NDArray[np.float64]:
+def _from_limbs(limbs: Limbs) -> npt.NDArray[np.float64]:
     """Two's complement limbs as float64, rounded to nearest, ties to even; shape (n,)."""
     words = limbs.shape[1]
     negative = (limbs[:, -1] >> np.uint64(_SIGN)).astype(np.bool_)
     magnitude = limbs.copy()
     if negative.any():
         negated = np.zeros_like(magnitude[negative])
-        add_limbs(negated, limbs[negative], negate=True)
+        _add_limbs(negated, limbs[negative], negate=True)
         magnitude[negative] = negated
     rows = np.arange(len(limbs))
     top = words - 1 - np.argmax(magnitude[:, ::-1] != 0, axis=1)
@@ -182,7 +280,7 @@ def _from_limbs(limbs: Words) -> npt.NDArray[np.float64]:
     return value
 
 
-def _leading_zeros(words: Words) -> Words:
+def _leading_zeros(words: Limbs) -> Limbs:
     """Leading zero bits of each word; 0 for the word 0."""
     count = np.zeros(words.shape, dtype=np.uint64)
     rest = words.copy()
