@@ -33,8 +33,9 @@ Limbs = npt.NDArray[np.uint64]
 
 _ONE = np.uint64(1)
 _SIGN = 63
+_MANTISSA, _BIAS = 52, 1023  # of a float64 (IEEE 754-2019 3.6)
 _STEP: Final = 16 * 1024
-"""Components that are rounded at once: their float64 and int64 copies stay in the cache."""
+"""Components that are rounded at once: their copies stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,19 @@ class Ring:
         Args:
             dither: For a ring of 32 bits: a uniform word for each value, which is rounded up with
                 probability equal to its fraction (to 2^-32 of the ring's unit). None: to nearest.
-            out: Where to write the words.
+            out: Where to write the words. Without it, int64 counts are not copied but viewed.
 
         Raises:
             InputError: ``overflow``; `details` hold the index of the first such component.
         """
+        if self.integral:
+            _check_integers(values, n_sites)
+            if out is None:
+                return values.astype(np.int64, copy=False).view(np.uint64)
+            np.copyto(out.view(np.int64), values, casting="unsafe")
+            return out
         if out is None:
             out = np.empty(values.size * self.words, dtype=self.word)
-        if self.integral:
-            _encode_integers(values, n_sites, out)
-            return out
         reals = values if values.dtype == np.float32 else np.asarray(values, dtype=np.float64)
         largest = self.largest(n_sites)
         # NaN compares false with everything, so that it fails this test as the infinities do.
@@ -120,7 +124,7 @@ class Ring:
         if self.words == 1:
             np.copyto(out.view(np.int64), scaled, casting="unsafe")
         else:
-            out.reshape(-1, self.words)[:] = _to_limbs(scaled, self.words)
+            out[:] = _to_limbs(scaled, self.words)
         return out
 
     def decode(self, words: Words) -> Array:
@@ -134,15 +138,21 @@ class Ring:
             values *= self.dtype.type(2.0**-self.fraction_bits)
         return values
 
-    def add(self, total: Words, other: Words, *, negate: bool = False) -> None:
-        """``total += other`` (or ``-=``) in place, element by element."""
+    def add(
+        self, total: Words, other: Words, *, negate: bool = False, augend: Words | None = None
+    ) -> None:
+        """``total += other`` (or ``-=``) in place, element by element.
+
+        Args:
+            augend: What `other` is added to instead of `total`, which takes the sum.
+        """
         if self.words > 1:
-            limbs = (-1, self.words)
-            _add_limbs(total.reshape(limbs), other.reshape(limbs), negate=negate)
-        elif negate:
-            np.subtract(total, other, out=total)
-        else:
-            np.add(total, other, out=total)
+            if augend is not None:
+                np.copyto(total, augend)
+            _add_limbs(total, other, self.words, negate=negate)
+            return
+        operation = np.subtract if negate else np.add
+        operation(total if augend is None else augend, other, out=total)
 
 
 COUNT: Final = Ring(64, 0)
@@ -175,13 +185,12 @@ def _vector_ring(bound: float, n_sites: int) -> Ring:
     return Ring(32, fraction_bits, bound)
 
 
-def _encode_integers(values: Array, n_sites: int, out: Words) -> None:
+def _check_integers(values: Array, n_sites: int) -> None:
     bound = (2**63 - 1) // n_sites
     if values.dtype.kind not in "iub":
         raise RuntimeError("a count must be an array of integers")
     if values.size and not -bound <= int(values.min()) <= int(values.max()) <= bound:
         _refuse((values > bound) | (values < -bound))
-    np.copyto(out.view(np.int64), values, casting="unsafe")
 
 
 def _refuse(bad: npt.NDArray[np.bool_]) -> None:
@@ -198,58 +207,58 @@ def _round_by(
 
     In integers of 64 bits, the lower 32 of them for what lies below the ring's unit.
     """
-    scale = 2.0 ** (fraction_bits + 32)
-    scaled = np.empty(min(_STEP, reals.size), dtype=np.float64)
-    whole = np.empty(scaled.size, dtype=np.int64)
+    scale = reals.dtype.type(2.0 ** (fraction_bits + 32))  # a power of two: exact in float32 too
+    scaled = np.empty(min(_STEP, reals.size), dtype=reals.dtype)
+    integers = np.empty(scaled.size, dtype=np.int64)
     for first in range(0, reals.size, _STEP):
         end = min(first + _STEP, reals.size)
-        x, y = scaled[: end - first], whole[: end - first]
-        np.copyto(x, reals[first:end])
-        np.multiply(x, scale, out=x)
+        x, y = scaled[: end - first], integers[: end - first]
+        np.multiply(reals[first:end], scale, out=x)
         np.copyto(y, x, casting="unsafe")
         y += np.uint32(1 << 31) if dither is None else dither[first:end]
         y >>= 32
         np.copyto(out[first:end].view(np.int32), y, casting="unsafe")
 
 
-def _add_limbs(total: Words, other: Words, *, negate: bool = False) -> None:
-    """Multi-word ``total += other`` (or ``-=``) in place, mod 2^(64 * words); shapes (n, words)."""
+def _add_limbs(total: Limbs, other: Limbs, words: int, *, negate: bool = False) -> None:
+    """``total += other`` (or ``-=``) in place, mod 2^(64 * words); both flat, element-major."""
     if negate:
         carry = total < other
         np.subtract(total, other, out=total)
     else:
         np.add(total, other, out=total)
         carry = total < other
-    # A carry into a word that it wraps in turn is rare, and repeats at most `words` times.
     step, wrapped = (np.subtract, ~np.uint64(0)) if negate else (np.add, np.uint64(0))
-    upper = total[:, 1:]
-    carry = carry[:, :-1]
+    # The word after a carrying one takes the carry. That it wraps in turn is rare.
+    carry.reshape(-1, words)[:, -1] = False
     while carry.any():
-        step(upper, carry, out=upper)
-        carry = (carry & (upper == wrapped))[:, :-1]
-        upper = upper[:, 1:]
+        upper, carried = total[1:], carry[:-1]
+        step(upper, carried.astype(np.uint64), out=upper)
+        carry[1:] = carried & (upper == wrapped)
+        carry[0] = False
+        carry.reshape(-1, words)[:, -1] = False
 
 
 def _to_limbs(scaled: npt.NDArray[np.float64], words: int) -> Limbs:
-    """Integral float64 as two's complement limbs, exactly; shape (n, words)."""
-    mantissa, exponent = np.frexp(np.abs(scaled))
-    significand = np.ldexp(mantissa, 53).astype(np.uint64)
-    shift = exponent.astype(np.int64) - 53
-    significand >>= np.maximum(-shift, 0).astype(np.uint64)  # zeros only: the value is integral
-    shift = np.maximum(shift, 0)
-    limb, bit = shift >> 6, (shift & 63).astype(np.uint64)
-    rows = np.arange(len(scaled))
-    out = np.zeros((len(scaled), words), dtype=np.uint64)
-    out[rows, limb] = significand << bit
-    # What the shift pushed out of the word; nothing where the last word is reached.
-    out[rows, np.minimum(limb + 1, words - 1)] |= (significand >> _ONE) >> (np.uint64(63) - bit)
+    """Integral float64 as two's complement limbs, exactly; flat."""
+    bits = scaled.view(np.uint64)
+    significand = bits & np.uint64((1 << _MANTISSA) - 1) | np.uint64(1 << _MANTISSA)
+    exponent = (bits >> np.uint64(_MANTISSA) & np.uint64(0x7FF)).astype(np.int64)
+    out = np.empty((len(scaled), words), dtype=np.uint64)
+    for word in range(words):
+        # The significand's lowest bit is bit `shift` of this word; numpy shifts by 64 or more to 0,
+        # which takes care of the value 0 with its exponent 0.
+        shift = exponent - (_BIAS + _MANTISSA + 64 * word)
+        left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+        out[:, word] = (significand << left.view(np.uint64)) >> right.view(np.uint64)
     negative = scaled < 0
     if negative.any():
-        magnitude = out[negative]
-        negated = np.zeros_like(magnitude)
-        _add_limbs(negated, magnitude, negate=True)
-        out[negative] = negated
-    return out
+        # -m = ~m + 1
+        out ^= (-negative.astype(np.int64)).view(np.uint64)[:, None]
+        one = np.zeros_like(out)
+        one[:, 0] = negative
+        _add_limbs(out.reshape(-1), one.reshape(-1), words)
+    return out.reshape(-1)
 
 
 def _from_limbs(limbs: Limbs) -> npt.NDArray[np.float64]:
@@ -259,7 +268,7 @@ def _from_limbs(limbs: Limbs) -> npt.NDArray[np.float64]:
     magnitude = limbs.copy()
     if negative.any():
         negated = np.zeros_like(magnitude[negative])
-        _add_limbs(negated, limbs[negative], negate=True)
+        _add_limbs(negated.reshape(-1), limbs[negative].reshape(-1), words, negate=True)
         magnitude[negative] = negated
     rows = np.arange(len(limbs))
     top = words - 1 - np.argmax(magnitude[:, ::-1] != 0, axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cohortium.core.rounds import Contribution, Total
 from cohortium.errors import InputError, ProtocolError
-from cohortium.secagg.frame import Block, Frame, name_component
+from cohortium.secagg.frame import Block, Frame, Piece, name_component
 from cohortium.secagg.masks import MaskStream, new_buffer
 from cohortium.secagg.ring import Words
 
@@ -57,27 +57,35 @@ def encode_masked(
         rounding = _Dither(blocks, dither)
         for block in blocks:
             words = _words(out, block)
-            draws = rounding.next(block)
-            for piece in block.pieces:
-                if piece.segment is frame.check:
-                    continue
-                array = contribution[piece.segment.name]
-                # A flat copy of an array that is not contiguous would be as large as the array.
-                flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
-                place = _place(block, piece.start, (piece.end - piece.first) * block.ring.words)
-                try:
-                    piece.segment.ring.encode(
-                        flat[piece.first : piece.end],
-                        frame.n_sites,
-                        None if draws is None else draws[place],
-                        words[place],
-                    )
-                except InputError as error:
-                    raise name_component(error, piece) from error
-            adder.add(block, words)
+            adder.add(block, words, _encode(frame, block, contribution, rounding, words))
 
     _share(frame, threads, (1 + len(masks)) * frame.n_bytes, work)
     return out
+
+
+def _encode(
+    frame: Frame, block: Block, contribution: Contribution, rounding: _Dither, words: Words
+) -> Words:
+    """A block's encoding: in `words`, or the counts themselves where they fill the block."""
+    dither = rounding.next(block)
+    for piece in block.pieces:
+        if piece.segment is frame.check:
+            continue
+        array = contribution[piece.segment.name]
+        # A flat copy of an array that is not contiguous would be as large as the array.
+        flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+        values = flat[piece.first : piece.end]
+        place = _place(piece, block)
+        ring = piece.segment.ring
+        try:
+            if ring.integral and values.size == len(words):
+                return ring.encode(values, frame.n_sites)
+            ring.encode(
+                values, frame.n_sites, None if dither is None else dither[place], words[place]
+            )
+        except InputError as error:
+            raise name_component(error, piece) from error
+    return words
 
 
 def apply_masks(
@@ -114,8 +122,7 @@ def decode(frame: Frame, total: bytes | bytearray) -> Total:
         words = _words(total, block)
         for piece in block.pieces:
             if piece.segment is not frame.check:
-                place = _place(block, piece.start, (piece.end - piece.first) * block.ring.words)
-                decoded = piece.segment.ring.decode(words[place])
+                decoded = piece.segment.ring.decode(words[_place(piece, block)])
                 flat[piece.segment.name][piece.first : piece.end] = decoded
     return {s.name: flat[s.name].reshape(s.spec.shape) for s in frame.fields}
 
@@ -134,11 +141,16 @@ class _Adder:
         self._streams = [(MaskStream(mask.key, start), mask.negate) for mask in masks]
         self._buffer = new_buffer(max(block.n_bytes for block in blocks))
 
-    def add(self, block: Block, words: Words) -> None:
+    def add(self, block: Block, words: Words, encoded: Words | None = None) -> None:
+        """Add the next part of each mask to `words`, or to `encoded` with the sum in `words`."""
         mask: Words = np.frombuffer(self._buffer, dtype=block.ring.word, count=len(words))
+        augend = None if encoded is words else encoded
         for stream, negate in self._streams:
             stream.next(block.n_bytes, self._buffer)
-            block.ring.add(words, mask, negate=negate)
+            block.ring.add(words, mask, negate=negate, augend=augend)
+            augend = None
+        if augend is not None:
+            np.copyto(words, augend)
 
 
 class _Dither:
@@ -162,9 +174,10 @@ def _words(vector: bytes | bytearray | memoryview, block: Block) -> Words:
     return np.frombuffer(vector, dtype=block.ring.word, count=count, offset=block.start)
 
 
-def _place(block: Block, start: int, n_words: int) -> slice:
-    first = (start - block.start) // block.ring.word.itemsize
-    return slice(first, first + n_words)
+def _place(piece: Piece, block: Block) -> slice:
+    """Where a piece's words are among those of its block."""
+    first = (piece.start - block.start) // block.ring.word.itemsize
+    return slice(first, first + (piece.end - piece.first) * block.ring.words)
 
 
 def _share(
