@@ -204,9 +204,7 @@ def test_a_vector_is_rounded_down_or_up_by_its_dither_words() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [0.1, -0.1, 1e-7, -3.0 - 2.0**-19, 63.999])
-def test_the_random_rounding_is_right_on_average(
-    value: float, dtype: type[np.floating]
-) -> None:
+def test_the_random_rounding_is_right_on_average(value: float, dtype: type[np.floating]) -> None:
     """The mean of 10^6 roundings is within 5 standard deviations (of at most 1/2 unit each)."""
     n, ring = 1_000_000, vector_ring(10)
     values = np.full(n, value, dtype=dtype)
