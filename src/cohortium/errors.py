@@ -178,6 +178,9 @@ CATALOGUE: dict[str, Entry] = {
         "PolicyRefusal", "The model is saturated or has more than n/10 parameters.", 403
     ),
     "too-many-requests": Entry("PolicyRefusal", "Requests come faster than is accepted.", 429),
+    "privacy-budget": Entry(
+        "PolicyRefusal", "The differential-privacy budget of this computation is used up.", 403
+    ),
     "differencing": Entry(
         "PolicyRefusal", "The same contribution was already summed over other sites.", 403
     ),

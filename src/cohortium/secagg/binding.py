@@ -14,7 +14,7 @@ class RoundBinding:
 
     Attributes:
         run_id: 32 hex digits.
-        round: 0, 1, 2, ...
+        round: 1, 2, ...
         state_digest: Digest of the state that the hub sent for this round.
     """
 
@@ -24,8 +24,14 @@ class RoundBinding:
     request_digest: str
     state_digest: str
 
-    def digest(self, layout: Layout, roster_digest: str) -> str:
-        """The name of this round, with its layout and parties, as the mask keys know it."""
+    def digest(self, layout: Layout, roster_digest: str, active: str) -> str:
+        """The name of this round, with its layout and parties, as the mask keys know it.
+
+        Args:
+            layout: Of the contributions.
+            roster_digest: `Roster.digest`.
+            active: The parties that take part in the round, as `Parties.text` writes them.
+        """
         return digest(
             {
                 "run_id": self.run_id,
@@ -34,8 +40,9 @@ class RoundBinding:
                 "request_digest": self.request_digest,
                 "state_digest": self.state_digest,
                 "roster_digest": roster_digest,
+                "active": active,
                 "layout": {
-                    name: {"shape": list(spec.shape), "kind": spec.kind}
+                    name: {"shape": list(spec.shape), "kind": spec.kind, "bound": spec.bound}
                     for name, spec in layout.items()
                 },
             }

@@ -1,59 +1,134 @@
-"""A site's side of the masked sum."""
+"""A site's side of the secure sum: a pure state machine.
+
+`Party` holds what is fixed for a run, `PartyRound` what a site has to remember of a round. Each
+step takes the round's state and a message and gives the next state and the answer. The caller makes
+the state durable before an answer leaves, and keeps to one roster in a run and to one contribution
+and one binding in a round.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
-import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from cohortium.core.rounds import Contribution, Layout
-from cohortium.crypto.keys import SigningKey, b64url
-from cohortium.errors import InputError, ProtocolError
+from cohortium.crypto.keys import SigningKey, b64url, unb64url
+from cohortium.errors import ConflictError, PolicyRefusal, ProtocolError
 from cohortium.secagg.binding import RoundBinding
-from cohortium.secagg.frame import Frame, name_component
-from cohortium.secagg.masks import BLOCK_WORDS, MaskStream, new_buffer, pair_key
-from cohortium.secagg.ring import Words
+from cohortium.secagg.frame import Frame
+from cohortium.secagg.keys import (
+    SEALED_BYTES,
+    Channel,
+    RoundSecrets,
+    agree,
+    derive,
+    pair_mask,
+    public_key,
+    self_mask,
+)
+from cohortium.secagg.messages import (
+    KeyShare,
+    KeyShares,
+    MaskedInput,
+    SurvivorList,
+    SurvivorSignature,
+    Unmasking,
+)
+from cohortium.secagg.parties import Parties
 from cohortium.secagg.roster import Roster
 from cohortium.secagg.round_key import RoundKey
+from cohortium.secagg.shamir import SHARE_BYTES, split
+from cohortium.secagg.survivors import check_signatures, statement
+from cohortium.secagg.vector import MaskKey, encode_masked
 
-__all__ = ["Party"]
+__all__ = ["Party", "PartyRound"]
 
-TAG_LABEL: Final = b"cohortium/secagg/answer-tag/1"
+
+@dataclass(frozen=True)
+class PartyRound:
+    """What a site has to remember of a round.
+
+    Attributes:
+        round: 1, 2, ...
+        digest: `RoundBinding.digest`: everything that the masked input was bound to.
+        active: The parties of the round (U2 of the paper).
+        received: Shares of the neighbours among them; empty where nothing can be recovered.
+        agreed: The one list of survivors that this site has signed or answered, or None.
+    """
+
+    round: int
+    digest: str
+    active: frozenset[str]
+    received: Mapping[str, KeyShare] = field(default_factory=dict)
+    agreed: frozenset[str] | None = None
+
+    def to_json(self, parties: Parties) -> dict[str, Any]:
+        """JSON values, to be stored."""
+        return {
+            "round": self.round,
+            "digest": self.digest,
+            "active": parties.text(self.active),
+            "received": {
+                site: b64url(share.mask_key + share.sealed) for site, share in self.received.items()
+            },
+            "agreed": None if self.agreed is None else parties.text(self.agreed),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], parties: Parties) -> PartyRound:
+        """The inverse of `to_json`; for what this site stored itself."""
+        shares = {site: unb64url(text) for site, text in data["received"].items()}
+        agreed = data["agreed"]
+        return cls(
+            round=int(data["round"]),
+            digest=str(data["digest"]),
+            active=parties.from_bits(unb64url(data["active"])),
+            received={site: KeyShare(blob[:32], blob[32:]) for site, blob in shares.items()},
+            agreed=None if agreed is None else parties.from_bits(unb64url(agreed)),
+        )
 
 
 class Party:
-    """One site in one run: it turns contributions into masked vectors.
-
-    The caller keeps `secret` as long as the run lives, calls `mask` for one contribution only under
-    one binding, and keeps to one roster in a run.
+    """One site in one run.
 
     Args:
         site: This site's name in the contract.
-        secret: The X25519 secret, 32 bytes, from `prepare`.
-        roster: Verified; holds this site with the key of `secret`.
+        secret: The run secret, 32 bytes, from `prepare`.
+        parties: Hold this site with the key of `secret`.
 
     Raises:
         ProtocolError: ``roster-mismatch``.
     """
 
-    def __init__(self, site: str, secret: bytes, roster: Roster) -> None:
-        private = X25519PrivateKey.from_private_bytes(secret)
-        if roster.keys.get(site) != private.public_key().public_bytes_raw():
+    def __init__(self, site: str, secret: bytes, parties: Parties) -> None:
+        if parties.roster.keys.get(site) != public_key(secret):
             raise ProtocolError(
                 "roster-mismatch", "The parties' list does not hold this site with its own key."
             )
         self.site = site
-        self.roster = roster
-        self._tag_key = HKDF(SHA256(), length=32, salt=None, info=TAG_LABEL).derive(secret)
-        self._pairs = {
-            peer: pair_key(private, site, peer, roster) for peer in roster.sites if peer != site
-        }
+        self.parties = parties
+        self._secret = secret
+        self._digest = parties.roster.digest
+        self._neighbours = parties.neighbours(site)
+        self._tag_key = derive(secret, "answer-tag")
+
+    @property
+    def roster(self) -> Roster:
+        """The verified round keys of all parties."""
+        return self.parties.roster
+
+    @cached_property
+    def _shared(self) -> Mapping[str, bytes]:
+        """The X25519 secret with each neighbour's round-0 key."""
+        keys = self.roster.keys
+        return {peer: agree(self._secret, keys[peer], peer) for peer in self._neighbours}
+
+    # Step 0, AdvertiseKeys
 
     @staticmethod
     def prepare(
@@ -67,54 +142,220 @@ class Party:
     ) -> tuple[bytes, bytes]:
         """A site's secret for a run (32 bytes) and its signed `RoundKey` (a DSSE envelope)."""
         secret = random(32)
-        public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
         statement = RoundKey(
             run_id=run_id,
             contract_digest=contract_digest,
             request_digest=request_digest,
             site=site,
-            x25519=b64url(public),
+            x25519=b64url(public_key(secret)),
         )
         return secret, statement.sign(signing_key)
 
-    def mask(self, binding: RoundBinding, layout: Layout, contribution: Contribution) -> bytearray:
-        """The masked vector: encoding + masks of later peers - masks of earlier ones.
+    # Step 1, ShareKeys
 
-        Leaves the site: words that are uniform to anyone who lacks one of the pair keys; summed
-        over all parties they are the sum of the encodings.
+    def share_keys(self, number: int) -> KeyShares:
+        """The site's fresh keys for a round, shared among its neighbours.
+
+        Leaves the site: a public key, and shares that only their recipients can read.
+        """
+        secrets = RoundSecrets(self._secret, self._digest, number)
+        mask_key = public_key(secrets.mask_secret)
+        ours = self._split(secrets)
+        sealed = {
+            peer: self._channel(self.site, peer).seal(number, mask_key, ours[peer])
+            for peer in sorted(self._neighbours)
+        }
+        return KeyShares(self.site, number, mask_key, sealed)
+
+    def _split(self, secrets: RoundSecrets) -> dict[str, bytes]:
+        """(share of the mask secret, share of the seed) by holder."""
+        points = {site: self.parties.point(site) for site in self.parties.holders(self.site)}
+        random = secrets.stream()
+        at, threshold = sorted(points.values()), self.parties.threshold
+        masks = split(secrets.mask_secret, threshold, at, random)
+        seeds = split(secrets.seed, threshold, at, random)
+        return {site: masks[point] + seeds[point] for site, point in points.items()}
+
+    def _channel(self, sender: str, recipient: str) -> Channel:
+        peer = recipient if sender == self.site else sender
+        return Channel(self._shared[peer], self._digest, sender, recipient)
+
+    # Step 2, MaskedInputCollection
+
+    def masked_input(
+        self,
+        binding: RoundBinding,
+        layout: Layout,
+        contribution: Contribution,
+        active: Collection[str] | None = None,
+        received: Mapping[str, KeyShare] | None = None,
+        *,
+        threads: int = 1,
+    ) -> tuple[PartyRound, MaskedInput]:
+        """The masked contribution: encoding + masks of later peers - masks of earlier ones + own.
+
+        Leaves the site: words that are uniform to anyone who lacks one of the masks; summed over
+        the survivors, and unmasked, they are the sum of the encodings.
+
+        Args:
+            binding: Of this run.
+            layout: Of the contribution.
+            contribution: Arrays with the shapes of `layout`.
+            active: Whose keys are shared (U2 of the paper); None: all parties.
+            received: The neighbours' shares for this round; None where nothing can be recovered.
+            threads: Cores to use.
 
         Raises:
             InputError: ``overflow``, with `field` and `index` of the component.
-            ProtocolError: ``wrong-round`` where the binding is not of this run.
+            ProtocolError: ``wrong-round``, ``roster-mismatch`` or ``bad-share``.
+            PolicyRefusal: ``too-few-sites``.
         """
         require_same_run(binding, self.roster)
-        frame = Frame(layout)
-        frame.check_shapes(contribution)
-        values = {s.name: contribution[s.name].reshape(-1) for s in frame.fields}
-        values[frame.check.name] = np.ones(1, dtype=np.int64)
+        shares = dict(received or {})
+        members = self.parties.all if active is None else frozenset(active)
+        self.check_active(members, shares)
+        name = binding.digest(layout, self._digest, self.parties.text(members))
+        state = PartyRound(binding.round, name, members, shares)
+        masks = self._masks(state)
+        dither = derive(self._secret, "rounding", name)
+        frame = Frame(layout, len(self.parties.sites))
+        vector = encode_masked(frame, contribution, masks, dither=dither, threads=threads)
+        following = self.share_keys(binding.round + 1) if self.parties.recoverable else None
+        return state, MaskedInput(self.site, binding.round, vector, following)
 
-        name = binding.digest(layout, self.roster.digest)
-        streams = [(MaskStream(pair, name), self.site > peer) for peer, pair in self._pairs.items()]
-        masked = bytearray(8 * frame.n_words)
-        out: Words = np.frombuffer(masked, dtype="<u8")
-        buffer = new_buffer()
-        for segment, first, end in frame.pieces(BLOCK_WORDS):
-            block = out[first:end]
-            place = segment.components(first, end)
-            try:
-                block[:] = segment.ring.encode(values[segment.name][place], len(self.roster.sites))
-            except InputError as error:
-                raise name_component(error, segment, place.start) from error
-            for stream, negate in streams:
-                segment.ring.add(block, stream.next(end - first, buffer), negate=negate)
-        return masked
+    def check_active(self, active: frozenset[str], received: Mapping[str, KeyShare]) -> None:
+        """Refuse a round with other parties, or shares of others, than the protocol asks for.
 
-    def tag(self, masked: bytes | bytearray) -> str:
+        Raises:
+            ProtocolError: ``roster-mismatch``.
+            PolicyRefusal: ``too-few-sites``.
+        """
+        # 1. Parties of this run, with this site. 2. All of them where none can be missing.
+        # 3. Enough, in all and among the neighbours. 4. Those neighbours' shares, and no others.
+        if not active <= self.parties.all or self.site not in active:  # 1
+            raise ProtocolError(
+                "roster-mismatch", "The round's parties are not this site and parties of the run."
+            )
+        if not self.parties.recoverable:
+            if active != self.parties.all or received:  # 2
+                raise ProtocolError("roster-mismatch", "Every party must be there in this run.")
+            return
+        self._require_enough(active)  # 3
+        if set(received) != self._neighbours & active:  # 4
+            raise ProtocolError(
+                "roster-mismatch", "The shares are not those of the neighbours in this round."
+            )
+
+    def _require_enough(self, present: frozenset[str]) -> None:
+        holders = len(self.parties.holders(self.site) & present)
+        for found, needed in (
+            (len(present), self.parties.fewest),
+            (holders, self.parties.threshold),
+        ):
+            if found < needed:
+                raise PolicyRefusal(
+                    "too-few-sites",
+                    f"{found} sites are there for a step that needs {needed}.",
+                    sites=found,
+                    min_sites=needed,
+                )
+
+    def _masks(self, state: PartyRound) -> list[MaskKey]:
+        if not self.parties.recoverable:
+            return [self._pair_mask(self._shared[p], p, state.digest) for p in self._neighbours]
+        secrets = RoundSecrets(self._secret, self._digest, state.round)
+        for peer in sorted(state.received):
+            self._open(state, peer)
+        masks = [
+            self._pair_mask(agree(secrets.mask_secret, share.mask_key, peer), peer, state.digest)
+            for peer, share in state.received.items()
+        ]
+        return [MaskKey(self_mask(secrets.seed, state.digest), negate=False), *masks]
+
+    def _pair_mask(self, shared: bytes, peer: str, digest: str) -> MaskKey:
+        key = pair_mask(shared, digest, self.site, peer)
+        return MaskKey(key, negate=self.site > peer)
+
+    def _open(self, state: PartyRound, peer: str) -> bytes:
+        share = state.received[peer]
+        if len(share.mask_key) != 32 or len(share.sealed) != SEALED_BYTES:
+            raise ProtocolError(
+                "bad-share", f"The shares of {peer} have the wrong length.", site=peer
+            )
+        return self._channel(peer, self.site).open(state.round, share.mask_key, share.sealed)
+
+    # Step 3, ConsistencyCheck
+
+    def consistency_check(
+        self, state: PartyRound, message: SurvivorList, sign: Callable[[bytes], bytes]
+    ) -> tuple[PartyRound, SurvivorSignature]:
+        """Sign whose inputs arrived, as a member of the committee; one list a round.
+
+        Raises:
+            ProtocolError: ``unexpected-message``, ``wrong-round``, ``roster-mismatch``.
+            PolicyRefusal: ``too-few-sites``.
+            ConflictError: ``other-survivors`` where another list was signed or answered.
+        """
+        if self.site not in self.parties.committee:
+            raise ProtocolError("unexpected-message", "This site is not in the committee.")
+        state = self._agree(state, message)
+        signature = sign(statement(state.digest, message.survivors, self.parties))
+        return state, SurvivorSignature(self.site, state.round, signature)
+
+    # Step 4, Unmasking
+
+    def unmask(self, state: PartyRound, message: SurvivorList) -> tuple[PartyRound, Unmasking]:
+        """Open the masks that stand in the way of the survivors' sum; one list a round.
+
+        Leaves the site, for each holder's secret that it has a share of: the share of the seed of a
+        survivor, or that of the mask key of a dropped party; never both.
+
+        Raises:
+            ProtocolError: ``unexpected-message``, ``wrong-round``, ``roster-mismatch``.
+            PolicyRefusal: ``too-few-sites``, also of the list's signatures.
+            VerificationError: ``bad-signature``.
+            ConflictError: ``other-survivors`` where another list was signed or answered.
+        """
+        agreed = self._agree(state, message)
+        if message.survivors != state.active:
+            check_signatures(message.signatures, state.digest, message.survivors, self.parties)
+        secrets = RoundSecrets(self._secret, self._digest, state.round)
+        shares = {self.site: self._split(secrets)[self.site][SHARE_BYTES:]}
+        for peer in sorted(state.received):
+            both = self._open(state, peer)
+            alive = peer in message.survivors
+            shares[peer] = both[SHARE_BYTES:] if alive else both[:SHARE_BYTES]
+        return agreed, Unmasking(self.site, state.round, shares)
+
+    def _agree(self, state: PartyRound, message: SurvivorList) -> PartyRound:
+        # 1. There is something to unmask. 2. This round. 3. Survivors are parties of the round, and
+        # this site is one. 4. Enough of them. 5. The same list as before.
+        if not self.parties.recoverable:  # 1
+            raise ProtocolError("unexpected-message", "Every party must be there in this run.")
+        if message.round != state.round:  # 2
+            raise ProtocolError("wrong-round", "The list of survivors is of another round.")
+        survivors = frozenset(message.survivors)
+        if not survivors <= state.active or self.site not in survivors:  # 3
+            raise ProtocolError(
+                "roster-mismatch", "The survivors are not this site and parties of the round."
+            )
+        self._require_enough(survivors)  # 4
+        if state.agreed not in {None, survivors}:  # 5
+            raise ConflictError(
+                "other-survivors",
+                f"{self.site} has answered for other survivors of round {state.round}; it opens "
+                "masks for one list only.",
+                site=self.site,
+                survivors=sorted(state.agreed or ()),
+            )
+        return replace(state, agreed=survivors)
+
+    def tag(self, vector: bytes | bytearray) -> str:
         """Tells this site whether two answers are the same: GMAC (SP 800-38D) under its secret.
 
         For an answer of 80 MB it takes a fifth of the time of a hash.
         """
-        return AESGCM(self._tag_key).encrypt(bytes(12), b"", masked).hex()
+        return AESGCM(self._tag_key).encrypt(bytes(12), b"", vector).hex()
 
 
 def require_same_run(binding: RoundBinding, roster: Roster) -> None:

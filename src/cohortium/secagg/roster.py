@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from cohortium.core.canonical import digest
@@ -18,12 +18,14 @@ class Roster:
 
     Attributes:
         keys: X25519 public key (32 bytes) by site.
+        contract_keys: Ed25519 key by site, as the contract that `contract_digest` names has it.
     """
 
     run_id: str
     contract_digest: str
     request_digest: str
     keys: Mapping[str, bytes]
+    contract_keys: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
@@ -99,4 +101,5 @@ class Roster:
                 sites=len(keys),
                 min_sites=max(2, min_sites),
             )
-        return cls(run_id, contract_digest, request_digest, keys)
+        signers = {site: contract_keys[site] for site in keys}
+        return cls(run_id, contract_digest, request_digest, keys, signers)
