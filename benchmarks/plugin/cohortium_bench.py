@@ -11,9 +11,21 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from cohortium.analysis.interface import Continue, Contribution, Done, Params, Scope, State, Total
+from cohortium.analysis.interface import (
+    Continue,
+    Contribution,
+    Done,
+    DropOuts,
+    Params,
+    Scope,
+    State,
+    Total,
+)
 from cohortium.core.rounds import FieldSpec, Layout
 from cohortium.core.table import Table
+
+MAX_ROWS = 1024
+"""Of a site's table: what a round may add to a component."""
 
 
 class VectorParams(Params):
@@ -29,6 +41,7 @@ class Vector:
 
     name: ClassVar[str] = "bench.vector"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "continue"
     max_rounds: ClassVar[int] = 1000
     params_type = VectorParams
 
@@ -39,7 +52,8 @@ class Vector:
         return self._state(0, np.zeros(params.components, dtype=np.float32))
 
     def layout(self, state: State, params: VectorParams, scope: Scope) -> Layout:
-        return {"model": FieldSpec((params.components,), "vector")}
+        bound = float(MAX_ROWS * params.rounds)
+        return {"model": FieldSpec((params.components,), "vector", bound)}
 
     def local(self, table: Table, state: State, params: VectorParams, scope: Scope) -> Contribution:
         time.sleep(params.pause_ms / 1000)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests.support.adversary import Federation, federation, refused
 from tests.support.builders import SITES
+from tests.support.secagg import aggregate
 
 from cohortium.analysis.builtin import find
 from cohortium.analysis.formula import parse
@@ -25,7 +26,6 @@ from cohortium.core.rounds import State, Total
 from cohortium.disclosure.limits import Disclosure
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import put_state
-from cohortium.secagg.aggregator import aggregate
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.roster import Roster
 

@@ -23,6 +23,7 @@ from tests.support.builders import (
     World,
     datasets,
 )
+from tests.support.secagg import aggregate
 
 from cohortium.analysis.interface import AnyAnalysis, Continue, Done, Scope
 from cohortium.contract.model import Contract, RunRequest
@@ -38,7 +39,6 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
 from cohortium.node.guard import Find
-from cohortium.secagg.aggregator import aggregate
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.roster import Roster
 

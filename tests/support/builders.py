@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from tests.support.secagg import aggregate
 
-from cohortium.analysis.interface import AnyAnalysis, Continue, Done, Params, Scope
+from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Params, Scope
 from cohortium.contract.model import Computation, Contract, Participant, Researcher, RunRequest
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Contribution, FieldSpec, Layout, State, Total
@@ -28,7 +29,6 @@ from cohortium.node.identity import Identity
 from cohortium.node.policy import Policy
 from cohortium.node.service import NodeService
 from cohortium.node.store import NodeStore
-from cohortium.secagg.aggregator import aggregate
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.roster import Roster
 
@@ -50,6 +50,7 @@ class RoundSums:
 
     name: ClassVar[str] = "test.sum"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 3
     params_type: type[SumParams] = SumParams
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cohortium.analysis.interface import AnyAnalysis, Continue, Done, Params, Scope
+from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Params, Scope
 from cohortium.contract.model import Computation, Contract, Participant, Researcher, RunRequest
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
@@ -30,6 +30,7 @@ from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message, get_state
 from cohortium.link.memory import MemoryLink
 from cohortium.secagg.binding import RoundBinding
+from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import Party
 from cohortium.secagg.roster import Roster
 
@@ -61,6 +62,7 @@ class AddUp:
 
     name: ClassVar[str] = "test.add_up"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 50
     params_type: type[AddUpParams] = AddUpParams
 
@@ -175,7 +177,9 @@ class FakeSite:
             "n": np.array(1),
         }
         layout = AddUp().layout(state, params, scope)
-        return bytes(Party(self.name, secret, roster).mask(binding, layout, contribution))
+        parties = Parties(roster, self.contract.min_sites)
+        _, masked = Party(self.name, secret, parties).masked_input(binding, layout, contribution)
+        return bytes(masked.vector)
 
 
 def expected_sum(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cohortium.analysis.describe_result import assemble
 from cohortium.analysis.describe_state import MAX_SEARCHES, Knowledge, Plan
-from cohortium.analysis.interface import Continue, Done, Params, Scope, VariableNames
+from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope, VariableNames
 from cohortium.analysis.quantiles import (
     Search,
     advance,
@@ -80,6 +80,7 @@ class Describe:
 
     name: ClassVar[str] = "stats.describe"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 12
     params_type = DescribeParams
 

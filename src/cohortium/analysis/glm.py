@@ -21,7 +21,7 @@ from cohortium.analysis.formula import (
 )
 from cohortium.analysis.glm_result import assemble
 from cohortium.analysis.glm_state import Progress
-from cohortium.analysis.interface import Continue, Done, Params, Scope
+from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope
 from cohortium.analysis.least_squares import aliased, pack, solve, unpack
 from cohortium.core.dictionary import VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
@@ -84,6 +84,7 @@ class Glm:
 
     name: ClassVar[str] = "glm"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 3 + _MAX_ITERATIONS + _MAX_HALVINGS
     params_type = GlmParams
 

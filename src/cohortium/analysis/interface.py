@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
@@ -76,12 +76,24 @@ class Params(Document):
 P = TypeVar("P", bound=Params)
 
 
+DropOuts = Literal["wait", "continue"]
+
+
 class Analysis(Protocol[P]):
-    """One analysis. Stateless; one instance is registered under its name."""
+    """One analysis. Stateless; one instance is registered under its name.
+
+    Attributes:
+        drop_outs: What happens to a run whose contract lets sites be missing, when one drops.
+            ``wait``: all sums of a run are over one set of sites, those that were there in the
+            first round; an exact statistic needs it. ``continue``: each round stands alone, is
+            summed over those who are there, and a site that returns joins the next (federated
+            averaging).
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]
     max_rounds: ClassVar[int]
+    drop_outs: ClassVar[DropOuts]
     params_type: type[P]
 
     def variables(self, params: P) -> frozenset[str]:
@@ -117,15 +129,27 @@ class NamesColumns(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundsPersons(Protocol):
+    """An analysis that bounds what one person adds to its sums, for noise that hides a person."""
+
+    def person_norm(self, params: Any, scope: Scope) -> float:
+        """The largest L2 norm, over all fields together, by which one person's records change a
+        site's contribution of any round, whatever the state and the other records."""
+        ...
+
+
 VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
 
 __all__ = [
     "Analysis",
     "AnyAnalysis",
     "Array",
+    "BoundsPersons",
     "Continue",
     "Contribution",
     "Done",
+    "DropOuts",
     "FieldKind",
     "FieldSpec",
     "Layout",

@@ -29,6 +29,8 @@ class HubConfig(Settings):
         gather_timeout_s: How long a run waits for absent participants before it goes on with
             those that are there.
         round_timeout_s: How long a round waits for each site.
+        straggler_s: How long a round that may lose sites waits for the others once enough have
+            answered, and at least as long as those took.
         requests_per_minute: From one address, to what is open without a researcher's key.
     """
 
@@ -42,6 +44,7 @@ class HubConfig(Settings):
     database_url: str = "sqlite:///hub.db"
     gather_timeout_s: Seconds = 10.0
     round_timeout_s: Seconds = 120.0
+    straggler_s: Seconds = 30.0
     requests_per_minute: Annotated[int, Field(ge=1)] = 120
 
     @classmethod

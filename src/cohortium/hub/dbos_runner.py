@@ -30,8 +30,8 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID  # noqa: E402
 from dbos._serialization import Serializer  # noqa: E402
 
 INLINE_BYTES = 256 * 1024
-APPLICATION_VERSION = "cohortium-run-1"
-"""Raised when the order of a run's steps changes, so that old workflows are not replayed."""
+APPLICATION_VERSION = "cohortium-run-2"
+"""Raised when the order or form of a run's steps changes: old workflows are not replayed."""
 
 
 class JsonSerializer(Serializer):

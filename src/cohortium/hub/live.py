@@ -13,15 +13,22 @@ from typing import Any
 from cohortium.core.rest import RunInfo
 from cohortium.runs.journal import Journal
 
-_MEASURES = struct.Struct("<Qd")
+_MEASURES = struct.Struct("<QdI")
 
 
 @dataclass
 class Live:
-    """A run under way; written by its thread, read by everyone."""
+    """A run under way; written by its thread, read by everyone.
+
+    Attributes:
+        sites: Whose contributions are in its sums; before the first sum, the roster.
+        roster: Who agreed on keys.
+        asked: Who was invited.
+    """
 
     info: RunInfo
     sites: tuple[str, ...] = ()
+    roster: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     rounds: int = 0
     seconds: float = 0.0
@@ -30,6 +37,7 @@ class Live:
     message: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
     waiting: concurrent.futures.Future[Any] | None = None
+    wake: Callable[[], None] | None = None
 
     def bytes_by_site(self) -> dict[str, int]:
         """Masked payload bytes that left each site; all send the same layout."""
@@ -51,23 +59,33 @@ class Live:
 
 
 class MeasuredJournal:
-    """Puts payload bytes and seconds of a round beside its sum, so that a replay knows them too."""
+    """Puts facts about a round beside its sum, so that a replay knows them too.
+
+    Attributes:
+        payload_bytes: Masked bytes that left each site in the step; set by what computes it.
+        note: More facts of the last step; set by what computes it, restored by a replay.
+    """
 
     def __init__(self, journal: Journal, live: Live) -> None:
         self._journal = journal
         self._live = live
         self.payload_bytes = 0
+        self.note = b""
 
     def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """See `Journal.step`."""
 
         def measured() -> bytes:
-            began, self.payload_bytes = time.monotonic(), 0
+            began, self.payload_bytes, self.note = time.monotonic(), 0, b""
             data = compute()
-            return _MEASURES.pack(self.payload_bytes, time.monotonic() - began) + data
+            seconds = time.monotonic() - began
+            head = _MEASURES.pack(self.payload_bytes, seconds, len(self.note))
+            return b"".join((head, self.note, data))
 
         data = self._journal.step(name, measured)
-        payload_bytes, seconds = _MEASURES.unpack_from(data)
+        payload_bytes, seconds, n_note = _MEASURES.unpack_from(data)
         self._live.payload_bytes += payload_bytes
         self._live.seconds += seconds
-        return data[_MEASURES.size :]
+        start = _MEASURES.size + n_note
+        self.note = data[_MEASURES.size : start]
+        return data[start:]

@@ -1,7 +1,7 @@
 """The execution of a run: key agreement, masked rounds, result.
 
-`RunDriver.execute` blocks in a runner's thread and crosses to the event loop once for the key
-agreement and once a round; sums are added up in the thread.
+`RunDriver.execute` blocks in a runner's thread; sites are asked on the event loop, and what they
+answer is added up in the thread as it comes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ from cohortium.errors import (
     IntegrityFailure,
     PeerError,
     PolicyRefusal,
-    ProtocolError,
 )
 from cohortium.hub.events import RunEvents
+from cohortium.hub.exchange import Exchange, named
 from cohortium.hub.live import Live, MeasuredJournal
 from cohortium.hub.run_store import StoredRun
+from cohortium.hub.secure_sum import Patience, SecureSum
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
-from cohortium.link.codec import expect, put_state
+from cohortium.link.codec import expect, raise_if_error
 from cohortium.link.ports import Peers
 from cohortium.runs.journal import Journal
 from cohortium.runs.loop import drive
-from cohortium.secagg.aggregator import aggregate
 from cohortium.secagg.binding import RoundBinding
+from cohortium.secagg.parties import Parties
 from cohortium.secagg.roster import Roster
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel"})
+RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel", "round-burnt"})
 
 
 def resumable(error: CohortiumError) -> bool:
@@ -70,7 +71,7 @@ class RunDriver:
         clock: Clock,
         find_analysis: Callable[[str], AnyAnalysis],
         gather_timeout_s: float,
-        round_timeout_s: float,
+        patience: Patience,
         finished: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -79,7 +80,7 @@ class RunDriver:
         self._clock = clock
         self._find_analysis = find_analysis
         self._gather_timeout_s = gather_timeout_s
-        self._round_timeout_s = round_timeout_s
+        self._patience = patience
         self._finished = finished
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: dict[str, Live] = {}
@@ -100,6 +101,8 @@ class RunDriver:
             live.cancelled.set()
             if live.waiting is not None:
                 live.waiting.cancel()
+            if live.wake is not None:
+                live.wake()
 
     # In the runner's thread
 
@@ -136,13 +139,14 @@ class RunDriver:
         )
         measured = MeasuredJournal(journal, live)
         execution = _Execution(self, run, admitted, measured, live)
-        roster = execution.agree_keys()
+        execution.agree_keys()
         done = drive(
             admitted.analysis,
             admitted.params,
-            replace(admitted.scope, n_sites=len(roster.sites)),
-            journal=measured,
+            admitted.scope,
+            journal=execution,
             sum_round=execution.sum_round,
+            sites=execution,
             on_progress=execution.on_progress,
         )
         result = dict(done.result)
@@ -169,60 +173,55 @@ class RunDriver:
             payload_bytes=live.bytes_by_site(),
             result=result,
             error=error,
-            end_sites=() if keep_keys else live.sites or live.asked,
+            end_sites=() if keep_keys else live.roster or live.asked,
         )
 
-    def on_loop(
-        self,
-        live: Live,
-        work: Coroutine[Any, Any, T],
-        meanwhile: Callable[[], object] = lambda: None,
-    ) -> T:
-        """Wait in this thread for `work` on the event loop; a cancelled run stops waiting.
-
-        Args:
-            live: The run.
-            work: What to wait for.
-            meanwhile: Done in this thread before it waits.
-        """
-        if self._loop is None:
-            work.close()
-            raise RuntimeError("the driver is not bound to an event loop")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def on_loop(self, live: Live, work: Coroutine[Any, Any, T]) -> T:
+        """Wait in this thread for `work` on the event loop; a cancelled run stops waiting."""
+        future = asyncio.run_coroutine_threadsafe(work, self._bound())
         live.waiting = future
         try:
             if live.cancelled.is_set():
                 future.cancel()
-            meanwhile()
             return future.result()
         except concurrent.futures.CancelledError as error:
             raise ConflictError("run-cancelled", "The run was cancelled.") from error
         finally:
             live.waiting = None
 
+    def _bound(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("the driver is not bound to an event loop")
+        return self._loop
+
+    def secure_sum(
+        self, run_id: str, parties: Parties, envelopes: Sequence[bytes], live: Live, continues: bool
+    ) -> SecureSum:
+        """The secure sums of a run."""
+
+        async def ask(site: str, message: Message) -> Message:
+            return await self.ask(site, message, self._patience.round_s)
+
+        return SecureSum(
+            parties,
+            envelopes,
+            run_id=run_id,
+            patience=self._patience,
+            open_exchange=lambda: Exchange(self._bound(), ask, live),
+            connected=self._peers.connected,
+            continues=continues,
+        )
+
     # On the event loop
 
-    async def ask(self, site: str, message: Message, body: str, timeout_s: float) -> Message:
+    async def ask(self, site: str, message: Message, timeout_s: float) -> Message:
         """One site's reply; an error names the site."""
         try:
-            return expect(await self._peers.request(site, message, timeout_s), body)
+            reply = await self._peers.request(site, message, timeout_s)
+            raise_if_error(reply)
         except CohortiumError as error:
             raise named(error, site) from error
-
-    async def ask_all(
-        self, sites: Sequence[str], message: Message, take: Callable[[str, Message], None]
-    ) -> None:
-        """Ask every site for a round and `take` each reply as it comes; the first error ends it."""
-
-        async def ask(site: str) -> None:
-            take(site, await self.ask(site, message, "round_reply", self._round_timeout_s))
-
-        tasks = [asyncio.ensure_future(ask(site)) for site in sites]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        return reply
 
     async def gather(self, contract: Contract, envelope: bytes) -> list[bytes]:
         """The signed round keys of all participants that can be reached in time.
@@ -237,14 +236,14 @@ class RunDriver:
         names = [name for name in parties if name in approved]
         timeout_s = self._gather_timeout_s
         answers = await asyncio.gather(
-            *(self.ask(name, message, "run_advert", timeout_s) for name in names),
+            *(self._advert(name, message, timeout_s) for name in names),
             return_exceptions=True,
         )
         envelopes: list[bytes] = []
         absent = [name for name in parties if name not in approved]
         for name, answer in zip(names, answers, strict=True):
-            if isinstance(answer, Message):
-                envelopes.append(answer.run_advert.envelope)
+            if isinstance(answer, bytes):
+                envelopes.append(answer)
             elif isinstance(answer, PeerError) and answer.code != "peer-failed":
                 absent.append(name)
             else:
@@ -257,6 +256,15 @@ class RunDriver:
                 absent=absent,
             )
         return envelopes
+
+    async def _advert(self, site: str, message: Message, timeout_s: float) -> bytes:
+        reply = expect(await self.ask(site, message, timeout_s), "run_advert")
+        return reply.run_advert.envelope
+
+    @property
+    def gather_timeout_s(self) -> float:
+        """How long a run waits for absent participants before its first round."""
+        return self._gather_timeout_s
 
     def progressed(self, run_id: str) -> None:
         """Tell listeners."""
@@ -280,11 +288,11 @@ class _Execution:
         self._measured = measured
         self._live = live
         self._request_digest = run.request.digest
-        self._envelopes: list[bytes] = []
-        self._roster: Roster | None = None
+        self._sums: SecureSum | None = None
+        self._summed: frozenset[str] = frozenset()
 
-    def agree_keys(self) -> Roster:
-        """Round 0. The roster is a journaled step: a run keeps its parties for life."""
+    def agree_keys(self) -> None:
+        """Round 0, and the keys of round 1. The roster is a journaled step: it stays for life."""
         contract = self._admitted.contract
         self._live.asked = tuple(participant.name for participant in contract.participants)
 
@@ -292,19 +300,21 @@ class _Execution:
             gathered = self._driver.on_loop(
                 self._live, self._driver.gather(contract, self._run.envelope)
             )
-            self._roster = self._verify(gathered)
+            self._sums = sums = self._secure_sum(gathered)
+            sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)
+            sums.require_enough()
+            self._note(sums)
             return json.dumps([b64url(envelope) for envelope in gathered]).encode()
 
         recorded = self._measured.step("roster", ask)
-        self._envelopes = [unb64url(text) for text in json.loads(recorded)]
-        if self._roster is None:  # recorded before a restart
-            self._roster = self._verify(self._envelopes)
-        self._live.sites = self._roster.sites
-        return self._roster
+        if self._sums is None:  # recorded before a restart
+            self._sums = self._secure_sum([unb64url(text) for text in json.loads(recorded)])
+            self._restore(self._sums)
+        self._live.sites = self._live.roster = self._sums.parties.sites
 
-    def _verify(self, envelopes: Sequence[bytes]) -> Roster:
+    def _secure_sum(self, envelopes: Sequence[bytes]) -> SecureSum:
         contract = self._admitted.contract
-        return Roster.verify(
+        roster = Roster.verify(
             envelopes,
             contract_keys={site.name: site.key for site in contract.participants},
             run_id=self._run.info.id,
@@ -312,54 +322,69 @@ class _Execution:
             request_digest=self._request_digest,
             min_sites=contract.min_sites,
         )
+        parties = Parties(roster, contract.min_sites)
+        continues = self._admitted.analysis.drop_outs == "continue"
+        return self._driver.secure_sum(self._run.info.id, parties, envelopes, self._live, continues)
+
+    # Who is in the last sum, and in the next: it stands beside each sum in the journal
+
+    def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
+        """See `Journal.step`."""
+        data = self._measured.step(name, compute)
+        self._restore(self._agreed)
+        self._summed |= self._agreed.summed
+        self._live.sites = tuple(s for s in self._live.roster if s in self._summed)
+        return data
+
+    def _note(self, sums: SecureSum) -> None:
+        self._measured.note = sums.parties.to_bits(sums.summed) + sums.parties.to_bits(sums.active)
+
+    def _restore(self, sums: SecureSum) -> None:
+        note = self._measured.note
+        half = len(note) // 2
+        sums.summed = sums.parties.from_bits(note[:half])
+        sums.active = sums.parties.from_bits(note[half:])
+
+    @property
+    def _agreed(self) -> SecureSum:
+        if self._sums is None:
+            raise RuntimeError("a round before the key agreement")
+        return self._sums
+
+    @property
+    def active(self) -> int:
+        """See `loop.Sites`."""
+        return len(self._agreed.active)
+
+    @property
+    def summed(self) -> int:
+        """See `loop.Sites`."""
+        return len(self._agreed.summed)
 
     def sum_round(self, number: int, state: State) -> Total:
         """Ask every site for its masked contribution and add them up."""
-        roster = self._roster
-        if roster is None:
-            raise RuntimeError("a round before the key agreement")
-        run_id = self._run.info.id
-        message = Message()
-        message.round_request.run_id = run_id
-        message.round_request.round = number
-        put_state(state, message.round_request)
-        message.round_request.roster.extend(self._envelopes)
-        scope = replace(self._admitted.scope, n_sites=len(roster.sites))
+        sums = self._agreed
+        scope = replace(self._admitted.scope, n_sites=self.active)
         layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
-        masked: dict[str, bytes] = {}
-
-        def take(site: str, reply: Message) -> None:
-            answer = reply.round_reply
-            if (answer.run_id, answer.round) != (run_id, number):
-                raise ProtocolError("wrong-round", f"{site} answered for another round.", site=site)
-            masked[site] = answer.masked
-
-        self._driver.on_loop(
-            self._live,
-            self._driver.ask_all(roster.sites, message, take),
-            meanwhile=lambda: state.digest,
+        total = sums.sum(
+            number,
+            state,
+            layout,
+            RoundBinding(
+                run_id=self._run.info.id,
+                round=number,
+                contract_digest=self._run.info.contract_digest,
+                request_digest=self._request_digest,
+                state_digest=state.digest,
+            ),
         )
-        binding = RoundBinding(
-            run_id=run_id,
-            round=number,
-            contract_digest=self._run.info.contract_digest,
-            request_digest=self._request_digest,
-            state_digest=state.digest,
-        )
-        self._measured.payload_bytes = max(len(vector) for vector in masked.values())
-        return aggregate(masked, roster, binding, layout)
+        sums.rejoin(number + 1)
+        self._measured.payload_bytes = sums.payload_bytes
+        self._note(sums)
+        return total
 
     def on_progress(self, number: int, share: float, message: str) -> None:
         """A round is done."""
         live = self._live
         live.rounds, live.progress, live.message = number, share, message
         self._driver.progressed(self._run.info.id)
-
-
-def named(error: CohortiumError, site: str) -> CohortiumError:
-    """The same error, saying which site it is about."""
-    if error.details.get("site") == site:
-        return error
-    told = type(error)(error.code, f"{site}: {error.message}")
-    told.details = {**error.details, "site": site}  # a site may name its details as it likes
-    return told

@@ -37,6 +37,7 @@ from cohortium.hub.members import Membership
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.runner import Runner
 from cohortium.hub.runs import RunDriver, resumable
+from cohortium.hub.secure_sum import Patience
 from cohortium.hub.site_handler import SiteHandler
 from cohortium.hub.store import HubStore
 from cohortium.hub.studies import Studies
@@ -116,7 +117,7 @@ class Hub:
             clock=self.clock,
             find_analysis=self._find_analysis,
             gather_timeout_s=self.config.gather_timeout_s,
-            round_timeout_s=self.config.round_timeout_s,
+            patience=Patience(self.config.round_timeout_s, self.config.straggler_s),
             finished=self._run_finished,
         )
         self._driver.bind(loop)

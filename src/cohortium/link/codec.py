@@ -62,9 +62,15 @@ def get_state(request: pb.RoundRequest) -> State:
     return State(values, arrays)
 
 
-def round_reply(run_id: str, number: int, masked: bytes | bytearray) -> LargeReply:
-    """A site's masked contribution, encoded: ``masked`` is the last field of the last field."""
-    inner = pb.RoundReply(run_id=run_id, round=number).SerializeToString()
+def round_reply(
+    run_id: str, number: int, masked: bytes | bytearray, following: pb.ShareReply | None = None
+) -> LargeReply:
+    """A site's masked contribution, encoded: ``masked`` is the last field of the last field.
+
+    Args:
+        following: The site's keys for the next round.
+    """
+    inner = pb.RoundReply(run_id=run_id, round=number, next=following).SerializeToString()
     inner += _field_head(pb.RoundReply.MASKED_FIELD_NUMBER, len(masked))
     outer = _field_head(pb.Message.ROUND_REPLY_FIELD_NUMBER, len(inner) + len(masked))
     return LargeReply(outer + inner, masked)

@@ -23,12 +23,30 @@ from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
 from cohortium.secagg.binding import RoundBinding
-from cohortium.secagg.party import Party
+from cohortium.secagg.messages import SurvivorList
+from cohortium.secagg.parties import Parties
+from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.roster import Roster
 
 Find = Callable[[str], AnyAnalysis]
 About = dict[str, object]
 """What the journal will say a decision was about; filled in as facts become certain."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the hub asks of a site in a round.
+
+    Attributes:
+        roster: The parties' signed round keys; may be empty after the first round.
+        active: Bitmap of those who take part; empty: all.
+    """
+
+    run_id: str
+    round: int
+    state_digest: str
+    roster: tuple[bytes, ...]
+    active: bytes
 
 
 @dataclass(frozen=True)
@@ -70,16 +88,33 @@ class CheckedRound:
 
     Attributes:
         party: Masks for the verified roster.
-        starts: Whether this is the run's first round, which fixes the parties.
+        active: The parties that take part in the round.
+        starts: Whether this is the run's first round, which fixes the roster.
         answered: Tag of the reply that was given before to the same question, or None.
     """
 
     run: CheckedRun
     round: int
     party: Party
+    active: frozenset[str]
     binding: RoundBinding
     starts: bool
     answered: str | None
+
+
+@dataclass(frozen=True)
+class CheckedSurvivors:
+    """A list of survivors that may be looked at.
+
+    Attributes:
+        state: What was stored with the masked input.
+        first: Whether it is the first round that this site answered in the run.
+    """
+
+    run: CheckedRun
+    party: Party
+    state: PartyRound
+    first: bool
 
 
 class Guard:
@@ -247,58 +282,162 @@ class Guard:
 
     # Rounds
 
+    def check_keys(self, run_id: str, number: int, roster: Sequence[bytes], about: About) -> Party:
+        """Decide whether this site shares its keys for a round (step 1 of the secure sum).
+
+        Raises:
+            CohortiumError: The reason why not.
+        """
+        # 1. The run may go on. 2. The parties. 3. There is something to share. 4. The round may be
+        # the present one, whose answer the hub has lost, or one to come.
+        about |= {"run_id": run_id[:64], "round": number}
+        run = self.check_continues(run_id, about)  # 1
+        party = self._party(run, roster)  # 2
+        if not party.parties.recoverable:  # 3
+            raise ProtocolError("unexpected-message", "Every party must be there in this run.")
+        last = self._store.highest_round(run_id)
+        self._require_number(run, number, max(last, 1), last)  # 4
+        return party
+
     def check_round(
-        self, run_id: str, number: int, state_digest: str, roster: Sequence[bytes], about: About
+        self,
+        question: Question,
+        about: About,
     ) -> CheckedRound:
         """Decide whether this site answers a round.
 
         Args:
-            run_id: The run that the hub names.
-            number: 1, 2, ...
-            state_digest: Digest of the state that came with the request.
-            roster: The parties' signed round keys; may be empty after the first round.
+            question: What the hub asks.
             about: Filled in for the journal.
 
         Raises:
             CohortiumError: The reason why not.
         """
         # 1. The run may go on. 2. The parties: each signed by a participant, this site with its own
-        # key, enough of them, and the same through the whole run. 3. At the first round: the
-        # contribution was not summed over other parties before, and a run is left. 4. The round is
-        # the next one, within the analysis's number. 5. One that was answered, or failed here, is
-        # asked the same: whether a sum overflows would tell of this site alone.
+        # key, enough of them, and the same roster through the whole run. 3. The round is the next
+        # one, within the analysis's number. 4. One that was answered, or failed here, is asked the
+        # same: whether a sum overflows would tell of this site alone, and a second contribution
+        # under one mask would show their difference. 5. No sum over one contribution and two sets
+        # of parties, in this run or an earlier one, and a run is left.
         # 6. The first state is not for the hub to choose: it follows from the signed parameters.
+        run_id, number = question.run_id, question.round
         about |= {"run_id": run_id[:64], "round": number}
         run = self.check_continues(run_id, about)  # 1
         starts = run.stored is None or run.stored.roster is None
-        party = self._party(run, roster)  # 2
-        sites = list(party.roster.sites)
+        party = self._party(run, question.roster)  # 2
+        members = party.parties.named(question.active)
+        sites = sorted(members)
         about["parties"] = sites
-        if starts:  # 3
+        last = self._store.highest_round(run_id)
+        self._require_number(run, number, 1, last)  # 3
+        before = self._store.round(run_id, number)
+        if before is None and number <= last:
+            raise ProtocolError("wrong-round", f"This site was away in round {number}.", last=last)
+        if before is not None and before.state_digest != question.state_digest:  # 4
+            raise ProtocolError("wrong-round", "This round was computed for another state.")
+        answered = self.party_round(run_id, number, party)
+        if answered is not None and answered.active != members:
+            raise ProtocolError("wrong-round", "This round was answered for other parties.")
+        if starts:  # 5
             self._require_same_parties(run, sites)
             self._require_runs_left(run)
-        last = self._store.highest_round(run_id)
-        if not 1 <= number <= min(last + 1, run.analysis.max_rounds):  # 4
-            raise ProtocolError(
-                "wrong-round", f"Round {number} cannot follow round {last} here.", last=last
-            )
-        before = self._store.round(run_id, number)
-        if before is not None and before.state_digest != state_digest:  # 5
-            raise ProtocolError("wrong-round", "This round was computed for another state.")
+        elif answered is None:
+            self._require_steady(run, question, members, party)
         run = run.among(len(sites))
-        if starts:  # 6
-            _require_first_state(run, state_digest)
+        if number == 1:  # 6
+            _require_first_state(run, question.state_digest)
         request = run.request
         return CheckedRound(
             run=run,
             round=number,
             party=party,
+            active=members,
             binding=RoundBinding(
-                run_id, number, request.contract_digest, request.digest, state_digest
+                run_id, number, request.contract_digest, request.digest, question.state_digest
             ),
             starts=starts,
             answered=None if before is None else before.reply_tag or None,
         )
+
+    def check_survivors(
+        self, run_id: str, message: SurvivorList, party: Party, about: About
+    ) -> CheckedSurvivors:
+        """Decide whether this site signs, or unmasks for, a list of survivors.
+
+        `Party` decides whether the list fits the round.
+
+        Raises:
+            CohortiumError: The reason why not.
+        """
+        # 1. The run may go on. 2. The round is the last one that was answered. 3. This site's own
+        # minimum. 4. One set of parties for one contribution: an exact statistic may lose parties
+        # in its first round only, and not where the same was computed before with others.
+        survivors = sorted(message.survivors)
+        about |= {"run_id": run_id[:64], "round": message.round, "survivors": survivors}
+        run = self.check_continues(run_id, about)  # 1
+        last = self._store.highest_round(run_id)
+        state = self.party_round(run_id, message.round, party)
+        if message.round != last or state is None:  # 2
+            raise ProtocolError("wrong-round", "This site did not answer that round last.")
+        fewest = self._policy().min_sites
+        if len(survivors) < fewest:  # 3
+            raise PolicyRefusal(
+                "too-few-sites",
+                f"{len(survivors)} sites are left; this site asks for {fewest}.",
+                sites=len(survivors),
+                min_sites=fewest,
+            )
+        first = self._store.first_round(run_id) == message.round
+        if first:  # 4
+            self._require_same_parties(run, survivors)
+        elif run.analysis.drop_outs == "wait" and message.survivors != state.active:
+            raise _other_parties()
+        return CheckedSurvivors(run, party, state, first)
+
+    def party(self, run_id: str) -> Party:
+        """The party of a run that has begun here.
+
+        Raises:
+            CohortiumError: It has not, or may not go on.
+        """
+        return self._party(self.check_continues(run_id), ())
+
+    def party_round(self, run_id: str, number: int, party: Party) -> PartyRound | None:
+        """What was stored with this site's masked input; None where nothing can be recovered."""
+        stored = self._store.party_round(run_id, number)
+        return None if stored is None else PartyRound.from_json(stored, party.parties)
+
+    @staticmethod
+    def _require_number(run: CheckedRun, number: int, lowest: int, last: int) -> None:
+        """A site that was away misses rounds only where each round stands alone."""
+        most = run.analysis.max_rounds
+        highest = most if run.analysis.drop_outs == "continue" else min(last + 1, most)
+        if not lowest <= number <= highest:
+            raise ProtocolError(
+                "wrong-round", f"Round {number} cannot follow round {last} here.", last=last
+            )
+
+    def _require_steady(
+        self,
+        run: CheckedRun,
+        question: Question,
+        active: frozenset[str],
+        party: Party,
+    ) -> None:
+        run_id, last = question.run_id, self._store.highest_round(question.run_id)
+        if not party.parties.recoverable:
+            return
+        if run.analysis.drop_outs == "continue":
+            if self._store.asked_before(run_id, question.state_digest, question.round):
+                raise _other_parties()
+            return
+        before = self.party_round(run_id, last, party)
+        if before is None:
+            return
+        if before.agreed is None and active < before.active and last == 1:
+            self._require_same_parties(run, sorted(active))  # the hub says who was left
+        elif active != (before.agreed or before.active):
+            raise _other_parties()
 
     def _party(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Party:
         stored = run.stored
@@ -308,21 +447,25 @@ class Guard:
         fixed = None if stored.roster is None else unframe(stored.roster)
         party = self._parties.get(run_id)
         if party is None and fixed is not None:
-            party = Party(self._identity.name, stored.secret, self._roster(run, fixed))
+            party = self._make_party(run, stored.secret, fixed)
         if party is None or (envelopes and (fixed is None or list(envelopes) != fixed)):
-            given = self._roster(run, envelopes)
-            if party is not None and fixed is not None and given.digest != party.roster.digest:
+            given = self._make_party(run, stored.secret, envelopes)
+            if (
+                party is not None
+                and fixed is not None
+                and given.roster.digest != party.roster.digest
+            ):
                 raise ProtocolError(
                     "roster-mismatch", "The parties of a run cannot change; submit a new run."
                 )
-            party = Party(self._identity.name, stored.secret, given)
+            party = given
         if fixed is not None:
             self._parties[run_id] = party
         return party
 
-    def _roster(self, run: CheckedRun, envelopes: Sequence[bytes]) -> Roster:
+    def _make_party(self, run: CheckedRun, secret: bytes, envelopes: Sequence[bytes]) -> Party:
         contract = run.contract
-        return Roster.verify(
+        roster = Roster.verify(
             envelopes,
             contract_keys={p.name: p.key for p in contract.participants},
             run_id=run.request.run_id,
@@ -330,6 +473,7 @@ class Guard:
             request_digest=run.request.digest,
             min_sites=max(contract.min_sites, self._policy().min_sites),
         )
+        return Party(self._identity.name, secret, Parties(roster, contract.min_sites))
 
     def _require_same_parties(self, run: CheckedRun, sites: list[str]) -> None:
         earlier = self._store.sums_before(
@@ -354,6 +498,14 @@ def _require_first_state(run: CheckedRun, state_digest: str) -> None:
         raise ProtocolError(
             "wrong-round", "The first state is not the one that the request's parameters give."
         )
+
+
+def _other_parties() -> PolicyRefusal:
+    return PolicyRefusal(
+        "differencing",
+        "The sums of this run were over other parties: the difference would show single sites. "
+        "Resume the run when the same sites are connected.",
+    )
 
 
 def party_list(sites: Collection[str]) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
@@ -29,6 +29,12 @@ from cohortium.errors import (
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message, get_state, round_reply
 from cohortium.link.ports import LargeReply, Reply
+from cohortium.link.rounds import (
+    get_shares,
+    get_survivors,
+    put_key_shares,
+    put_unmasking,
+)
 from cohortium.node import journal
 from cohortium.node.agreement import check_signatures, own_participant
 from cohortium.node.datasets import Datasets
@@ -36,15 +42,18 @@ from cohortium.node.guard import (
     About,
     CheckedRound,
     CheckedRun,
+    CheckedSurvivors,
     Find,
     Guard,
+    Question,
     frame,
     party_list,
 )
 from cohortium.node.identity import Identity
 from cohortium.node.policy import PolicySource
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
-from cohortium.secagg.party import Party
+from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
+from cohortium.secagg.party import Party, PartyRound
 from cohortium.version import __version__
 
 log = logging.getLogger(__name__)
@@ -56,10 +65,6 @@ OUTCOMES: dict[str, RunStatus] = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
-
-
-Question = tuple[str, int, str, list[bytes]]
-"""Run, round, digest of the state, and the roster that came with the request."""
 
 
 def find_builtin(name: str) -> AnyAnalysis:
@@ -134,7 +139,10 @@ class NodeService:
             "contract_active": lambda: self._active(message.contract_active),
             "revocation": lambda: self._revocation(message.revocation),
             "run_prepare": lambda: self._prepare(message.run_prepare),
+            "share_request": lambda: self._share_keys(message.share_request),
             "round_request": lambda: self._round(message.round_request),
+            "consistency_request": lambda: self._sign_survivors(message.consistency_request),
+            "unmask_request": lambda: self._unmask(message.unmask_request),
             "run_end": lambda: self._end(message.run_end),
         }
         try:
@@ -246,39 +254,67 @@ class NodeService:
                 journal.append(self.store, "run", about)
         return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
 
+    # The secure sum, by the steps of the papers
+
+    def _share_keys(self, request: pb.ShareRequest) -> pb.Message:
+        """Step 1. Nothing is recorded: the keys follow from the run's secret."""
+        about: About = {}
+        with self._refusals("share-keys", about):
+            party = self._guard.check_keys(
+                request.run_id, request.round, list(request.roster), about
+            )
+            shares = party.share_keys(request.round)
+        return pb.Message(share_reply=put_key_shares(shares, request.run_id, party.parties))
+
     def _round(self, request: pb.RoundRequest) -> LargeReply:
+        """Step 2."""
         about: About = {}
         with self._refusals("round", about):
             state = get_state(request)
-            question: Question = (
+            question = Question(
                 request.run_id,
                 request.round,
                 state.digest,
-                list(request.roster),
+                tuple(request.roster),
+                request.active,
             )
-            checked = self._guard.check_round(*question, about)
+            checked = self._guard.check_round(question, about)
+            shares = get_shares(request, checked.party.parties)
+            checked.party.check_active(checked.active, shares)
             try:
-                masked = self._contribute(checked, state)
+                memory, masked = self._contribute(checked, state, shares)
             except _NoContribution as failure:
                 self._record_failure(question, about)
                 raise failure.reason from None
-            answer = StoredRound(request.round, state.digest, checked.party.tag(masked))
+            answer = StoredRound(request.round, state.digest, checked.party.tag(masked.vector))
             # The last look and the record are one transaction: of two different questions for one
             # round that are computed at the same time, one is answered.
             with self.store.transaction():
-                checked = self._guard.check_round(*question, about)
-                about |= {"payload_bytes": len(masked), "state": state.digest}
-                self._record(checked, answer, list(request.roster), about)
-        return round_reply(request.run_id, request.round, masked)
+                checked = self._guard.check_round(question, about)
+                about |= {"payload_bytes": len(masked.vector), "state": state.digest}
+                self._record(checked, answer, memory, question, about)
+        following = None
+        if masked.next is not None:
+            following = put_key_shares(masked.next, request.run_id, checked.party.parties)
+        return round_reply(request.run_id, request.round, masked.vector, following)
 
     def _record(
-        self, checked: CheckedRound, answer: StoredRound, roster: list[bytes], about: About
+        self,
+        checked: CheckedRound,
+        answer: StoredRound,
+        memory: PartyRound,
+        question: Question,
+        about: About,
     ) -> None:
         if checked.answered is None:
+            run_id, parties = question.run_id, checked.party.parties
             if checked.starts:
-                parties = party_list(checked.party.roster.sites)
-                self.store.begin_rounds(checked.run.request.run_id, parties, frame(roster))
-            self.store.add_round(checked.run.request.run_id, answer)
+                self.store.begin_rounds(run_id, party_list(checked.active), frame(question.roster))
+            elif checked.run.analysis.drop_outs == "wait":
+                self.store.set_sites(run_id, party_list(checked.active))
+            self.store.add_round(run_id, answer)
+            if parties.recoverable:
+                self.store.put_party_round(run_id, answer.round, memory.to_json(parties))
             journal.append(self.store, "round", about)
         elif checked.answered != answer.reply_tag:
             # Two contributions under one mask would show their difference.
@@ -288,16 +324,57 @@ class NodeService:
 
     def _record_failure(self, question: Question, about: About) -> None:
         """A round that failed on the data is asked again only for the same state."""
-        run_id, number, state_digest, roster = question
         with self.store.transaction():
-            checked = self._guard.check_round(*question, about)
+            checked = self._guard.check_round(question, about)
             if checked.starts:
-                parties = party_list(checked.party.roster.sites)
-                self.store.begin_rounds(run_id, parties, frame(roster))
+                roster = frame(question.roster)
+                self.store.begin_rounds(question.run_id, party_list(checked.active), roster)
             if checked.answered is None:
-                self.store.add_round(run_id, StoredRound(number, state_digest, ""))
+                failed = StoredRound(question.round, question.state_digest, "")
+                self.store.add_round(question.run_id, failed)
 
-    def _contribute(self, checked: CheckedRound, state: State) -> bytearray:
+    def _sign_survivors(self, request: pb.SurvivorList) -> pb.Message:
+        """Step 3."""
+        about: About = {}
+        with self._refusals("survivors", about), self.store.transaction():
+            party, message = self._survivors(request)
+            checked = self._guard.check_survivors(request.run_id, message, party, about)
+            memory, answer = party.consistency_check(checked.state, message, self.identity.key.sign)
+            self._agree(checked, memory, "survivors", about)
+        return pb.Message(
+            survivor_signature=pb.SurvivorSignature(
+                run_id=request.run_id, round=request.round, signature=answer.signature
+            )
+        )
+
+    def _unmask(self, request: pb.SurvivorList) -> pb.Message:
+        """Step 4."""
+        about: About = {}
+        with self._refusals("unmask", about), self.store.transaction():
+            party, message = self._survivors(request)
+            checked = self._guard.check_survivors(request.run_id, message, party, about)
+            memory, answer = party.unmask(checked.state, message)
+            self._agree(checked, memory, "unmask", about)
+        return pb.Message(unmasking=put_unmasking(answer, request.run_id, party.parties))
+
+    def _survivors(self, request: pb.SurvivorList) -> tuple[Party, SurvivorList]:
+        party = self._guard.party(request.run_id)
+        return party, get_survivors(request, party.parties)
+
+    def _agree(
+        self, checked: CheckedSurvivors, memory: PartyRound, what: str, about: About
+    ) -> None:
+        """Write down the one list that this site answers for in the round."""
+        run_id = checked.run.request.run_id
+        if checked.state.agreed is None:
+            self.store.put_party_round(run_id, memory.round, memory.to_json(checked.party.parties))
+            if checked.first and memory.agreed is not None:
+                self.store.set_sites(run_id, party_list(memory.agreed))
+            journal.append(self.store, what, about)
+
+    def _contribute(
+        self, checked: CheckedRound, state: State, shares: Mapping[str, KeyShare]
+    ) -> tuple[PartyRound, MaskedInput]:
         run, participant = checked.run, checked.run.participant
         needed = run.analysis.variables(run.params)
         table = self.datasets.table(
@@ -310,8 +387,10 @@ class NodeService:
         try:
             contribution = run.analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
-            return checked.party.mask(checked.binding, layout, contribution)
-        except ProtocolError:  # about the state itself, whatever the data are
+            return checked.party.masked_input(
+                checked.binding, layout, contribution, checked.active, shares
+            )
+        except ProtocolError:  # about the request itself, whatever the data are
             raise
         except InputError as error:
             raise _NoContribution(_with_column(error, run)) from error

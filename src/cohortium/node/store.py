@@ -7,9 +7,10 @@ and the command line) may use it at once.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class StoredRun:
     Attributes:
         secret: X25519 secret of the run; None once the run is over.
         disclosure: JSON of the limits that hold for the whole run.
-        sites: JSON list of the parties, from the first round on.
+        sites: JSON list of the parties whose contributions are summed, from the first round on.
         roster: The parties' round keys, length-framed; see `NodeStore.begin_rounds`.
     """
 
@@ -268,6 +269,7 @@ class NodeStore:
         self.execute("UPDATE runs SET status = ? WHERE run_id = ?", status, run_id)
         if not keep:
             self.execute("UPDATE runs SET secret = NULL WHERE run_id = ?", run_id)
+            self.execute("DELETE FROM party_rounds WHERE run_id = ?", run_id)
 
     def expire_runs(self, admitted_before: str) -> None:
         """Forget the secrets of runs that nobody ended."""
@@ -275,6 +277,10 @@ class NodeStore:
             "UPDATE runs SET secret = NULL, status = 'cancelled' "
             "WHERE secret IS NOT NULL AND admitted_at < ?",
             admitted_before,
+        )
+        self.execute(
+            "DELETE FROM party_rounds WHERE run_id IN "
+            "(SELECT run_id FROM runs WHERE secret IS NULL)"
         )
 
     def runs_used(self, contract_digest: str, computations: Callable[[str], bool]) -> int:
@@ -329,6 +335,44 @@ class NodeStore:
             answered.state_digest,
             answered.reply_tag,
         )
+
+    def first_round(self, run_id: str) -> int:
+        """The first answered round; 0 before it."""
+        rows = self.execute(
+            "SELECT min(round) FROM rounds WHERE run_id = ? AND reply_tag <> ''", run_id
+        )
+        return int(rows[0][0] or 0)
+
+    def asked_before(self, run_id: str, state_digest: str, number: int) -> bool:
+        """Whether another round of the run was answered for the same state."""
+        return bool(
+            self.execute(
+                "SELECT 1 FROM rounds WHERE run_id = ? AND state_digest = ? AND round <> ? LIMIT 1",
+                run_id,
+                state_digest,
+                number,
+            )
+        )
+
+    def party_round(self, run_id: str, number: int) -> dict[str, Any] | None:
+        """What `put_party_round` stored."""
+        rows = self.execute(
+            "SELECT body FROM party_rounds WHERE run_id = ? AND round = ?", run_id, number
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    def put_party_round(self, run_id: str, number: int, body: Mapping[str, Any]) -> None:
+        """Keep what a site has to remember of a round of the secure sum."""
+        self.execute(
+            "INSERT OR REPLACE INTO party_rounds VALUES (?, ?, ?)",
+            run_id,
+            number,
+            json.dumps(body).encode(),
+        )
+
+    def set_sites(self, run_id: str, sites: str) -> None:
+        """The parties whose contributions a run sums, where some dropped in its first round."""
+        self.execute("UPDATE runs SET sites = ? WHERE run_id = ?", sites, run_id)
 
     # What is owed to the hub
 

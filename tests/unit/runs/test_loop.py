@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from cohortium.analysis.interface import Continue, Done, Params, Scope
+from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope
 from cohortium.core.rounds import Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
@@ -23,6 +23,7 @@ class Doubling:
 
     name: ClassVar[str] = "test.doubling"
     version: ClassVar[int] = 1
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 6
     params_type = Params
 
@@ -48,6 +49,7 @@ class Doubling:
 class Endless(Doubling):
     """Is never done."""
 
+    drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = 3
 
 

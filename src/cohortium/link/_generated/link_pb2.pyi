@@ -17,7 +17,7 @@ class Frame(_message.Message):
     def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "contract_vote", "publish_dataset", "rotate_certificate", "welcome", "contract_proposal", "contract_active", "revocation", "run_prepare", "round_request", "run_end", "certificate", "run_advert", "round_reply")
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "contract_vote", "publish_dataset", "rotate_certificate", "welcome", "contract_proposal", "contract_active", "revocation", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
     ID_FIELD_NUMBER: _ClassVar[int]
     IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -33,9 +33,15 @@ class Message(_message.Message):
     RUN_PREPARE_FIELD_NUMBER: _ClassVar[int]
     ROUND_REQUEST_FIELD_NUMBER: _ClassVar[int]
     RUN_END_FIELD_NUMBER: _ClassVar[int]
+    SHARE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    UNMASK_REQUEST_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     RUN_ADVERT_FIELD_NUMBER: _ClassVar[int]
     ROUND_REPLY_FIELD_NUMBER: _ClassVar[int]
+    SHARE_REPLY_FIELD_NUMBER: _ClassVar[int]
+    SURVIVOR_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    UNMASKING_FIELD_NUMBER: _ClassVar[int]
     id: int
     in_reply_to: int
     error: Error
@@ -51,10 +57,16 @@ class Message(_message.Message):
     run_prepare: RunPrepare
     round_request: RoundRequest
     run_end: RunEnd
+    share_request: ShareRequest
+    consistency_request: SurvivorList
+    unmask_request: SurvivorList
     certificate: Certificate
     run_advert: RunAdvert
     round_reply: RoundReply
-    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., contract_vote: _Optional[_Union[ContractVote, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ...) -> None: ...
+    share_reply: ShareReply
+    survivor_signature: SurvivorSignature
+    unmasking: Unmasking
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., contract_vote: _Optional[_Union[ContractVote, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("json",)
@@ -155,28 +167,106 @@ class Array(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class RoundRequest(_message.Message):
-    __slots__ = ("run_id", "round", "state_json", "state_arrays", "roster")
+    __slots__ = ("run_id", "round", "state_json", "state_arrays", "roster", "active", "shares")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     STATE_JSON_FIELD_NUMBER: _ClassVar[int]
     STATE_ARRAYS_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     state_json: bytes
     state_arrays: _containers.RepeatedCompositeFieldContainer[Array]
     roster: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_json: _Optional[bytes] = ..., state_arrays: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., roster: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    active: bytes
+    shares: _containers.RepeatedCompositeFieldContainer[KeyShare]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_json: _Optional[bytes] = ..., state_arrays: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., roster: _Optional[_Iterable[bytes]] = ..., active: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[KeyShare, _Mapping]]] = ...) -> None: ...
 
 class RoundReply(_message.Message):
-    __slots__ = ("run_id", "round", "masked")
+    __slots__ = ("run_id", "round", "masked", "next")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MASKED_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     masked: bytes
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., masked: _Optional[bytes] = ...) -> None: ...
+    next: ShareReply
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., masked: _Optional[bytes] = ..., next: _Optional[_Union[ShareReply, _Mapping]] = ...) -> None: ...
+
+class ShareRequest(_message.Message):
+    __slots__ = ("run_id", "round", "roster")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    roster: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., roster: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ShareReply(_message.Message):
+    __slots__ = ("run_id", "round", "mask_key", "sealed")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    mask_key: bytes
+    sealed: _containers.RepeatedCompositeFieldContainer[OfParty]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., sealed: _Optional[_Iterable[_Union[OfParty, _Mapping]]] = ...) -> None: ...
+
+class OfParty(_message.Message):
+    __slots__ = ("party", "data")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    data: bytes
+    def __init__(self, party: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class KeyShare(_message.Message):
+    __slots__ = ("party", "mask_key", "sealed")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    mask_key: bytes
+    sealed: bytes
+    def __init__(self, party: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+
+class SurvivorList(_message.Message):
+    __slots__ = ("run_id", "round", "survivors", "signatures")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    survivors: bytes
+    signatures: _containers.RepeatedCompositeFieldContainer[OfParty]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., survivors: _Optional[bytes] = ..., signatures: _Optional[_Iterable[_Union[OfParty, _Mapping]]] = ...) -> None: ...
+
+class SurvivorSignature(_message.Message):
+    __slots__ = ("run_id", "round", "signature")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Unmasking(_message.Message):
+    __slots__ = ("run_id", "round", "shares")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    shares: _containers.RepeatedCompositeFieldContainer[OfParty]
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[OfParty, _Mapping]]] = ...) -> None: ...
 
 class RunEnd(_message.Message):
     __slots__ = ("run_id", "outcome")
