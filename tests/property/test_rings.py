@@ -176,7 +176,7 @@ def test_what_a_vector_may_not_hold_is_refused(
 
 @pytest.mark.parametrize(("n_sites", "bound"), [(3, 64.0), (10, 1.0), (5, 1000.0)])
 def test_a_sum_of_vectors_is_right_on_average(n_sites: int, bound: float) -> None:
-    """The errors of 200 000 components: mean 0 within 5 standard errors, and no wider than they are.
+    """The errors of 200 000 components: mean 0 within 5 standard errors, no wider than stated.
 
     A unit's fraction p is rounded with variance p(1 - p), for uniform p 1/6 on average.
     """
