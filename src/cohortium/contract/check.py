@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cohortium.analysis.interface import AnyAnalysis, Params, Scope
+from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope
 from cohortium.contract.model import Computation, Contract, RunRequest
+from cohortium.contract.noise import Noise
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
 
@@ -27,12 +28,14 @@ class Admitted:
         scope: For all participants and with the contract's disclosure limits; a site replaces
             `disclosure` by the stricter of it and its policy, and both replace `n_sites` by the
             number of parties once that is known.
+        noise: What every sum of it carries; None: exact sums.
     """
 
     contract: Contract
     analysis: AnyAnalysis
     params: Params
     scope: Scope
+    noise: Noise | None = None
 
 
 def check_run(
@@ -64,7 +67,8 @@ def check_run(
     """
     # 1. The researcher signed; 2. is not removed; 3. means this contract; 4. which is active,
     # 5. not expired, and the request is fresh; 6. is a recipient; 7. the computation is permitted,
-    # 8. its parameters parse, 9. lie within the limits, 10. and touch permitted variables only.
+    # 8. its parameters parse, 9. lie within the limits, 10. and touch permitted variables only;
+    # 11. noise that is to hide a person suffices for what a person adds.
     if signer != request.researcher:  # 1
         raise VerificationError(
             "unknown-signer", "The request is not signed by the researcher that it names."
@@ -98,7 +102,8 @@ def check_run(
             variables=outside,
         )
     scope = Scope(variables, contract.disclosure, len(contract.participants))
-    return Admitted(contract, analysis, params, scope)
+    _check_person(entry, analysis, params, scope)  # 11
+    return Admitted(contract, analysis, params, scope, entry.noise)
 
 
 def _check_times(
@@ -146,6 +151,24 @@ def _check_limits(entry: Computation, request: RunRequest, params: Params) -> No
                 f"{', '.join(str(choice) for choice in allowed)}.",
                 parameter=name,
             )
+
+
+def _check_person(entry: Computation, analysis: AnyAnalysis, params: Params, scope: Scope) -> None:
+    if entry.noise is None or entry.noise.unit != "person":
+        return
+    if not isinstance(analysis, BoundsPersons):
+        raise PolicyRefusal(
+            "not-permitted",
+            f"{entry.name} does not bound what one person adds to its sums, so that no noise can "
+            "be said to hide a person; the contract's noise can hide an institution.",
+        )
+    norm = analysis.person_norm(params, scope)
+    if not norm <= entry.noise.clip:
+        raise PolicyRefusal(
+            "not-permitted",
+            f"One person can add norm {norm:g} to the sums of {entry.name}; the contract's noise "
+            f"is for {entry.noise.clip:g}.",
+        )
 
 
 def _same(value: Any, choice: str | float | bool) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from cohortium.contract.noise import Noise
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name, Variable, VariableType
 from cohortium.core.model import Document
@@ -60,12 +61,14 @@ class Computation(Document):
         variables: The variables that it may touch; all of the study's where absent.
         max_runs: Most runs a site takes part in; absent: no limit.
         limits: Parameter name to its only allowed values.
+        noise: Noise in every sum, and the privacy budget; absent: exact sums.
     """
 
     name: ComputationName
     variables: tuple[Name, ...] | None = None
     max_runs: Annotated[int, Field(ge=0)] | None = None
     limits: dict[Name, tuple[str | int | float | bool, ...]] = Field(default_factory=dict)
+    noise: Noise | None = None
 
     def covers(self, computation: str) -> bool:
         """Whether this entry is about `computation`."""
@@ -183,6 +186,7 @@ class Contract(_Terms, Signable):
                 raise ValueError(f"two {what}")
         if not 2 <= self.min_sites <= len(self.participants):
             raise ValueError("min_sites must lie between 2 and the number of participants")
+        self._check_noise()
         names = {variable.name for variable in self.variables}
         for participant in self.participants:
             if not set(participant.variables) <= names:
@@ -192,6 +196,18 @@ class Contract(_Terms, Signable):
         if self.expires_at <= self.created_at:
             raise ValueError("the contract expires before it begins")
         return self
+
+    def _check_noise(self) -> None:
+        for entry in self.computations:
+            if entry.noise is None:
+                continue
+            if entry.noise.multiplier is None:
+                raise ValueError(f"the noise of {entry.name} has no multiplier")
+            if entry.noise.colluders >= self.min_sites:
+                raise ValueError(
+                    f"with {self.min_sites} sites, at most {self.min_sites - 1} colluders can be "
+                    f"allowed for in the noise of {entry.name}"
+                )
 
     def participant(self, name: str) -> Participant | None:
         """The participant of that name."""

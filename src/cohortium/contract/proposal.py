@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from cohortium.contract.model import (
+    Computation,
     Contract,
     Participant,
     Proposal,
@@ -82,7 +83,8 @@ def resolve(
 
     A variable without a type takes type, levels, unit and decimals from the dictionaries of the
     sites that give it, which must agree: levels are united in the order first seen, integer and
-    real give real, decimals are the finest.
+    real give real, decimals are the finest. Noise without a multiplier gets the least that its
+    budget allows (with the extra ``dp``).
 
     Args:
         directory: The consortium's members by name.
@@ -112,7 +114,7 @@ def resolve(
             study=proposal.study,
             title=proposal.title,
             purpose=proposal.purpose,
-            computations=proposal.computations,
+            computations=tuple(map(_with_multiplier, proposal.computations)),
             min_sites=proposal.min_sites or len(givers),
             security_level=proposal.security_level,
             disclosure=proposal.disclosure,
@@ -132,6 +134,12 @@ def resolve(
     except CohortiumError as error:
         raise _bad_proposal([error.message]) from error
     return contract
+
+
+def _with_multiplier(entry: Computation) -> Computation:
+    if entry.noise is None:
+        return entry
+    return entry.model_copy(update={"noise": entry.noise.resolved()})
 
 
 def _bad_proposal(faults: Sequence[str]) -> InputError:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cohortium.contract.model import Computation, Contract, Participant
+from cohortium.contract.noise import Noise
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.dictionary import Variable
 from cohortium.crypto.keys import fingerprint
@@ -126,7 +127,35 @@ def _computation(entry: Computation) -> str:
     for name, values in entry.limits.items():
         facts.append(f"{name} only {', '.join(str(value) for value in values) or 'nothing'}")
     family = " (every computation of this family)" if entry.name.endswith(".*") else ""
-    return f"{entry.name}{family}: {'; '.join(facts)}"
+    return "\n".join([f"{entry.name}{family}: {'; '.join(facts)}", *_noise(entry.noise)])
+
+
+def _noise(noise: Noise | None) -> list[str]:
+    if noise is None:
+        return []
+    if noise.unit == "institution":
+        protected = (
+            "whether an institution's whole contribution is in it, or zeros in its place; each "
+            f"site cuts its contribution down to norm {noise.clip:g}"
+        )
+    else:
+        protected = (
+            f"whether one person's records are in it; the computation adds norm {noise.clip:g} "
+            "at most for each person"
+        )
+    against = "working with the hub against the others"
+    holds = (
+        f"with up to {noise.colluders} of the sites {against}"
+        if noise.colluders
+        else f"with none of the sites {against}"
+    )
+    size = f"{noise.multiplier or 0:g} times norm {noise.clip:g}"
+    budget = f"epsilon {noise.epsilon:g} and delta {noise.delta:g}, enough for {noise.sums} sums"
+    return [
+        f"every sum carries noise, of at least {size}, that hides {protected}",
+        f"the budget for this is {budget}; then each site refuses further ones",
+        f"this holds {holds}; the budgets of several computations and contracts add up",
+    ]
 
 
 def _protection(contract: Contract) -> list[str]:

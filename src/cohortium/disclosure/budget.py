@@ -29,6 +29,7 @@ are those of the library dp-accounting (the extra ``dp``).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -157,10 +158,14 @@ def require_accountant() -> Any:
     """
     try:
         import dp_accounting.rdp
+        from absl import logging
     except ImportError as error:
         raise InputError(
             "missing-extra", "A privacy budget needs: pip install 'cohortium[dp]'"
         ) from error
+    # The handler that absl makes on import closes the stream that was standard error then, as soon
+    # as anybody configures logging; the process's own it leaves alone.
+    logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
     return dp_accounting
 
 

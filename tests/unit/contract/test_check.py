@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from tests.support.contracts import ADA, NOW, contract, key, request
 
-from cohortium.analysis.interface import AnyAnalysis, Params
+from cohortium.analysis.interface import AnyAnalysis, Params, Scope
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.model import Computation, Contract, RunRequest
 from cohortium.core.canonical import digest
@@ -219,3 +219,34 @@ def test_10_only_permitted_variables() -> None:
     grouped = contract(computations=({"name": "stats.*", "variables": ("age",)},))
     by_sex = request(grouped, params={"variables": ["age"], "by": "sex"})
     refused(PolicyRefusal, "not-permitted", grouped, by_sex)
+
+
+@dataclass
+class PersonStub(Stub):
+    """An analysis that bounds what a person adds."""
+
+    norm: float = 2.0
+
+    def person_norm(self, params: Params, scope: Scope) -> float:
+        return self.norm
+
+
+def test_11_noise_hides_a_person_only_where_the_computation_bounds_what_one_adds() -> None:
+    def signed(unit: str, clip: float) -> Contract:
+        noise = {"unit": unit, "epsilon": 1, "delta": 1e-6, "sums": 1, "clip": clip}
+        entry = {"name": "stats.*", "noise": noise | {"multiplier": 5.0}}
+        return contract(computations=(entry,))
+
+    def bounded(_name: str) -> AnyAnalysis:
+        stub = REGISTRY["stats.describe"]
+        return cast("AnyAnalysis", PersonStub(stub.params_type, stub.names))
+
+    enough = signed("person", 2.0)
+    admitted = check(enough, request(enough), find_analysis=bounded)
+    assert admitted.noise == enough.computations[0].noise
+    refused(PolicyRefusal, "not-permitted", enough, request(enough))
+    less = signed("person", 1.9)
+    refused(PolicyRefusal, "not-permitted", less, request(less), find_analysis=bounded)
+    whole = signed("institution", 0.1)
+    assert check(whole, request(whole)).noise is not None
+    assert check(contract(), request(contract())).noise is None

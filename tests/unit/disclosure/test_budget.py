@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ def sum_of_shares(sigma: float, shares: int) -> Reals:
     x = np.arange(-REACH, REACH + 1, dtype=np.longdouble)
     one = np.exp(-(x**2) / (2 * sigma**2))
     one /= one.sum()
-    total = one
+    total: Reals = one
     for _ in range(shares - 1):
         total = np.convolve(total, one)
     return total
@@ -188,3 +189,18 @@ def test_without_the_extra_the_accountant_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError) as error:
         budget.epsilon(1.0, 1, 1e-6)
     assert error.value.code == "missing-extra"
+
+
+def test_the_accountant_leaves_the_streams_of_the_process_alone() -> None:
+    program = """
+import io, logging.config, sys
+process, sys.stderr = sys.stderr, io.StringIO()
+seen = sys.stderr
+from cohortium.disclosure.budget import require_accountant
+require_accountant()
+sys.stderr = process
+logging.config.dictConfig({"version": 1})
+sys.exit(seen.closed or process.closed)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == 0
