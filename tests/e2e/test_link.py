@@ -17,7 +17,14 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
-from tests.support.consortium import Answers, Consortium, Members, hello, round_request
+from tests.support.consortium import (
+    Answers,
+    Consortium,
+    Members,
+    hello,
+    own_part,
+    round_request,
+)
 from tests.support.wire import Relay, until
 
 from cohortium.core.rounds import State
@@ -26,7 +33,7 @@ from cohortium.errors import InputError, PeerError, PolicyRefusal, ProtocolError
 from cohortium.link._generated.link_pb2 import ContractVote, Hello, Message, RunEnd
 from cohortium.link.client import Backoff, LinkClient
 from cohortium.link.codec import error_message, round_reply
-from cohortium.link.ports import Reply
+from cohortium.link.ports import Addressed, Reply
 from cohortium.link.server import LinkServer
 from cohortium.link.tls import METHOD, SERVICE, Keepalive, TlsFiles
 
@@ -363,6 +370,33 @@ async def test_hub_that_does_not_keep_to_the_protocol_is_left(hub: Hub, first: s
 
 
 # What survives
+
+
+async def test_a_large_request_is_encoded_once_and_each_site_gets_its_own_part(hub: Hub) -> None:
+    asked: dict[str, Message] = {}
+
+    def keep(site: str) -> Callable[[Message], Awaitable[Reply]]:
+        async def answer(message: Message) -> Message:
+            asked[site] = message
+            return Message(run_end=RunEnd())
+
+        return answer
+
+    clients = [hub.client(hub.member(site), keep(site)) for site in ("A", "B")]
+    common = round_request(run_id="a" * 32)
+    common.round_request.state_arrays.add(name="model", dtype="|u1", data=bytes(3_000_000))
+    async with running(*clients):
+        await until(lambda: len(hub.server.connected()) == 2)
+        parts = {"A": b"\x01", "B": b"\x02"}
+        await asyncio.gather(
+            *(
+                hub.server.request(site, Addressed(common, own_part(part)), 10)
+                for site, part in parts.items()
+            )
+        )
+    for site, part in parts.items():
+        assert asked[site].round_request.active == part
+        assert asked[site].round_request.state_arrays == common.round_request.state_arrays
 
 
 async def test_request_waits_for_a_site_that_is_away(hub: Hub) -> None:

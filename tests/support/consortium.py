@@ -105,3 +105,8 @@ def round_request(state: State | None = None, run_id: str = "0" * 32) -> Message
     request = RoundRequest(run_id=run_id)
     put_state(state or State(), request)
     return Message(round_request=request)
+
+
+def own_part(active: bytes) -> Message:
+    """What one site's round request has beside the part for all."""
+    return Message(round_request=RoundRequest(active=active))

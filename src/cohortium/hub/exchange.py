@@ -12,8 +12,9 @@ from typing import Self
 from cohortium.errors import CohortiumError, ConflictError
 from cohortium.hub.live import Live
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.ports import Request
 
-Ask = Callable[[str, Message], Awaitable[Message]]
+Ask = Callable[[str, Request], Awaitable[Message]]
 """A coroutine function on the event loop: (site, request) -> reply; raises the site's error."""
 Answer = tuple[str, str, Message | CohortiumError]
 """The step that was asked for, the site, its answer."""
@@ -51,7 +52,7 @@ class Exchange:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._cancel)
 
-    def send(self, step: str, messages: Mapping[str, Message]) -> None:
+    def send(self, step: str, messages: Mapping[str, Request]) -> None:
         """Ask each site; its answer will come out of `next`."""
         self._loop.call_soon_threadsafe(self._start, step, dict(messages))
 
@@ -78,7 +79,7 @@ class Exchange:
 
     # On the event loop
 
-    def _start(self, step: str, messages: Mapping[str, Message]) -> None:
+    def _start(self, step: str, messages: Mapping[str, Request]) -> None:
         if self._closed:
             return
         for site, message in messages.items():
@@ -86,7 +87,7 @@ class Exchange:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _one(self, step: str, site: str, message: Message) -> None:
+    async def _one(self, step: str, site: str, message: Request) -> None:
         try:
             self._answers.put((step, site, await self._ask(site, message)))
         except CohortiumError as error:

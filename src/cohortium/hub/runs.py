@@ -37,7 +37,7 @@ from cohortium.hub.secure_sum import Patience, SecureSum
 from cohortium.hub.store import HubStore
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect, raise_if_error
-from cohortium.link.ports import Peers
+from cohortium.link.ports import Peers, Request
 from cohortium.runs.journal import Journal
 from cohortium.runs.loop import drive
 from cohortium.secagg.binding import RoundBinding
@@ -199,7 +199,7 @@ class RunDriver:
     ) -> SecureSum:
         """The secure sums of a run."""
 
-        async def ask(site: str, message: Message) -> Message:
+        async def ask(site: str, message: Request) -> Message:
             return await self.ask(site, message, self._patience.round_s)
 
         return SecureSum(
@@ -214,7 +214,7 @@ class RunDriver:
 
     # On the event loop
 
-    async def ask(self, site: str, message: Message, timeout_s: float) -> Message:
+    async def ask(self, site: str, message: Request, timeout_s: float) -> Message:
         """One site's reply; an error names the site."""
         try:
             reply = await self._peers.request(site, message, timeout_s)

@@ -18,6 +18,7 @@ from cohortium.errors import CohortiumError, ConflictError, PeerError, PolicyRef
 from cohortium.hub.exchange import Exchange, named
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect, put_state
+from cohortium.link.ports import Addressed, Request
 from cohortium.link.rounds import (
     get_key_shares,
     get_signature,
@@ -235,7 +236,7 @@ class SecureSum:
             )
         return aggregator.result(done)
 
-    def _requests(self, number: int, state: State, asked: Collection[str]) -> dict[str, Message]:
+    def _requests(self, number: int, state: State, asked: Collection[str]) -> dict[str, Request]:
         common = Message()
         common.round_request.run_id, common.round_request.round = self._run_id, number
         put_state(state, common.round_request)
@@ -244,13 +245,13 @@ class SecureSum:
             common.round_request.roster.extend(self._envelopes)
         if not self.parties.recoverable:
             return dict.fromkeys(sorted(asked), common)
-        requests = {}
+        requests: dict[str, Request] = {}
         for site in sorted(asked):
             neighbours = self.parties.neighbours(site) & self.active
             shares = {peer: self._keys[peer].to(site) for peer in sorted(neighbours)}
-            requests[site] = Message()
-            requests[site].CopyFrom(common)
-            put_round(requests[site].round_request, self.active, shares, self.parties)
+            own = Message()
+            put_round(own.round_request, self.active, shares, self.parties)
+            requests[site] = Addressed(common, own)
         return requests
 
     def survivor_request(self, step: Step, message: SurvivorList) -> Message:

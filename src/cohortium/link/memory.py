@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cohortium.errors import PeerError
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import raise_if_error
-from cohortium.link.ports import Handler, LargeReply, Peers
+from cohortium.link.ports import Addressed, Handler, LargeReply, Peers, Request
 from cohortium.link.session import answer, parse_message
 
 
@@ -68,8 +68,10 @@ class MemoryLink(Peers):
         """Institutions with a live link."""
         return frozenset(self._nodes)
 
-    async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+    async def request(self, site: str, message: Request, timeout_s: float) -> Message:
         """See `Peers.request`; here a site that is away is not waited for."""
+        if isinstance(message, Addressed):
+            message = message.message()
         if site not in self._nodes:
             raise PeerError("peer-unreachable", f"{site} is not connected.", peer=site)
         return await _ask(self._nodes[site][0], message, site, timeout_s)

@@ -28,6 +28,29 @@ class LargeReply:
 Reply = Message | LargeReply
 
 
+@dataclass(frozen=True)
+class Addressed:
+    """A request of which a large part is the same for several peers, and encoded once.
+
+    Attributes:
+        common: The part for all.
+        own: What this peer's request has besides; merged into it.
+    """
+
+    common: Message
+    own: Message
+
+    def message(self) -> Message:
+        """The whole request."""
+        whole = Message()
+        whole.CopyFrom(self.common)
+        whole.MergeFrom(self.own)
+        return whole
+
+
+Request = Message | Addressed
+
+
 class Handler(Protocol):
     """Answers one peer's requests. Errors are answered as ``Message.error``, never raised."""
 
@@ -43,7 +66,7 @@ class Peers(Protocol):
         """Institutions with a live link."""
         ...
 
-    async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+    async def request(self, site: str, message: Request, timeout_s: float) -> Message:
         """Send a request and wait for its reply.
 
         Waits up to `timeout_s` for the site to connect where it is away; a request that was under

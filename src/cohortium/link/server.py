@@ -17,7 +17,7 @@ from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.buffers import Buffers
 from cohortium.link.codec import error_message
 from cohortium.link.frames import MAX_MESSAGE_BYTES
-from cohortium.link.ports import Handler, Peers
+from cohortium.link.ports import Addressed, Handler, Peers, Request
 from cohortium.link.session import (
     PROTOCOL,
     Disconnected,
@@ -135,10 +135,13 @@ class LinkServer(Peers):
                 PeerError("peer-unreachable", f"The link of {site} was cut by the hub.", peer=site)
             )
 
-    async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+    async def request(self, site: str, message: Request, timeout_s: float) -> Message:
         """See `Peers.request`; one message to several sites at a time is encoded once."""
-        with self._encoded.body_of(message) as body:
-            return await self._routes[site].request(body, timeout_s)
+        # Protobuf merges fields of one message that come in two parts.
+        head = encode(message.own) if isinstance(message, Addressed) else b""
+        common = message.common if isinstance(message, Addressed) else message
+        with self._encoded.body_of(common) as body:
+            return await self._routes[site].request(body, timeout_s, head)
 
     async def _connect(self, _frames: object, context: Any) -> None:
         """One node's stream, from the certificate to the end."""

@@ -215,8 +215,8 @@ class Session:
             else:
                 self._spawn(self._reply(inbox.answer(message), inbox, message.id))
 
-    async def request(self, body: bytes, number: int) -> Message:
-        """Send an encoded request under the id `number` and wait for its reply.
+    async def request(self, body: bytes, number: int, head: bytes = b"") -> Message:
+        """Send the encoded request ``head + body`` under the id `number`, wait for its reply.
 
         Raises:
             Disconnected: The connection ended first.
@@ -227,7 +227,7 @@ class Session:
         self._waiting[number] = waiting
         try:
             # In a task of its own: cancelling a write in the middle would break the connection.
-            self._spawn(self._send_request(body, number, waiting))
+            self._spawn(self._send_request(body, number, head, waiting))
             reply: Message = await waiting
         finally:
             self._waiting.pop(number, None)
@@ -247,10 +247,10 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_request(
-        self, body: bytes, number: int, waiting: asyncio.Future[Message]
+        self, body: bytes, number: int, head: bytes, waiting: asyncio.Future[Message]
     ) -> None:
         try:
-            await self.send(body, number=number)
+            await self.send(body, head=head, number=number)
         except (Disconnected, CohortiumError) as error:
             if not waiting.done():
                 waiting.set_exception(error)
@@ -291,8 +291,8 @@ class Route:
             self._session = None
             self._arrived.clear()
 
-    async def request(self, body: bytes, timeout_s: float) -> Message:
-        """Wait for the peer, send an encoded request, wait for the reply; again after a reconnect.
+    async def request(self, body: bytes, timeout_s: float, head: bytes = b"") -> Message:
+        """Wait for the peer, send ``head + body``, wait for the reply; again after a reconnect.
 
         Raises:
             PeerError: ``peer-unreachable`` or ``peer-timeout``.
@@ -308,7 +308,7 @@ class Route:
                         await asyncio.sleep(0.01)
                         continue
                     try:
-                        reply = await session.request(body, number)
+                        reply = await session.request(body, number, head)
                     except Disconnected:
                         continue
                     break
