@@ -28,6 +28,7 @@ from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.link.ports import Request
 
 AUTHORITY = Authority.create("Test", NOW)
 OTHER = Authority.create("Other", NOW)
@@ -335,7 +336,7 @@ async def test_a_suspension_is_not_lost_when_the_database_is_away_for_a_moment(
         def connected(self) -> frozenset[str]:
             return frozenset(SITES) - frozenset(cut)
 
-        async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+        async def request(self, site: str, message: Request, timeout_s: float) -> Message:
             raise AssertionError
 
         def cut(self, site: str) -> None:
@@ -364,7 +365,8 @@ async def test_changes_by_the_operator_reach_the_serving_hub() -> None:
         def connected(self) -> frozenset[str]:
             return frozenset(SITES) - frozenset(cut)
 
-        async def request(self, site: str, message: Message, timeout_s: float) -> Message:
+        async def request(self, site: str, message: Request, timeout_s: float) -> Message:
+            assert isinstance(message, Message)
             told.append([site, *message.revocation.revoked_keys])
             reply = Message()
             reply.ack.SetInParent()
