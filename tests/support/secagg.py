@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -131,34 +132,120 @@ def aggregate(
 
 
 @dataclass
+class Heard:
+    """All that the hub hears in one round."""
+
+    binding: RoundBinding
+    active: frozenset[str]
+    keys: Mapping[str, KeyShares]
+    inputs: dict[str, bytes] = field(default_factory=dict)
+    signatures: dict[str, bytes] = field(default_factory=dict)
+    unmaskings: dict[str, Unmasking] = field(default_factory=dict)
+    survivors: frozenset[str] = frozenset()
+
+    def note(self, answer: MaskedInput | SurvivorSignature | Unmasking) -> None:
+        if isinstance(answer, MaskedInput):
+            self.inputs[answer.sender] = bytes(answer.vector)
+        elif isinstance(answer, SurvivorSignature):
+            self.signatures[answer.sender] = answer.signature
+        else:
+            self.unmaskings[answer.sender] = answer
+
+
+@dataclass
 class Play:
-    """The parties and the hub of a run in which sites may drop, and all that the hub hears."""
+    """The parties and the hub of a run in which sites may drop, and all that the hub hears.
+
+    Args:
+        restarts: Whether each site forgets what it has not stored, after each answer.
+        order: The order in which sites are asked and their answers arrive.
+    """
 
     world: World
     layout: Layout
     number: int = 1
-    keys: dict[str, KeyShares] = field(default_factory=dict)
-    heard: list[MaskedInput | SurvivorSignature | Unmasking] = field(default_factory=list)
+    restarts: bool = False
+    order: Callable[[Collection[str]], Sequence[str]] = sorted
+    rounds: list[Heard] = field(default_factory=list)
+    keys: dict[str, KeyShares] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parties = self.world.parties()
-        self.party = {site: self.world.party(site) for site in self.world.sites}
-        if self.parties.recoverable and not self.keys:
-            self.keys = {site: party.share_keys(1) for site, party in self.party.items()}
+        self._parties = {site: self._party(site) for site in self.world.sites}
+        self._memory: dict[str, str] = {}
+        self._following: dict[str, KeyShares] = {}
+        if self.parties.recoverable:
+            self.keys = {site: self.party(site).share_keys(1) for site in self.world.sites}
+
+    def _party(self, site: str) -> Party:
+        return Party(site, self.world.secrets[site], self.parties)
+
+    def party(self, site: str) -> Party:
+        """The state machine of a site."""
+        if self.restarts:
+            self._parties[site] = self._party(site)
+        return self._parties[site]
+
+    def memory(self, site: str) -> PartyRound:
+        """What the site stored of the round."""
+        return PartyRound.from_json(json.loads(self._memory[site]), self.parties)
+
+    def _store(self, site: str, memory: PartyRound) -> None:
+        self._memory[site] = json.dumps(memory.to_json(self.parties))
 
     def binding(self) -> RoundBinding:
-        return replace(BINDING, round=self.number)
+        """Of the present round."""
+        return replace(BINDING, round=self.number, state_digest=digest(["state", self.number]))
 
     def received(self, site: str, active: Collection[str]) -> dict[str, KeyShare]:
         """What a site is handed of its neighbours' keys."""
         if not self.parties.recoverable:
             return {}
         neighbours = self.parties.neighbours(site) & set(active)
-        return {peer: self.keys[peer].to(site) for peer in sorted(neighbours)}
+        return {peer: self.keys[peer].to(site) for peer in self.order(neighbours)}
 
-    def aggregator(self, active: Collection[str]) -> Aggregator:
+    def aggregator(
+        self, active: Collection[str], asked: Collection[str] | None = None
+    ) -> Aggregator:
+        """The hub for the present round."""
         masks = {site: self.keys[site].mask_key for site in active if site in self.keys}
-        return Aggregator(self.parties, self.binding(), self.layout, active=active, mask_keys=masks)
+        return Aggregator(
+            self.parties,
+            self.binding(),
+            self.layout,
+            active=active,
+            asked=asked,
+            mask_keys=masks,
+        )
+
+    def input(self, site: str, contribution: Contribution, active: Collection[str]) -> MaskedInput:
+        """A site's step 2; asked again, it remembers what it agreed to."""
+        memory, message = self.party(site).masked_input(
+            self.binding(),
+            self.layout,
+            contribution,
+            active,
+            self.received(site, active),
+            sign=self.world.signing[site].sign,
+        )
+        if site not in self._memory or self.memory(site).digest != memory.digest:
+            self._store(site, memory)
+        if message.next is not None:
+            self._following[site] = message.next
+        return message
+
+    def sign(self, site: str, message: SurvivorList) -> SurvivorSignature:
+        """A site's step 3."""
+        sign = self.world.signing[site].sign
+        memory, answer = self.party(site).consistency_check(self.memory(site), message, sign)
+        self._store(site, memory)
+        return answer
+
+    def unmask(self, site: str, message: SurvivorList) -> Unmasking:
+        """A site's step 4."""
+        memory, answer = self.party(site).unmask(self.memory(site), message)
+        self._store(site, memory)
+        return answer
 
     def round(
         self,
@@ -168,57 +255,62 @@ class Play:
         without_input: Collection[str] = (),
         without_signature: Collection[str] = (),
         without_shares: Collection[str] = (),
+        asked: Collection[str] | None = None,
     ) -> tuple[frozenset[str], Total]:
         """One round in which those sites drop before they share keys, send their input, sign,
         unmask; returns the survivors and the sum. A dropped site is back in the next round.
+
+        Where it raises, the same round can be tried again, with the same `without_keys`.
+
+        Args:
+            contributions: By site.
+            without_keys: Absent from step 1 on.
+            without_input: Absent from step 2 on.
+            without_signature: Absent from step 3 on.
+            without_shares: Absent from step 4 on.
+            asked: See `Aggregator`.
         """
         active = frozenset(self.world.sites) - set(without_keys)
-        aggregator = self.aggregator(active)
+        aggregator = self.aggregator(active, asked)
+        heard = Heard(self.binding(), active, dict(self.keys))
+        self.rounds.append(heard)
         state = aggregator.start()
-        memory: dict[str, PartyRound] = {}
-        following: dict[str, KeyShares] = {}
         outgoing: list[Outgoing] = []
-        for site in sorted(active - set(without_input)):
-            memory[site], message = self.party[site].masked_input(
-                self.binding(),
-                self.layout,
-                contributions[site],
-                active,
-                self.received(site, active),
-            )
-            self.heard.append(message)
-            if message.next is not None:
-                following[site] = message.next
-            state, outgoing = aggregator.receive(state, message)
         gone = {*without_keys, *without_input}
+        for site in self.order(aggregator.awaited(state) - gone):
+            message = self.input(site, contributions[site], active)
+            heard.note(message)
+            state, outgoing = aggregator.receive(state, message)
         while state.step != "done":
             step = state.step
             gone |= set(without_signature if step == "ConsistencyCheck" else ())
             gone |= set(without_shares if step == "Unmasking" else ())
-            pending = [(site, text) for site, text in outgoing if site not in gone]
-            for site, text in pending:
+            texts = dict(outgoing)
+            for site in self.order(set(texts) - gone):
                 if state.step != step:
                     break
-                memory[site], answer = self._answer(step, site, memory[site], text)
-                self.heard.append(answer)
+                answer = self._answer(step, site, texts[site])
+                heard.note(answer)
                 state, outgoing = aggregator.receive(state, answer)
             if state.step == step:
                 state, outgoing = aggregator.receive(state, TIME_IS_UP)
-        self.number += 1
-        if self.parties.recoverable:
-            self.keys = {
-                site: following.get(site) or party.share_keys(self.number)
-                for site, party in self.party.items()
-            }
-        return state.survivors, aggregator.result(state)
+        heard.survivors = state.survivors
+        total = aggregator.result(state)
+        self._next()
+        return state.survivors, total
 
-    def _answer(
-        self, step: Step, site: str, memory: PartyRound, text: SurvivorList
-    ) -> tuple[PartyRound, SurvivorSignature | Unmasking]:
+    def _next(self) -> None:
+        self.number += 1
+        for site in self.world.sites if self.parties.recoverable else ():
+            following = self._following.get(site)
+            if following is None or following.round != self.number:
+                following = self.party(site).share_keys(self.number)
+            self.keys[site] = following
+
+    def _answer(self, step: Step, site: str, text: SurvivorList) -> SurvivorSignature | Unmasking:
         if step == "ConsistencyCheck":
-            sign = self.world.signing[site].sign
-            return self.party[site].consistency_check(memory, text, sign)
-        return self.party[site].unmask(memory, text)
+            return self.sign(site, text)
+        return self.unmask(site, text)
 
 
 def words(data: bytes | bytearray) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
