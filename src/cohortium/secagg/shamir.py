@@ -36,15 +36,15 @@ def split(
 
     Args:
         secret: 32 bytes.
-        threshold: Shares that open it, at most as many as there are points.
-        points: Different, from 1.
+        threshold: Shares that open it.
+        points: Different, from 1; all that are shared at, or some of them.
         random: Draws that many bytes, uniformly; the same bytes make the same shares.
 
     Returns:
         33 bytes for each point.
     """
-    if len(secret) != SECRET_BYTES or not 1 <= threshold <= len(points):
-        raise RuntimeError("a secret has 32 bytes, and a threshold from 1 to the number of shares")
+    if len(secret) != SECRET_BYTES or threshold < 1:
+        raise RuntimeError("a secret has 32 bytes, and a threshold is from 1")
     if len(set(points)) != len(points) or not all(0 < point < PRIME for point in points):
         raise RuntimeError("the points of shares are different and from 1")
     coefficients = [_element(random) for _ in range(threshold - 1)]
@@ -52,9 +52,8 @@ def split(
     shares = {}
     for point in points:
         value = 0
-        for (
-            coefficient
-        ) in coefficients:  # Horner; points are short, so that one reduction is faster
+        # Horner; the points are short, so that one reduction at the end is faster.
+        for coefficient in coefficients:
             value = value * point + coefficient
         shares[point] = (value % PRIME).to_bytes(SHARE_BYTES)
     return shares

@@ -171,7 +171,6 @@ def test_several_secrets_open_at_once_whoever_holds_them() -> None:
         (bytes(31), 2, [1, 2]),
         (bytes(33), 2, [1, 2]),
         (SECRET, 0, [1, 2]),
-        (SECRET, 3, [1, 2]),
         (SECRET, 2, [1, 1]),
         (SECRET, 2, [0, 1]),
         (SECRET, 2, [1, PRIME]),
