@@ -6,13 +6,13 @@ H(n, k)). A party's secrets are shared among its *holders*, its neighbours and i
 
 The order must not follow the colluders' choice of keys, so that the seed is the digest of all round
 keys, and each draw is as bad as 2^`grinding_bits` trials can make it. Given the graph, a lying hub
-still chooses who drops out. What holds then follows from one bound: if among any k/2 consecutive
-parties of the ring fewer than `threshold` - k/2 - 1 collude with the hub, then
+still chooses who drops out. Let g = `threshold` - k/2 - 1. Where no two separate runs of k/2 places
+of the ring hold 2g colluders between them,
 
 1. only one of a party's two secrets can be opened: 2 `threshold` > m + colluding holders;
-2. only one list of survivors can get `threshold` signatures of the committee (m consecutive parties);
-3. the sum cannot be opened in parts: the party next to a gap of k/2 that dropped out or collude has
-   too few holders left to open its self-mask.
+2. only one list can get `threshold` signatures of the committee (m consecutive parties);
+3. the sum cannot be opened in parts: a part lies between two gaps of k/2 places or more that are
+   out or collude, and next to one with fewer than g colluders a party has too few holders left.
 
 Bell et al. bound the chance that drop-outs *at random* cut the graph; 3 leaves them to the hub. The
 argument, and what it asks of the protocol, is in decision 0013.
@@ -168,20 +168,21 @@ def degree(
 ) -> Degree:
     """The smallest k, and the threshold, for `corrupt` colluding and `dropped` missing parties.
 
-    The bound of the module's docstring fails with probability 2^-(failure_bits + grinding_bits) at
-    most, over the order. Who drops out by misfortune leaves fewer than `threshold` holders of some
-    party with probability 2^-correctness_bits at most. Both are union bounds over the n places, with
-    exact hypergeometric tails.
+    The condition of the module's docstring fails with probability at most
+    2^-(failure_bits + grinding_bits), over the order. Parties that drop out at random leave fewer
+    than `threshold` holders of any party with probability 2^-correctness_bits at most. Both are
+    union bounds over places of the ring, with exact hypergeometric tails.
 
     Where no graph with fewer edges will do, all are neighbours.
     """
     if n < 2 or corrupt < 0 or dropped < 0:
         raise RuntimeError("a graph has two parties at least")
-    insecure = -(failure_bits + grinding_bits) * math.log(2) - math.log(n)
+    insecure = -(failure_bits + grinding_bits) * math.log(2)
     unfinished = -correctness_bits * math.log(2) - math.log(n)
-    excess = 0  # the fewest colluders that k/2 consecutive parties do not hold; grows with k
+    excess = 0  # g of the module's docstring; it grows with k
     for k in range(2, n - 1, 2):
-        while log_tail(n, corrupt, k // 2, excess) > insecure:
+        log_pairs = math.log(n * (n - k + 1) / 2)
+        while log_pairs + log_tail(n, corrupt, k, 2 * excess) > insecure:
             excess += 1
         threshold = k // 2 + 1 + excess
         if log_tail(n, dropped, k + 1, k + 2 - threshold) <= unfinished:
@@ -193,7 +194,7 @@ def degree(
 
 
 def log_tail(population: int, marked: int, drawn: int, at_least: int) -> float:
-    """ln P(X >= at_least) of the marked among those drawn without replacement (hypergeometric)."""
+    """Ln P(X >= at_least) of the marked among those drawn without replacement (hypergeometric)."""
     others = population - marked
     highest = min(marked, drawn)
     if at_least <= max(0, drawn - others):
