@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.model import Contract
+from cohortium.contract.noise_plan import plan
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock
 from cohortium.core.rest import FINAL, RunInfo
@@ -366,6 +367,9 @@ class _Execution:
         sums = self._agreed
         scope = replace(self._admitted.scope, n_sites=self.active)
         layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
+        if self._admitted.noise is not None:
+            parties = sums.parties
+            layout = plan(self._admitted.noise, layout, len(parties.sites), parties.fewest).layout
         total = sums.sum(
             number,
             state,

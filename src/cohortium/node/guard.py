@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from cohortium.analysis.interface import AnyAnalysis, Params, Scope
 from cohortium.contract.check import check_run
 from cohortium.contract.model import Contract, Participant, RunRequest
+from cohortium.contract.noise import Noise
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock, to_rfc3339
 from cohortium.crypto.keys import fingerprint
@@ -24,6 +25,7 @@ from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.messages import SurvivorList
+from cohortium.secagg.noise import require_sampler
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.roster import Roster
@@ -57,6 +59,7 @@ class CheckedRun:
         stored: The run as recorded when it was asked for before; None on the first time.
         scope: With this site's limits.
         common: With the contract's limits: what hub and all sites have in common.
+        noise: What the contract asks for in every sum; None: exact sums.
     """
 
     contract: Contract
@@ -66,6 +69,7 @@ class CheckedRun:
     params: Params
     scope: Scope
     common: Scope
+    noise: Noise | None = None
     stored: StoredRun | None = None
 
     @property
@@ -161,7 +165,7 @@ class Guard:
         # 1. The site computes at all. 2. The researcher's signature. 3. Not a replay: a known run
         # may be asked for again only by the same request, while it is under way. 4. The contract.
         # 5. What the hub checks too (see `contract.check`). 6. This site gives the variables.
-        # 7. The site's policy. 8. The contract's number of runs.
+        # 7. The site's policy. 8. The contract's number of runs. 9. Its privacy budget.
         policy = self._policy()
         policy.require_running()  # 1
         request, signer = RunRequest.open(envelope)  # 2
@@ -181,6 +185,7 @@ class Guard:
             return self.check_continues(request.run_id)
         checked = self._check_request(request, signer)  # 4, 5, 6, 7
         self._require_runs_left(checked)  # 8
+        self.require_budget(checked)  # 9
         return checked
 
     def check_continues(self, run_id: str, about: About | None = None) -> CheckedRun:
@@ -263,6 +268,7 @@ class Guard:
             params=admitted.params,
             scope=replace(admitted.scope, disclosure=limits),
             common=admitted.scope,
+            noise=admitted.noise,
         )
 
     def _require_runs_left(self, run: CheckedRun) -> None:
@@ -279,6 +285,21 @@ class Guard:
             since = to_rfc3339(self._clock() - DAY)
             if self._store.runs_since(since) >= limit:
                 raise PolicyRefusal("site-policy", f"This site takes part in {limit} runs a day.")
+
+    def require_budget(self, run: CheckedRun) -> int:
+        """The sums with noise that were paid for; the next one can be.
+
+        Raises:
+            PolicyRefusal: ``privacy-budget``.
+            InputError: ``missing-extra``: noise and budget must both be possible here.
+        """
+        entry = run.contract.computation(run.request.computation)
+        if run.noise is None or entry is None:
+            return 0
+        require_sampler()
+        used = self._store.noisy_sums(run.request.contract_digest, entry.covers)
+        run.noise.require_left(used)
+        return used
 
     # Rounds
 

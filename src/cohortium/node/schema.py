@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS party_rounds (
     run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (run_id, round)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS noise (
+    run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, body BLOB,
+    PRIMARY KEY (run_id, round)
+) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
     body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT

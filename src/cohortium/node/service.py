@@ -12,14 +12,17 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.contract.model import Contract
+from cohortium.contract.noise_plan import clipped
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
 from cohortium.errors import (
     CohortiumError,
+    ConflictError,
     InputError,
     IntegrityFailure,
     PolicyRefusal,
@@ -50,10 +53,12 @@ from cohortium.node.guard import (
     party_list,
 )
 from cohortium.node.identity import Identity
+from cohortium.node.noise import RoundNoise, to_bytes
 from cohortium.node.policy import PolicySource
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
 from cohortium.secagg.party import Party, PartyRound
+from cohortium.secagg.vector import Noise
 from cohortium.version import __version__
 
 log = logging.getLogger(__name__)
@@ -105,6 +110,7 @@ class NodeService:
         self.clock = clock
         self._random = random
         self._guard = Guard(identity, store, policy, find, clock)
+        self._noise = RoundNoise(store)
 
     # The link
 
@@ -281,28 +287,45 @@ class NodeService:
             checked = self._guard.check_round(question, about)
             shares = get_shares(request, checked.party.parties)
             checked.party.check_active(checked.active, shares)
-            try:
-                memory, masked = self._contribute(checked, state, shares)
-            except _NoContribution as failure:
-                self._record_failure(question, about)
-                raise failure.reason from None
-            answer = StoredRound(request.round, state.digest, checked.party.tag(masked.vector))
-            # The last look and the record are one transaction: of two different questions for one
-            # round that are computed at the same time, one is answered.
-            with self.store.transaction():
-                checked = self._guard.check_round(question, about)
-                about |= {"payload_bytes": len(masked.vector), "state": state.digest}
-                self._record(checked, answer, memory, question, about)
+            with self._noise.turn(checked.run):
+                if checked.run.noise is not None:  # another thread may have drawn it meanwhile
+                    checked = self._guard.check_round(question, about)
+                    if checked.answered is None:
+                        self._guard.require_budget(checked.run)
+                masked = self._compute(checked, question, state, shares, about)
         following = None
         if masked.next is not None:
             following = put_key_shares(masked.next, request.run_id, checked.party.parties)
         return round_reply(request.run_id, request.round, masked.vector, following)
 
+    def _compute(
+        self,
+        checked: CheckedRound,
+        question: Question,
+        state: State,
+        shares: Mapping[str, KeyShare],
+        about: About,
+    ) -> MaskedInput:
+        try:
+            computed = self._contribute(checked, state, shares)
+        except _NoContribution as failure:
+            self._record_failure(question, about)
+            raise failure.reason from None
+        vector = computed.masked.vector
+        answer = StoredRound(question.round, state.digest, checked.party.tag(vector))
+        # The last look and the record are one transaction: of two different questions for one round
+        # that are computed at the same time, one is answered.
+        with self.store.transaction():
+            checked = self._guard.check_round(question, about)
+            about |= {"payload_bytes": len(vector), "state": state.digest}
+            self._record(checked, answer, computed, question, about)
+        return computed.masked
+
     def _record(
         self,
         checked: CheckedRound,
         answer: StoredRound,
-        memory: PartyRound,
+        computed: _Computed,
         question: Question,
         about: About,
     ) -> None:
@@ -314,7 +337,11 @@ class NodeService:
                 self.store.set_sites(run_id, party_list(checked.active))
             self.store.add_round(run_id, answer)
             if parties.recoverable:
-                self.store.put_party_round(run_id, answer.round, memory.to_json(parties))
+                self.store.put_party_round(run_id, answer.round, computed.memory.to_json(parties))
+            if checked.run.noise is not None:
+                sums = self._guard.require_budget(checked.run) + 1
+                self.store.put_noise(run_id, answer.round, to_bytes(computed.noise))
+                about |= {"noisy_sums": sums, "epsilon": round(checked.run.noise.spent(sums), 6)}
             journal.append(self.store, "round", about)
         elif checked.answered != answer.reply_tag:
             # Two contributions under one mask would show their difference.
@@ -374,7 +401,7 @@ class NodeService:
 
     def _contribute(
         self, checked: CheckedRound, state: State, shares: Mapping[str, KeyShare]
-    ) -> tuple[PartyRound, MaskedInput]:
+    ) -> _Computed:
         run, participant = checked.run, checked.run.participant
         needed = run.analysis.variables(run.params)
         table = self.datasets.table(
@@ -384,13 +411,18 @@ class NodeService:
             participant.dataset_digest,
         )
         layout = run.analysis.layout(state, run.params, run.common)
+        planned = self._noise.plan(checked, layout)
         try:
             contribution = run.analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
-            return checked.party.masked_input(
-                checked.binding, layout, contribution, checked.active, shares
+            if run.noise is not None:
+                contribution = clipped(run.noise, contribution)
+            drawn = self._noise.draw(checked, planned)
+            memory, masked = checked.party.masked_input(
+                checked.binding, planned.layout, contribution, checked.active, shares, noise=drawn
             )
-        except ProtocolError:  # about the request itself, whatever the data are
+            return _Computed(memory, masked, drawn)
+        except (ProtocolError, ConflictError):  # about the request itself, whatever the data are
             raise
         except InputError as error:
             raise _NoContribution(_with_column(error, run)) from error
@@ -410,7 +442,16 @@ class NodeService:
                 journal.append(self.store, "end", {**about, "outcome": outcome})
         if outcome != "failed":
             self._guard.forget(end.run_id)
+            self._noise.forget(end.run_id)
         return pb.Message(ack=pb.Ack())
+
+
+class _Computed(NamedTuple):
+    """A round's answer and what is kept of it."""
+
+    memory: PartyRound
+    masked: MaskedInput
+    noise: Noise
 
 
 class _NoContribution(Exception):

@@ -270,6 +270,7 @@ class NodeStore:
         if not keep:
             self.execute("UPDATE runs SET secret = NULL WHERE run_id = ?", run_id)
             self.execute("DELETE FROM party_rounds WHERE run_id = ?", run_id)
+            self.execute("UPDATE noise SET body = NULL WHERE run_id = ?", run_id)
 
     def expire_runs(self, admitted_before: str) -> None:
         """Forget the secrets of runs that nobody ended."""
@@ -280,6 +281,10 @@ class NodeStore:
         )
         self.execute(
             "DELETE FROM party_rounds WHERE run_id IN "
+            "(SELECT run_id FROM runs WHERE secret IS NULL)"
+        )
+        self.execute(
+            "UPDATE noise SET body = NULL WHERE body IS NOT NULL AND run_id IN "
             "(SELECT run_id FROM runs WHERE secret IS NULL)"
         )
 
@@ -373,6 +378,24 @@ class NodeStore:
     def set_sites(self, run_id: str, sites: str) -> None:
         """The parties whose contributions a run sums, where some dropped in its first round."""
         self.execute("UPDATE runs SET sites = ? WHERE run_id = ?", sites, run_id)
+
+    def noise(self, run_id: str, number: int) -> bytes | None:
+        """The noise of a round; None where there was none, or it was forgotten."""
+        rows = self.execute("SELECT body FROM noise WHERE run_id = ? AND round = ?", run_id, number)
+        return rows[0][0] if rows else None
+
+    def put_noise(self, run_id: str, number: int, body: bytes) -> None:
+        """Keep a round's noise, forget that of the rounds before it, and count one more sum."""
+        self.execute("UPDATE noise SET body = NULL WHERE run_id = ? AND round < ?", run_id, number)
+        self.execute("INSERT INTO noise VALUES (?, ?, ?)", run_id, number, body)
+
+    def noisy_sums(self, contract_digest: str, computations: Callable[[str], bool]) -> int:
+        """Sums with noise under this contract, of the computations that the predicate names."""
+        rows = self.execute(
+            "SELECT computation FROM noise JOIN runs USING (run_id) WHERE contract_digest = ?",
+            contract_digest,
+        )
+        return sum(computations(name) for (name,) in rows)
 
     # What is owed to the hub
 

@@ -44,7 +44,7 @@ from cohortium.secagg.roster import Roster
 from cohortium.secagg.round_key import RoundKey
 from cohortium.secagg.shamir import SHARE_BYTES, split
 from cohortium.secagg.survivors import check_signatures, statement
-from cohortium.secagg.vector import MaskKey, encode_masked
+from cohortium.secagg.vector import MaskKey, Noise, encode_masked
 
 __all__ = ["Party", "PartyRound"]
 
@@ -190,6 +190,7 @@ class Party:
         active: Collection[str] | None = None,
         received: Mapping[str, KeyShare] | None = None,
         *,
+        noise: Noise | None = None,
         threads: int = 1,
     ) -> tuple[PartyRound, MaskedInput]:
         """The masked contribution: encoding + masks of later peers - masks of earlier ones + own.
@@ -203,6 +204,7 @@ class Party:
             contribution: Arrays with the shapes of `layout`.
             active: Whose keys are shared (U2 of the paper); None: all parties.
             received: The neighbours' shares for this round; None where nothing can be recovered.
+            noise: Integers to add to the encoding by field, the same for the same round.
             threads: Cores to use.
 
         Raises:
@@ -219,7 +221,9 @@ class Party:
         masks = self._masks(state)
         dither = derive(self._secret, "rounding", name)
         frame = Frame(layout, len(self.parties.sites))
-        vector = encode_masked(frame, contribution, masks, dither=dither, threads=threads)
+        vector = encode_masked(
+            frame, contribution, masks, dither=dither, noise=noise, threads=threads
+        )
         following = self.share_keys(binding.round + 1) if self.parties.recoverable else None
         return state, MaskedInput(self.site, binding.round, vector, following)
 

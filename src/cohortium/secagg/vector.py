@@ -7,12 +7,13 @@ AES and numpy let go of the interpreter's lock, so that several threads share a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cohortium.core.rounds import Contribution, Total
 from cohortium.errors import InputError, ProtocolError
@@ -22,6 +23,10 @@ from cohortium.secagg.ring import Words
 
 THREAD_BYTES: Final = 2 * 1024 * 1024
 """Keystream that is worth a thread of its own."""
+
+
+Noise = Mapping[str, npt.NDArray[np.int64]]
+"""By field, shape (size,); the sum of integers is taken in the field's ring."""
 
 
 class MaskKey(NamedTuple):
@@ -37,6 +42,7 @@ def encode_masked(
     masks: Sequence[MaskKey],
     *,
     dither: bytes,
+    noise: Noise | None = None,
     threads: int = 1,
 ) -> bytearray:
     """The contribution's encoding plus the masks. The same arguments give the same bytes.
@@ -44,6 +50,7 @@ def encode_masked(
     Args:
         contribution: Arrays of the layout's shapes.
         dither: 32-byte key of the stream that rounds vectors at random.
+        noise: Integers to add to the encodings of counts and vectors.
 
     Raises:
         InputError: ``overflow``, with `field` and `index` of the first such component.
@@ -57,8 +64,10 @@ def encode_masked(
         rounding = _Dither(blocks, dither)
         for block in blocks:
             words = _words(out, block)
-            adder.add(block, words, _encode(frame, block, contribution, rounding, words))
+            encoded = _encode(frame, block, contribution, rounding, words)
+            adder.add(block, words, _with_noise(block, noise or {}, encoded, words))
 
+    _check_noise(frame, noise or {})
     _share(frame, threads, (1 + len(masks)) * frame.n_bytes, work)
     return out
 
@@ -86,6 +95,27 @@ def _encode(
         except InputError as error:
             raise name_component(error, piece) from error
     return words
+
+
+def _with_noise(block: Block, noise: Noise, encoded: Words, words: Words) -> Words:
+    """The encoding, or its sum with the noise in `words`."""
+    result = encoded
+    for piece in block.pieces:
+        drawn = noise.get(piece.segment.name)
+        if drawn is not None:
+            place = _place(piece, block)
+            integers = drawn[piece.first : piece.end].astype(block.ring.word)
+            np.add(encoded[place], integers, out=words[place])
+            result = words
+    return result
+
+
+def _check_noise(frame: Frame, noise: Noise) -> None:
+    """Refuse noise that does not fit the layout: a programming error."""
+    sizes = {s.name: s.spec.size for s in frame.fields if s.spec.kind != "real"}
+    for name, drawn in noise.items():
+        if drawn.shape != (sizes.get(name),) or drawn.dtype != np.int64:
+            raise RuntimeError(f"the noise of {name} does not fit the layout")
 
 
 def apply_masks(
@@ -204,4 +234,4 @@ def _require_length(frame: Frame, vector: bytes | bytearray | memoryview) -> Non
         )
 
 
-__all__ = ["MaskKey", "add", "apply_masks", "check_word", "decode", "encode_masked"]
+__all__ = ["MaskKey", "Noise", "add", "apply_masks", "check_word", "decode", "encode_masked"]
