@@ -114,6 +114,20 @@ def test_the_same_arguments_give_the_same_bytes_and_another_dither_key_others() 
     assert other[start:] != first[start:]
 
 
+def test_no_two_components_are_rounded_by_the_same_word() -> None:
+    """Equal fractions of a unit in two fields and in two blocks go up and down independently."""
+    n = BLOCK_BYTES // 4
+    frame = Frame({"a": FieldSpec((n // 2,), "vector"), "b": FieldSpec((2 * n,), "vector")}, 3)
+    half = 2.0 ** -(frame.fields[0].ring.fraction_bits + 1)
+    own = {s.name: np.full(s.spec.size, half, dtype=np.float32) for s in frame.fields}
+    encoded = encode_masked(frame, own, [], dither=DITHER)
+    up = np.frombuffer(encoded, dtype="<i4", offset=frame.check.padded_end)
+    assert set(np.unique(up)) == {0, 1}
+    halves = up.reshape(5, n // 2) - 0.5
+    correlations = np.corrcoef(halves)[np.triu_indices(5, 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(n / 2)
+
+
 def test_every_byte_is_masked_with_the_stream_from_its_start() -> None:
     """Also the check word and the padding: one stream over the whole vector."""
     layout: Layout = {"v": FieldSpec((3,), "vector"), "n": FieldSpec((2,), "count")}
