@@ -276,7 +276,9 @@ class SecureSum:
         if step == "MaskedInputCollection":
             if body.HasField("next") and self.parties.recoverable:
                 following[site] = get_key_shares(body.next, site, self.parties)
-            return MaskedInput(site, body.round, body.masked, following.get(site))
+            return MaskedInput(
+                site, body.round, body.masked, following.get(site), body.signature or None
+            )
         if step == "ConsistencyCheck":
             return get_signature(body, site)
         return get_unmasking(body, site, self.parties)

@@ -296,7 +296,9 @@ class NodeService:
         following = None
         if masked.next is not None:
             following = put_key_shares(masked.next, request.run_id, checked.party.parties)
-        return round_reply(request.run_id, request.round, masked.vector, following)
+        return round_reply(
+            request.run_id, request.round, masked.vector, following, masked.signature
+        )
 
     def _compute(
         self,
@@ -419,7 +421,13 @@ class NodeService:
                 contribution = clipped(run.noise, contribution)
             drawn = self._noise.draw(checked, planned)
             memory, masked = checked.party.masked_input(
-                checked.binding, planned.layout, contribution, checked.active, shares, noise=drawn
+                checked.binding,
+                planned.layout,
+                contribution,
+                checked.active,
+                shares,
+                noise=drawn,
+                sign=self.identity.key.sign,
             )
             return _Computed(memory, masked, drawn)
         except (ProtocolError, ConflictError):  # about the request itself, whatever the data are

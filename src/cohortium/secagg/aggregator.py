@@ -47,7 +47,7 @@ class AggregatorRound:
         inputs: Whose masked inputs are in `total`.
         total: Their sum in the rings.
         survivors: The list that is being opened; empty before step 3.
-        signatures: Of step 3, by committee member.
+        signatures: On `survivors`, by committee member; before step 3 on the round's parties.
         shares: Of step 4: by holder, by the party whose secret it is.
     """
 
@@ -159,14 +159,22 @@ class Aggregator:
             )
         total = state.total or bytearray(self._frame.n_bytes)
         add(self._frame, total, message.vector)
-        state = replace(state, inputs=state.inputs | {message.sender}, total=total)
+        signatures = dict(state.signatures)
+        if message.signature is not None and message.sender in self.parties.committee:
+            signatures[message.sender] = message.signature
+        state = replace(
+            state, inputs=state.inputs | {message.sender}, total=total, signatures=signatures
+        )
         if state.inputs != self._asked:
             return state, []
         if state.inputs != self.active:
             return self._close_inputs(state)
         if not self.parties.recoverable:
             return replace(state, step="done", survivors=state.inputs), []
-        return self._ask_to_unmask(replace(state, survivors=state.inputs))
+        state = replace(state, survivors=state.inputs)
+        if not self.parties.complete:
+            check_signatures(state.signatures, self._digest, state.survivors, self.parties)
+        return self._ask_to_unmask(state)
 
     def _time_is_up(self, state: AggregatorRound) -> tuple[AggregatorRound, list[Outgoing]]:
         if state.step == "MaskedInputCollection":
@@ -194,7 +202,9 @@ class Aggregator:
                 f"Absent: {_names(absent)}. Resume the run when they are back.",
                 absent=absent,
             )
-        state = replace(state, step="ConsistencyCheck", survivors=state.inputs)
+        state = replace(
+            state, step="ConsistencyCheck", survivors=state.inputs, signatures={}
+        )
         message = SurvivorList(self._round, state.survivors)
         return state, [(site, message) for site in sorted(self.awaited(state))]
 

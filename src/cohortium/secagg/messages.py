@@ -60,12 +60,15 @@ class MaskedInput:
     Attributes:
         vector: Masked words; see `Frame`.
         next: The site's keys for the round after; None where nothing can be recovered.
+        signature: Of a committee member, where not all are neighbours: over the round's parties as
+            the list of survivors, so that they can be unmasked for if nobody drops.
     """
 
     sender: str
     round: int
     vector: bytes | bytearray
     next: KeyShares | None = None
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class SurvivorList:
     """Steps 3 and 4: whose inputs arrived.
 
     Attributes:
-        signatures: By signer; empty in step 3, and in step 4 where nobody dropped.
+        signatures: By signer; empty in step 3, and in step 4 where nobody dropped and all are
+            neighbours.
     """
 
     round: int

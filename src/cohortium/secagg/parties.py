@@ -41,6 +41,11 @@ class Parties:
         """Whether a round can end without one of the parties."""
         return self._graph.recoverable
 
+    @property
+    def complete(self) -> bool:
+        """Whether all are neighbours of all."""
+        return len(self._graph.committee) == len(self.sites)
+
     @cached_property
     def all(self) -> frozenset[str]:
         """Every party."""

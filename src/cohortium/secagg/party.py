@@ -160,16 +160,16 @@ class Party:
         """
         secrets = RoundSecrets(self._secret, self._digest, number)
         mask_key = public_key(secrets.mask_secret)
-        ours = self._split(secrets)
+        ours = self._split(secrets, self._neighbours)
         sealed = {
             peer: self._channel(self.site, peer).seal(number, mask_key, ours[peer])
             for peer in sorted(self._neighbours)
         }
         return KeyShares(self.site, number, mask_key, sealed)
 
-    def _split(self, secrets: RoundSecrets) -> dict[str, bytes]:
-        """(share of the mask secret, share of the seed) by holder."""
-        points = {site: self.parties.point(site) for site in self.parties.holders(self.site)}
+    def _split(self, secrets: RoundSecrets, holders: Collection[str]) -> dict[str, bytes]:
+        """Share of the mask secret and share of the seed, by holder."""
+        points = {site: self.parties.point(site) for site in holders}
         random = secrets.stream()
         at, threshold = sorted(points.values()), self.parties.threshold
         masks = split(secrets.mask_secret, threshold, at, random)
@@ -191,6 +191,7 @@ class Party:
         received: Mapping[str, KeyShare] | None = None,
         *,
         noise: Noise | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
         threads: int = 1,
     ) -> tuple[PartyRound, MaskedInput]:
         """The masked contribution: encoding + masks of later peers - masks of earlier ones + own.
@@ -205,6 +206,7 @@ class Party:
             active: Whose keys are shared (U2 of the paper); None: all parties.
             received: The neighbours' shares for this round; None where nothing can be recovered.
             noise: Integers to add to the encoding by field, the same for the same round.
+            sign: By the contract key; needed of a committee member where not all are neighbours.
             threads: Cores to use.
 
         Raises:
@@ -225,7 +227,15 @@ class Party:
             frame, contribution, masks, dither=dither, noise=noise, threads=threads
         )
         following = self.share_keys(binding.round + 1) if self.parties.recoverable else None
-        return state, MaskedInput(self.site, binding.round, vector, following)
+        signature = None
+        if sign is not None and self._signs_inputs:
+            signature = sign(statement(name, members, self.parties))
+        return state, MaskedInput(self.site, binding.round, vector, following, signature)
+
+    @property
+    def _signs_inputs(self) -> bool:
+        parties = self.parties
+        return parties.recoverable and not parties.complete and self.site in parties.committee
 
     def check_active(self, active: frozenset[str], received: Mapping[str, KeyShare]) -> None:
         """Refuse a round with other parties, or shares of others, than the protocol asks for.
@@ -321,10 +331,10 @@ class Party:
             ConflictError: ``other-survivors`` where another list was signed or answered.
         """
         agreed = self._agree(state, message)
-        if message.survivors != state.active:
+        if message.survivors != state.active or not self.parties.complete:
             check_signatures(message.signatures, state.digest, message.survivors, self.parties)
         secrets = RoundSecrets(self._secret, self._digest, state.round)
-        shares = {self.site: self._split(secrets)[self.site][SHARE_BYTES:]}
+        shares = {self.site: self._split(secrets, [self.site])[self.site][SHARE_BYTES:]}
         for peer in sorted(state.received):
             both = self._open(state, peer)
             alive = peer in message.survivors
