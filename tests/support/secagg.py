@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from cohortium.secagg.messages import (
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.roster import Roster
+from cohortium.secagg.shamir import PRIME, SHARE_BYTES
 
 RUN = "0123456789abcdef0123456789abcdef"
 CONTRACT = digest("contract")
@@ -311,6 +313,36 @@ class Play:
         if step == "ConsistencyCheck":
             return self.sign(site, text)
         return self.unmask(site, text)
+
+
+def halves(play: Play, owner: str, holder: str) -> tuple[bytes, bytes]:
+    """The shares of the owner's mask secret and of its seed that a holder has in this round."""
+    if owner != holder:
+        share = play.keys[owner].to(holder)
+        channel = play.party(holder)._channel(owner, holder)
+        both = channel.open(play.number, share.mask_key, share.sealed)
+        return both[:SHARE_BYTES], both[SHARE_BYTES:]
+    peers = sorted(play.parties.neighbours(owner))[: play.parties.threshold]
+    points = [play.parties.point(peer) for peer in peers]
+    found = [halves(play, owner, peer) for peer in peers]
+    mask_share, seed_share = (
+        interpolate(
+            points, [int.from_bytes(pair[kind]) for pair in found], play.parties.point(owner)
+        )
+        for kind in (0, 1)
+    )
+    return mask_share.to_bytes(SHARE_BYTES), seed_share.to_bytes(SHARE_BYTES)
+
+
+def interpolate(points: Sequence[int], values: Sequence[int], at: int) -> int:
+    """The polynomial through those points (Lagrange), modulo the prime of the shares."""
+    total = 0
+    for x, y in zip(points, values, strict=True):
+        others = [other for other in points if other != x]
+        above = math.prod(at - other for other in others)
+        below = math.prod(x - other for other in others)
+        total += y * above * pow(below, -1, PRIME)
+    return total % PRIME
 
 
 def words(data: bytes | bytearray) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
