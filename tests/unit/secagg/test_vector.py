@@ -124,7 +124,7 @@ def test_no_two_components_are_rounded_by_the_same_word() -> None:
     up = np.frombuffer(encoded, dtype="<i4", offset=frame.check.padded_end)
     assert set(np.unique(up)) == {0, 1}
     halves = up.reshape(5, n // 2) - 0.5
-    correlations = np.corrcoef(halves)[np.triu_indices(5, 1)]
+    correlations = np.asarray(np.corrcoef(halves))[np.triu_indices(5, 1)]
     assert np.abs(correlations).max() < 5 / np.sqrt(n / 2)
 
 
