@@ -22,6 +22,9 @@ at sensitivity D and sigma >= 1/2 (both in integers), in Theorem 1 and Propositi
     tau = 10 * sum over k = 1 .. n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))
     rho = (D / (sqrt(n) sigma) + tau sqrt(d))^2 / 2           zero-concentrated DP (zCDP)
 
+Where components have different scales, each has its own tau, and the norm of these numbers takes
+the place of tau sqrt(d): the bound of one component, added up over components by Minkowski.
+
 Noise beyond the n shares only helps. Composition over sums and the conversion to (epsilon, delta)
 are those of the library dp-accounting (the extra ``dp``).
 """
@@ -83,8 +86,8 @@ def zcdp(clip: float, parts: Sequence[Part], sigma: float, shares: int) -> float
         sigma: Of one share, in the analysis's units.
         shares: Noise that is surely in the sum.
     """
-    components = sum(part.size for part in parts)
-    inexact = tau(sigma * min(part.scale for part in parts), shares) * math.sqrt(components)
+    squares = (part.size * tau(sigma * part.scale, shares) ** 2 for part in parts)
+    inexact = math.sqrt(math.fsum(squares))
     return 0.5 * (sensitivity(clip, parts) / (math.sqrt(shares) * sigma) + inexact) ** 2
 
 

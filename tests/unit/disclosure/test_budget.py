@@ -75,6 +75,17 @@ def test_the_cost_bounds_the_true_divergence_of_every_order(
         assert true <= rho * order * (1 + 1e-9)
 
 
+def test_components_of_different_scales_are_bounded_together() -> None:
+    """Counts beside a field of scale 3, so that its noise is three times as wide in integers."""
+    coarse, fine, shares = 0.5, 1.5, 3
+    p, q = sum_of_shares(coarse, shares), sum_of_shares(fine, shares)
+    parts = [Part(2, 1.0, False), Part(4, 3.0, False)]
+    rho = budget.zcdp(math.sqrt(1 + 1 + 4 / 9), parts, coarse, shares)
+    assert rho < budget.zcdp(math.sqrt(1 + 1 + 4 / 9), [Part(6, 1.0, False)], coarse, shares)
+    for order in (1.001, 2.0, 8.0):
+        assert 2 * renyi(p, 1, order) + renyi(q, 2, order) <= rho * order
+
+
 def test_one_share_costs_what_the_discrete_gaussian_costs() -> None:
     assert budget.zcdp(3.0, COUNTS, 6.0, 1) == pytest.approx(0.5 * (3 / 6) ** 2)
 
