@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cohortium.core.rounds import Contribution, FieldSpec, Layout
 from cohortium.errors import InputError
+from cohortium.secagg.frame import BLOCK_BYTES, Frame
 from cohortium.secagg.noise import BATCH, discrete_gaussian
+from cohortium.secagg.vector import MaskKey, Noise, encode_masked
 
 NEVER = 1e-9
 """A sound sampler fails a test once in a thousand million runs."""
@@ -68,3 +71,62 @@ def test_without_the_extra_noise_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError) as error:
         discrete_gaussian(1.0, 5)
     assert error.value.code == "missing-extra"
+
+
+# --- noise in a masked vector ---------------------------------------------------------------------
+
+LAYOUT: Layout = {
+    "n": FieldSpec((), "count"),
+    "cells": FieldSpec((BLOCK_BYTES // 8 + 5,), "count"),
+    "gram": FieldSpec((3, 3), "real"),
+    "update": FieldSpec((3, BLOCK_BYTES // 4 + 1), "vector", 4.0),
+    "exact": FieldSpec((7,), "vector", 1.0),
+}
+FRAME = Frame(LAYOUT, 3)
+
+
+def contribution() -> Contribution:
+    random = np.random.default_rng(5)
+    return {
+        name: random.integers(-9, 9, spec.shape)
+        if spec.kind == "count"
+        else random.uniform(-1, 1, spec.shape)
+        for name, spec in LAYOUT.items()
+    }
+
+
+def noise(*names: str) -> Noise:
+    random = np.random.default_rng(6)
+    return {name: random.integers(-(2**20), 2**20, LAYOUT[name].size) for name in names}
+
+
+def test_noise_is_added_to_the_encoding_and_to_nothing_else() -> None:
+    given, drawn = contribution(), noise("n", "cells", "update")
+    masks = [MaskKey(bytes([7]) * 32, negate=False)]
+    without = encode_masked(FRAME, given, masks, dither=bytes(32))
+    added = encode_masked(FRAME, given, masks, dither=bytes(32), noise=drawn)
+    assert added == encode_masked(FRAME, given, masks, dither=bytes(32), noise=drawn, threads=3)
+    for segment in FRAME.segments:
+        place = slice(segment.start, segment.start + segment.n_bytes)
+        first = np.frombuffer(without[place], dtype=segment.ring.word)
+        second = np.frombuffer(added[place], dtype=segment.ring.word)
+        expected = drawn.get(segment.name, np.zeros(1, dtype=np.int64))
+        signed = np.int32 if segment.ring.bits == 32 else np.int64
+        assert ((second - first).view(signed) == expected).all(), segment.name
+    for name, array in contribution().items():
+        assert (given[name] == array).all()
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"gram": np.zeros(9, dtype=np.int64)},
+        {"n": np.zeros((), dtype=np.int64)},
+        {"exact": np.zeros(6, dtype=np.int64)},
+        {"exact": np.zeros(7)},
+        {"other": np.zeros(1, dtype=np.int64)},
+    ],
+)
+def test_noise_that_does_not_fit_the_layout_is_a_programming_error(drawn: Noise) -> None:
+    with pytest.raises(RuntimeError, match="does not fit"):
+        encode_masked(FRAME, contribution(), [], dither=bytes(32), noise=drawn)
