@@ -7,30 +7,29 @@ What the hub sends and what the sites answer passes through `Federation`: a test
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.builders import (
     CONSORTIUM,
-    SITES,
     Node,
     RoundSums,
+    SeparateSums,
     SumParams,
     World,
     datasets,
+    no_scope,
 )
-from tests.support.secagg import aggregate
+from tests.support.decoding import Decoding, Heard, Sum
 
-from cohortium.analysis.interface import AnyAnalysis, Continue, Done, Scope
+from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Scope
 from cohortium.contract.model import Contract, RunRequest
 from cohortium.core.rest import ConsortiumInfo
 from cohortium.core.rounds import State, Total
-from cohortium.disclosure.limits import Disclosure
-from cohortium.errors import CohortiumError, InputError, ProtocolError
+from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.hub.config import HubConfig
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
@@ -39,8 +38,6 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
 from cohortium.node.guard import Find
-from cohortium.secagg.binding import RoundBinding
-from cohortium.secagg.roster import Roster
 
 TIMEOUT_S = 10.0
 
@@ -62,19 +59,18 @@ class Sums(RoundSums):
         return Continue(State({"round": number + 1}), number / params.rounds)
 
 
+class Separate(Sums):
+    """The same, but each round is summed over those who are there."""
+
+    name: ClassVar[str] = SeparateSums.name
+    drop_outs: ClassVar[DropOuts] = "continue"
+
+
 def find(name: str) -> AnyAnalysis:
-    if name == Sums.name:
-        return Sums()
+    for analysis in (Sums, Separate):
+        if name == analysis.name:
+            return analysis()
     raise InputError("not-found", f"There is no analysis {name!r} here.")
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One exchange as the hub saw it."""
-
-    site: str
-    asked: pb.Message
-    reply: pb.Message
 
 
 @dataclass
@@ -90,6 +86,8 @@ class _Wire:
         asked.CopyFrom(message)
         if federation.hub_lies is not None:
             asked = federation.hub_lies(self.site, asked)
+        if federation.away is not None and federation.away(self.site, asked):
+            raise PeerError("peer-unreachable", f"{self.site} is away.", peer=self.site)
         if self.site in federation.silent:
             await asyncio.sleep(2 * TIMEOUT_S)
         return await asyncio.to_thread(federation.answer, self.site, asked)
@@ -97,15 +95,22 @@ class _Wire:
 
 @dataclass
 class Federation:
-    """Three sites, a hub and a researcher; nobody lies yet."""
+    """Some sites, a hub and a researcher; nobody lies yet.
+
+    Attributes:
+        away: (site, message): whether the site is not there to get it.
+    """
 
     world: World
     hub: Hub
     link: MemoryLink
+    runner: ThreadRunner
+    settings: dict[str, Any]
     uplinks: dict[str, MemoryUplink] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list, repr=False)
     hub_lies: HubLies | None = None
     site_lies: SiteLies | None = None
+    away: Callable[[str, pb.Message], bool] | None = None
     silent: set[str] = field(default_factory=set)
     _answering: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -195,7 +200,8 @@ class Federation:
     async def adverts(self, request: RunRequest) -> dict[str, bytes]:
         """Round 0 at every site, by such a hub."""
         message = self.world.prepare(request)
-        return {s: (await self.ask(s, message)).run_advert.envelope for s in SITES}
+        sites = self.world.sites
+        return {s: (await self.ask(s, message)).run_advert.envelope for s in sites}
 
     def adverts_of(self, request: RunRequest) -> dict[str, bytes]:
         """The round key that the hub heard from each site for a run."""
@@ -225,64 +231,83 @@ class Federation:
             and heard.asked.round_request.run_id == request.run_id
         ]
 
-    def decodable(self, request: RunRequest, contract: Contract) -> list[Total]:
-        """Every total that the hub can decode from what it heard in a run.
+    def decodable(
+        self, request: RunRequest, contract: Contract, colluding: Collection[str] = ()
+    ) -> list[Sum]:
+        """Every sum over some sites, one vector of each, that the hub can decode in a run."""
+        return [found for found in self.decoding(contract, colluding).sums(request) if found.plain]
 
-        Tries all combinations of one vector of each of two or more sites.
-        """
-        heard = self.masked(request)
-        adverts = self.adverts_of(request)
-        binding = RoundBinding(request.run_id, 1, contract.digest, request.digest, State().digest)
-        layout = Sums().layout(State(), SumParams(variable="age"), Scope({}, Disclosure(), 2))
-        totals = []
-        for size in range(2, len(SITES) + 1):
-            for sites in itertools.combinations(SITES, size):
-                roster = Roster.verify(
-                    [adverts[site] for site in sites],
-                    contract_keys={p.name: p.key for p in contract.participants},
-                    run_id=request.run_id,
-                    contract_digest=contract.digest,
-                    request_digest=request.digest,
-                    min_sites=2,
-                )
-                vectors = [
-                    [h.reply.round_reply.masked for h in heard if h.site == s] for s in sites
-                ]
-                for chosen in itertools.product(*vectors):
-                    masked = dict(zip(sites, chosen, strict=True))
-                    try:
-                        totals.append(aggregate(masked, roster, binding, layout))
-                    except ProtocolError:
-                        continue
-        return totals
+    def decoding(self, contract: Contract, colluding: Collection[str] = ()) -> Decoding:
+        """What the hub can make of all it heard, and of all that colluding sites know."""
+        return Decoding(
+            self.heard,
+            contract,
+            Sums().layout(State(), SumParams(variable="age"), no_scope()),
+            {site: self.node(site).drawn for site in colluding},
+        )
+
+    async def restart_hub(self) -> None:
+        """Another hub on the same store and journals, with the same sites connected."""
+        await self.hub.stop()
+        wires = {site: handler for site, (handler, _) in self.link._nodes.items()}
+        journals = self.runner._journals
+        self.runner = ThreadRunner()
+        self.runner._journals = journals
+        self.hub = make_hub(self.world, self.hub.store, self.runner, **self.settings)
+        self.link = MemoryLink(self.hub.handler_for)
+        self.uplinks |= {site: self.link.join(site, wire) for site, wire in wires.items()}
+        await self.hub.start(self.link, watch=False)
+
+
+def make_hub(world: World, store: HubStore, runner: ThreadRunner, **settings: Any) -> Hub:
+    """A hub of the consortium ``Test``, not started."""
+    find_analysis = settings.pop("find_analysis", find)
+    return Hub(
+        store,
+        consortium=ConsortiumInfo(
+            name="Test", fingerprint=CONSORTIUM, ca_pem="", link_address="memory:0"
+        ),
+        runner=runner,
+        config=HubConfig(**settings),
+        clock=world.clock,
+        find_analysis=find_analysis,
+    )
 
 
 @asynccontextmanager
 async def federation(
-    finders: Mapping[str, Find] | None = None, *, timeout_s: float = TIMEOUT_S
+    finders: Mapping[str, Find] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    find_analysis: Find = find,
+    world: World | None = None,
+    straggler_s: float = TIMEOUT_S,
+    runner: ThreadRunner | None = None,
 ) -> AsyncIterator[Federation]:
     """A started federation without a contract.
 
     Args:
         finders: Registries of sites that run another program than the honest one.
         timeout_s: How long the hub waits for a site.
+        find_analysis: The registry of all others.
+        world: Its sites and keys; three sites by default.
+        straggler_s: How long the hub waits for the others once enough sites have answered.
+        runner: Runs what the hub runs.
     """
-    world = World()
-    store, runner = HubStore("sqlite://"), ThreadRunner()
-    hub = Hub(
-        store,
-        consortium=ConsortiumInfo(
-            name="Test", fingerprint=CONSORTIUM, ca_pem="", link_address="memory:0"
-        ),
-        runner=runner,
-        config=HubConfig(gather_timeout_s=timeout_s, round_timeout_s=timeout_s),
-        clock=world.clock,
-        find_analysis=find,
-    )
-    made = Federation(world, hub, MemoryLink(hub.handler_for))
+    world = world or World()
+    store = HubStore("sqlite://")
+    settings = {
+        "gather_timeout_s": timeout_s,
+        "round_timeout_s": timeout_s,
+        "straggler_s": straggler_s,
+        "find_analysis": find_analysis,
+    }
+    runner = runner or ThreadRunner()
+    hub = make_hub(world, store, runner, **settings)
+    made = Federation(world, hub, MemoryLink(hub.handler_for), runner, settings)
     hub.members.add_user("Dr. Li", world.researcher.public)
-    for number, site in enumerate(SITES, 1):
-        node = world.node(site, find_analysis=(finders or {}).get(site, find))
+    for number, site in enumerate(world.sites, 1):
+        node = world.node(site, find_analysis=(finders or {}).get(site, find_analysis))
         hub.members.add(site, node.service.identity.key.public)
         store.members.publish(site, datasets(number).published()[0])
         made.uplinks[site] = made.link.join(site, _Wire(made, site))
@@ -290,8 +315,8 @@ async def federation(
     try:
         yield made
     finally:
-        await hub.stop()
-        await asyncio.to_thread(runner.close)
+        await made.hub.stop()
+        await asyncio.to_thread(made.runner.close)
         store.close()
         for node in world.nodes.values():
             node.store.close()

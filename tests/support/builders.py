@@ -1,8 +1,8 @@
-"""A contract that three nodes signed, and the valid messages of a run that tests then spoil."""
+"""A contract that all nodes signed, and the valid messages of a run that tests then spoil."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -35,6 +35,9 @@ from cohortium.secagg.roster import Roster
 CONSORTIUM = "sha256:" + "c" * 64
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 SITES = ("Alpha", "Beta", "Gamma")
+FIVE = (*SITES, "Kappa", "Sigma")
+"""In the order of a roster; with `min_sites` 3 or 4, one of five may be missing."""
+SEVEN = (*FIVE, "Tau", "Theta")
 RUN_ID = "0123456789abcdef" * 2
 
 
@@ -78,18 +81,35 @@ class RoundSums:
         raise NotImplementedError
 
 
+class SeparateSums(RoundSums):
+    """The same, but each round is summed over those who are there."""
+
+    name: ClassVar[str] = "test.separate"
+    drop_outs: ClassVar[DropOuts] = "continue"
+
+
+def expected(
+    among: Collection[str], number: int = 1, sites: tuple[str, ...] = FIVE
+) -> dict[str, Any]:
+    """The sum of round `number` over those among `sites`, as a result has it."""
+    total = float(sum(sum(range(12)) + 120 * (sites.index(site) + 1) for site in among))
+    return {"n": 12 * len(among), "sum": [total, total + number * len(among)]}
+
+
 def find(name: str) -> AnyAnalysis:
-    if name == RoundSums.name:
-        return RoundSums()
+    for analysis in (RoundSums, SeparateSums):
+        if name == analysis.name:
+            return analysis()
     raise InputError("not-found", f"There is no analysis {name!r} here.")
 
 
 @dataclass
 class Node:
-    """One institution's node and what its steward and clock say."""
+    """One institution's node and what its steward and clock say; `drawn` are its runs' secrets."""
 
     service: NodeService
     policy: list[Policy]
+    drawn: list[bytes] = field(default_factory=list, repr=False)
 
     @property
     def name(self) -> str:
@@ -113,14 +133,17 @@ class Node:
 
 @dataclass
 class World:
-    """Three sites, one researcher, one contract; `now` moves as a test says."""
+    """Some sites, one researcher, one contract; `now` moves as a test says."""
 
     now: datetime = NOW
-    keys: dict[str, SigningKey] = field(
-        default_factory=lambda: {name: _key(number) for number, name in enumerate(SITES, 1)}
-    )
+    sites: tuple[str, ...] = SITES
+    min_sites: int = 2
+    keys: dict[str, SigningKey] = field(default_factory=dict)
     researcher: SigningKey = field(default_factory=lambda: _key(50))
     nodes: dict[str, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys |= {name: _key(number) for number, name in enumerate(self.sites, 1)}
 
     def clock(self) -> datetime:
         return self.now
@@ -135,18 +158,23 @@ class World:
     ) -> Node:
         """A node with twelve persons, on its own store."""
         policies = [policy or Policy()]
-        seed = SITES.index(name) + 1
-        counter = iter(range(1, 1000))
+        seed = self.sites.index(name) + 1
+        drawn: list[bytes] = []
+
+        def random(size: int) -> bytes:
+            drawn.append(bytes([seed, len(drawn) + 1]) * (size // 2))
+            return drawn[-1]
+
         service = NodeService(
             identity=Identity(name, CONSORTIUM, self.keys[name]),
             store=store or NodeStore(":memory:", clock=self.clock),
             datasets=datasets(seed),
             policy=lambda: policies[0],
             clock=self.clock,
-            random=lambda size: bytes([seed, next(counter)]) * (size // 2),
+            random=random,
             find=find_analysis,
         )
-        self.nodes[name] = Node(service, policies)
+        self.nodes[name] = Node(service, policies, drawn)
         return self.nodes[name]
 
     def contract(self, **changes: Any) -> Contract:
@@ -160,7 +188,7 @@ class World:
                 Variable(name="weight", type=VariableType.REAL),
             ),
             "computations": (Computation(name="test.*", variables=("age",), max_runs=3),),
-            "min_sites": 2,
+            "min_sites": self.min_sites,
             "disclosure": Disclosure(min_cell=5),
             "expires_at": NOW + timedelta(days=100),
             "consortium": CONSORTIUM,
@@ -172,7 +200,7 @@ class World:
                     dataset_digest=datasets(number).published()[0].content_digest,
                     variables=("age", "weight"),
                 )
-                for number, name in enumerate(SITES, 1)
+                for number, name in enumerate(self.sites, 1)
             ),
             "recipients": (Researcher(name="Dr. Li", key=self.researcher.public),),
             "proposed_by": self.researcher.public,
@@ -220,10 +248,11 @@ class World:
         envelope = request.sign(key or self.researcher)
         return pb.Message(run_prepare=pb.RunPrepare(request_envelope=envelope))
 
-    def adverts(self, request: RunRequest, sites: tuple[str, ...] = SITES) -> list[bytes]:
-        """Round 0 at these sites."""
+    def adverts(self, request: RunRequest, sites: tuple[str, ...] = ()) -> list[bytes]:
+        """Round 0 at these sites, or at all."""
         message = self.prepare(request)
-        return [self.nodes[site].ask(message).run_advert.envelope for site in sites]
+        asked = sites or self.sites
+        return [self.nodes[site].ask(message).run_advert.envelope for site in asked]
 
     def total(
         self, request: RunRequest, contract: Contract, roster: list[bytes], number: int = 1
@@ -245,7 +274,7 @@ class World:
         binding = RoundBinding(
             request.run_id, number, contract.digest, request.digest, state.digest
         )
-        layout = RoundSums().layout(state, SumParams(variable="age"), _no_scope())
+        layout = RoundSums().layout(state, SumParams(variable="age"), no_scope())
         return aggregate(masked, parties, binding, layout)
 
 
@@ -253,7 +282,7 @@ def _key(number: int) -> SigningKey:
     return SigningKey.from_seed(bytes([number]) * 32)
 
 
-def _no_scope() -> Scope:
+def no_scope() -> Scope:
     return Scope({}, Disclosure(), 2)
 
 
