@@ -497,8 +497,9 @@ class Guard:
         return Party(self._identity.name, secret, Parties(roster, contract.min_sites))
 
     def _require_same_parties(self, run: CheckedRun, sites: list[str]) -> None:
+        request = run.request
         earlier = self._store.sums_before(
-            run.request.contract_digest, run.request.computation, run.params_digest
+            request.contract_digest, request.computation, run.params_digest, request.run_id
         )
         if {parties for parties, _ in earlier} - {party_list(sites)}:
             raise PolicyRefusal(

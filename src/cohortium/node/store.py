@@ -302,15 +302,16 @@ class NodeStore:
         return int(rows[0][0])
 
     def sums_before(
-        self, contract_digest: str, computation: str, params_digest: str
+        self, contract_digest: str, computation: str, params_digest: str, run_id: str
     ) -> set[tuple[str, str]]:
-        """Over which parties and under which limits (both JSON) this computation was summed."""
+        """Over which parties and limits (both JSON) runs but `run_id` summed this computation."""
         rows = self.execute(
             "SELECT DISTINCT sites, disclosure FROM runs WHERE contract_digest = ? "
-            "AND computation = ? AND params_digest = ? AND sites IS NOT NULL",
+            "AND computation = ? AND params_digest = ? AND sites IS NOT NULL AND run_id <> ?",
             contract_digest,
             computation,
             params_digest,
+            run_id,
         )
         return {(str(sites), str(disclosure)) for sites, disclosure in rows}
 
