@@ -1,219 +1,284 @@
+"""The secure sum as a whole: the exact sum of the survivors' encodings, or a refusal."""
+
 from __future__ import annotations
 
-from dataclasses import replace
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare, kstest
-from tests.support.secagg import BINDING, World, words
+from tests.support.secagg import BINDING, Play, World, aggregate
 
 from cohortium.core.canonical import digest
-from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout
-from cohortium.errors import InputError, ProtocolError
-from cohortium.secagg.aggregator import aggregate
-from cohortium.secagg.masks import MaskStream, new_buffer
-from cohortium.secagg.party import Party
-from cohortium.secagg.ring import RINGS
+from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout, Total
+from cohortium.errors import CohortiumError, ProtocolError
+from cohortium.secagg.frame import Frame
+from cohortium.secagg.keys import derive, public_key
+from cohortium.secagg.ring import ring_for
+from cohortium.secagg.vector import add, check_word, decode, encode_masked
 
 names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
 kinds: st.SearchStrategy[FieldKind] = st.sampled_from(["count", "real", "vector"])
-shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
-layouts = st.dictionaries(names, st.builds(FieldSpec, shapes, kinds), max_size=4)
+shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+specs = st.builds(FieldSpec, shapes, kinds, st.floats(2.0**-64, 2.0**64))
+layouts = st.dictionaries(names, specs, max_size=4)
+
+Step = Literal["keys", "input", "signature", "shares"]
+STEPS: tuple[Step, ...] = ("keys", "input", "signature", "shares")
+Absent = Mapping[Step, frozenset[str]]
 
 
-def values(spec: FieldSpec, n_sites: int) -> st.SearchStrategy[Array]:
-    """Arrays that the ring takes from each of `n_sites`."""
-    element: st.SearchStrategy[Any]
-    if spec.kind == "count":
-        bound = (2**63 - 1) // n_sites
-        element = st.integers(-bound, bound)
-    else:
-        bound_real = RINGS[spec.kind].largest(n_sites)
-        element = st.floats(-bound_real, bound_real)
-    dtype = np.int64 if spec.kind == "count" else np.float64
-    return st.lists(element, min_size=spec.size, max_size=spec.size).map(
-        lambda flat: np.array(flat, dtype=dtype).reshape(spec.shape)
-    )
+def contributions(layout: Layout, sites: Collection[str], seed: int) -> dict[str, Contribution]:
+    """Values over the whole range that each site may contribute, the ends among them."""
+    n_sites, draw = len(sites), np.random.default_rng(seed)
+    out: dict[str, Contribution] = {}
+    for site in sorted(sites):
+        own: dict[str, Array] = {}
+        for name, spec in layout.items():
+            flat: Array
+            if spec.kind == "count":
+                most = (2**63 - 1) // n_sites
+                flat = draw.integers(-most, most, spec.size, endpoint=True)
+                ends = np.array([-most, most, 0, 1, -1])
+            else:
+                largest = ring_for(spec, n_sites).largest(n_sites)
+                scales = 2.0 ** -draw.integers(0, 200, spec.size)
+                flat = draw.uniform(-1, 1, spec.size) * scales * largest
+                ends = np.array([-largest, largest, 0.0, -0.0, 2.0**-128])
+            where = draw.integers(4, size=spec.size) == 0
+            flat[where] = draw.choice(ends, where.sum())
+            own[name] = flat.reshape(spec.shape)
+        out[site] = own
+    return out
+
+
+def check_sum(
+    play: Play,
+    total: Total,
+    values: Mapping[str, Contribution],
+    *,
+    by_integers: bool = True,
+) -> None:
+    """The total of the last round is that of its survivors: byte by byte by their encodings."""
+    n_sites, layout, heard = len(play.world.sites), play.layout, play.rounds[-1]
+    active, survivors = heard.active, heard.survivors
+    assert set(total) == set(layout)
+    name = heard.binding.digest(layout, play.parties.roster.digest, play.parties.text(active))
+    frame = Frame(layout, n_sites)
+    plain = bytearray(frame.n_bytes)
+    for site in survivors:
+        dither = derive(play.world.secrets[site], "rounding", name)
+        add(frame, plain, encode_masked(frame, values[site], [], dither=dither))
+    assert check_word(frame, plain) == len(survivors)
+    expected = decode(frame, plain)
+    for field, spec in layout.items():
+        assert total[field].tobytes() == expected[field].tobytes()
+        assert total[field].shape == spec.shape
+        if not by_integers:
+            continue
+        found = total[field].reshape(-1).tolist()
+        columns = zip(*(values[s][field].reshape(-1).tolist() for s in survivors), strict=True)
+        for element, column in zip(found, columns, strict=True):
+            if spec.kind == "count":
+                assert element == sum(column)
+            elif spec.kind == "real":
+                units = sum(round(Fraction(value) * 2**128) for value in column)
+                assert element == float(Fraction(units, 2**128))
+            else:
+                exact = sum(map(Fraction, column), Fraction())
+                unit = 1 / Fraction(2) ** ring_for(spec, n_sites).fraction_bits
+                assert abs(Fraction(element) - exact) <= n_sites * unit + abs(exact) / 2**23
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: who is absent from which step of each round, in which order messages arrive."""
+
+    sites: list[str]
+    min_sites: int
+    layout: Layout
+    rounds: list[Absent]
+    restarts: bool
+    seed: int
+
+    def play(self) -> Play:
+        shuffle = random.Random(self.seed)
+
+        def order(sites: Collection[str]) -> list[str]:
+            return shuffle.sample(sorted(sites), len(sites))
+
+        world = World(self.sites, min_sites=self.min_sites)
+        return Play(world, self.layout, restarts=self.restarts, order=order)
 
 
 @st.composite
-def federations(draw: st.DrawFn) -> tuple[World, Layout, dict[str, Contribution]]:
-    sites = draw(st.lists(names, min_size=2, max_size=6, unique=True))
-    layout: Layout = draw(layouts)
-    contributions: dict[str, Contribution] = {
-        site: {name: draw(values(spec, len(sites))) for name, spec in layout.items()}
-        for site in sites
-    }
-    return World(sites), layout, contributions
-
-
-def exact_sum(arrays: list[Array], spec: FieldSpec) -> list[Fraction]:
-    """The sum of the ring's encodings, as Python fractions."""
-    scale = 2 ** RINGS[spec.kind].fraction_bits
-    columns = zip(*(array.reshape(-1).tolist() for array in arrays), strict=True)
-    return [
-        sum((Fraction(round(Fraction(v) * scale), scale) for v in c), Fraction()) for c in columns
-    ]
-
-
-@settings(deadline=None, max_examples=150)
-@given(federations())
-def test_the_masked_sum_is_the_exact_sum(
-    case: tuple[World, Layout, dict[str, Contribution]],
-) -> None:
-    world, layout, contributions = case
-    total = world.sum(layout, contributions)
-    assert set(total) == set(layout)
-    for name, spec in layout.items():
-        assert total[name].shape == spec.shape
-        exact = exact_sum([contribution[name] for contribution in contributions.values()], spec)
-        found = total[name].reshape(-1).tolist()
-        if spec.kind == "count":
-            assert found == [int(value) for value in exact]
-        elif spec.kind == "real":
-            assert found == [float(value) for value in exact]  # correctly rounded, once
-        else:
-            elements = np.array([int(value * 2**32) for value in exact], dtype=np.int64)
-            assert found == (elements.astype(np.float32) * np.float32(2.0**-32)).tolist()
-
-
-@settings(deadline=None, max_examples=50)
-@given(federations(), st.randoms(use_true_random=False))
-def test_the_order_of_sites_keys_and_vectors_does_not_matter(
-    case: tuple[World, Layout, dict[str, Contribution]], random: Any
-) -> None:
-    world, layout, contributions = case
-    masked = world.mask_all(layout, contributions)
-    straight = aggregate(masked, world.roster(), BINDING, layout)
-    order = list(world.sites)
-    random.shuffle(order)
-    roster = world.roster([world.envelopes[site] for site in order])
-    again = {
-        site: bytes(
-            Party(site, world.secrets[site], roster).mask(BINDING, layout, contributions[site])
-        )
-        for site in order
-    }
-    assert again == masked
-    shuffled = aggregate(again, roster, BINDING, layout)
-    assert {k: v.tobytes() for k, v in straight.items()} == {
-        k: v.tobytes() for k, v in shuffled.items()
-    }
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(2, 10_000))
-def test_a_real_is_encoded_to_within_half_a_unit_or_refused(value: float, n_sites: int) -> None:
-    for kind in ("real", "vector"):
-        ring = RINGS[kind]
-        if abs(value) > ring.largest(n_sites):
-            with pytest.raises(InputError, match="too large"):
-                ring.encode(np.array([value]), n_sites)
-            continue
-        encoded = ring.encode(np.array([value]), n_sites)
-        word = int.from_bytes(encoded.tobytes(), "little", signed=True)
-        element = Fraction(word, 2**ring.fraction_bits)
-        assert abs(element - Fraction(value)) <= Fraction(1, 2 ** (ring.fraction_bits + 1))
-        decoded = Fraction(float(ring.decode(encoded)[0]))
-        assert abs(decoded - element) <= abs(element) * Fraction(1, 2**24)
-        if kind == "real" and abs(value) >= 2.0**-75:
-            assert decoded == Fraction(value)
-
-
-@given(st.integers(-(2**255), 2**255 - 1))
-def test_every_element_decodes_to_the_nearest_double(element: int) -> None:
-    ring = RINGS["real"]
-    data = (element % 2**256).to_bytes(32, "little")
-    decoded = ring.decode(np.frombuffer(data, dtype=np.uint64))[0]
-    assert decoded == float(Fraction(element, 2**128))
-
-
-def transcript(label: str, value: float, n: int) -> dict[str, bytes]:
-    """What a hub sees of three sites with fresh keys: a has `value`, b its negative, c zero."""
-    world = World(["a", "b", "c"], label=label)
-    layout: Layout = {"x": FieldSpec((n,), "vector"), "y": FieldSpec((n // 4,), "real")}
-    own = {"a": value, "b": -value, "c": 0.0}
-    return world.mask_all(
-        layout,
-        {site: {"x": np.full(n, v), "y": np.full(n // 4, v)} for site, v in own.items()},
+def plans(draw: st.DrawFn) -> Plan:
+    sites = draw(st.lists(names, min_size=2, max_size=draw(st.integers(2, 12)), unique=True))
+    n = len(sites)
+    spare = n - (2 * n // 3 + 1)
+    # Mostly as many as may be missing, or one more.
+    some = st.sets(st.sampled_from(sites), max_size=spare + 1).map(frozenset)
+    one = st.fixed_dictionaries({}, optional=dict.fromkeys(STEPS, some))
+    return Plan(
+        sites,
+        draw(st.integers(2, n) | st.just(2)),
+        draw(layouts),
+        draw(st.lists(one, min_size=1, max_size=3)),
+        draw(st.booleans()),
+        draw(st.integers(0, 2**32 - 1)),
     )
 
 
-def is_uniform(data: bytes) -> float:
-    """The p-value of the hypothesis that the bytes are uniform (chi-square, 255 df)."""
-    counts = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256)
-    return float(chisquare(counts).pvalue)
+def outcome(play: Play, absent: Absent) -> frozenset[str] | None:
+    """Who survives a round by the protocol's rules where all are neighbours; None: nobody."""
+    parties, none = play.parties, frozenset[str]()
+    gone = absent.get("keys", none)
+    active = parties.all - gone
+    gone |= absent.get("input", none)
+    inputs = parties.all - gone
+    if not parties.recoverable:
+        return parties.all if inputs == parties.all else None
+    least = [len(active), len(inputs)]
+    if inputs != active:
+        gone |= absent.get("signature", none)
+        least.append(len(parties.all - gone))
+    least.append(len(parties.all - gone - absent.get("shares", none)))
+    return inputs if min(least) >= parties.threshold else None
 
 
-def word_sum(*vectors: bytes) -> bytes:
-    """The sum word by word, as a hub that ignores carries would form it."""
-    return np.sum([words(vector) for vector in vectors], axis=0, dtype=np.uint64).tobytes()
+def run(plan: Plan) -> None:
+    play = plan.play()
+    for number, absent in enumerate(plan.rounds, 1):
+        values = contributions(plan.layout, plan.sites, plan.seed + number)
+        gone: dict[str, Any] = {f"without_{step}": sites for step, sites in absent.items()}
+        expected = outcome(play, absent)
+        if expected is not None:
+            survivors, total = play.round(values, **gone)
+            assert survivors == expected
+        else:
+            with pytest.raises(CohortiumError) as caught:
+                play.round(values, **gone)
+            assert caught.value.code in {"too-few-sites", "round-burnt", "roster-mismatch"}
+            # All are back. Those who had agreed on survivors keep to them.
+            active = play.parties.all - absent.get("keys", frozenset())
+            without = play.parties.all - active
+            if len(active) < play.parties.fewest:
+                without, active = frozenset(), play.parties.all
+            agreed = play.agreed()
+            survivors, total = play.round(values, without_keys=without, asked=agreed)
+            assert survivors == (agreed or active)
+        check_sum(play, total, values)
+        assert play.number == number + 1
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -12345.678])
-def test_without_one_sites_vector_what_the_hub_has_looks_uniform(value: float) -> None:
-    masked = transcript(f"uniform {value}", value, 40_000)
-    for size in (1, 2):
-        for subset in combinations(masked.values(), size):
-            assert is_uniform(word_sum(*subset)) > 1e-6
-    assert is_uniform(word_sum(*masked.values())) < 1e-300  # all three: the plain sum
+@settings(deadline=None, max_examples=150)
+@given(plans())
+def test_whoever_drops_when_the_total_is_the_exact_sum_of_the_survivors_or_a_refusal(
+    plan: Plan,
+) -> None:
+    """Sites drop and return, are restarted, and answer in any order, over several rounds."""
+    run(plan)
 
 
-def test_a_masked_word_has_one_distribution_whatever_it_hides() -> None:
-    seen = {
-        value: np.concatenate(
-            [words(transcript(f"{value} {i}", value, 4)["a"]) for i in range(150)]
-        ).astype(np.float64)
-        / 2**64
-        for value in (0.0, 7e8)
-    }
-    for sample in seen.values():
-        assert kstest(sample, "uniform").pvalue > 1e-6
+@pytest.mark.parametrize(("n", "seed"), [(65, 1), (90, 2), (90, 3)])
+def test_so_it_is_with_many_parties(n: int, seed: int) -> None:
+    """65 parties are all neighbours, 90 have the neighbour graph of SecAgg+."""
+    draw = random.Random(seed)
+    sites = [f"s{number:02}" for number in range(n)]
+    layout: Layout = {"n": FieldSpec((2,), "count"), "x": FieldSpec((3,), "vector")}
+    play = Plan(sites, 3, layout, [], False, seed).play()
+    assert play.parties.complete is (n == 65)
+    spare = n - max(play.parties.fewest, play.parties.threshold)
+    for number in (1, 2):
+        values = contributions(layout, sites, seed + number)
+        gone = draw.sample(sites, draw.randint(1, spare)) if number == 2 else []
+        cut = draw.randint(0, len(gone))
+        survivors, total = play.round(values, without_input=gone[:cut], without_shares=gone[cut:])
+        assert survivors == set(sites) - set(gone[:cut])
+        check_sum(play, total, values)
 
 
-def test_colluding_sites_and_the_hub_still_lack_the_mask_between_two_honest_ones() -> None:
-    """Subtract every mask that site c knows: a and b are left with the one that they share."""
-    world = World(["a", "b", "c"])
-    layout: Layout = {"x": FieldSpec((40_000,), "vector")}
-    zeros = {"x": np.zeros(40_000)}
-    masked = world.mask_all(layout, dict.fromkeys(world.sites, zeros))
-    roster = world.roster()
-    opened = {}
-    for site in ("a", "b"):
-        pair = world.party("c")._pairs[site]
-        stream = MaskStream(pair, BINDING.digest(layout, roster.digest))
-        buffer = new_buffer()
-        mask = np.concatenate([stream.next(n, buffer).copy() for n in (16_000, 16_000, 8_001)])
-        opened[site] = (words(masked[site]) - mask).tobytes()
-        assert is_uniform(opened[site]) > 1e-6
-    np.testing.assert_array_equal(words(word_sum(*opened.values())), [2] + [0] * 40_000)
+def test_too_many_drop_outs_of_many_end_in_a_refusal() -> None:
+    sites = [f"s{number:02}" for number in range(90)]
+    layout: Layout = {"n": FieldSpec((), "count")}
+    play = Plan(sites, 3, layout, [], False, 0).play()
+    values = contributions(layout, sites, 0)
+    with pytest.raises(CohortiumError) as caught:
+        play.round(values, without_input=sites[:30])
+    assert caught.value.code == "too-few-sites"
+
+
+@settings(deadline=None, max_examples=8)
+@example(1_000_000, "vector", 4)
+@example(1_000_000, "count", 4)
+@example(0, "real", 5)
+@given(st.integers(0, 1_000_000), kinds, st.integers(2, 6))
+def test_vectors_of_any_length_are_summed_with_and_without_drop_outs(
+    n: int, kind: FieldKind, n_sites: int
+) -> None:
+    size = n // 8 if kind == "real" else n
+    layout: Layout = {"x": FieldSpec((size,), kind)}
+    sites = [f"s{number}" for number in range(n_sites)]
+    play = Play(World(sites), layout)
+    values = contributions(layout, sites, n)
+    for gone in ([], sites[1:2]):
+        if gone and not play.parties.recoverable:
+            break
+        survivors, total = play.round(values, without_input=gone)
+        assert survivors == set(sites) - set(gone)
+        check_sum(play, total, values, by_integers=False)
+
+
+# --- sites that were told different things --------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=60)
-@given(federations(), st.sampled_from(["state", "round", "roster"]), st.data())
+@given(
+    st.lists(names, min_size=2, max_size=6, unique=True),
+    layouts,
+    st.sampled_from(["state", "round", "roster"]),
+    st.data(),
+)
 def test_one_site_that_was_told_something_else_is_noticed(
-    case: tuple[World, Layout, dict[str, Contribution]], lie: str, data: st.DataObject
+    sites: list[str], layout: Layout, lie: str, data: st.DataObject
 ) -> None:
-    world, layout, contributions = case
-    masked = world.mask_all(layout, contributions)
+    world = World(sites, min_sites=len(sites))
+    values = contributions(layout, sites, 0)
+    masked = world.mask_all(layout, values)
     roster = world.roster()
-    site = data.draw(st.sampled_from(list(world.sites)))
+    site = data.draw(st.sampled_from(sites))
     binding, told = BINDING, roster
     if lie == "state":
         binding = replace(BINDING, state_digest=digest("lie"))
     elif lie == "round":
-        binding = replace(BINDING, round=data.draw(st.integers(1, 1000)))
+        binding = replace(BINDING, round=data.draw(st.integers(2, 1000)))
     else:
-        other = data.draw(st.sampled_from([s for s in world.sites if s != site]))
-        told = replace(roster, keys={**roster.keys, other: b"\x09" + bytes(31)})
-    party = Party(site, world.secrets[site], told)
-    masked[site] = bytes(party.mask(binding, layout, contributions[site]))
-    with pytest.raises(ProtocolError, match="did not mask for the same"):
+        other = data.draw(st.sampled_from([s for s in sites if s != site]))
+        told = replace(roster, keys={**roster.keys, other: public_key(bytes(32))})
+    masked[site] = world.mask(site, layout, values[site], binding, told)
+    with pytest.raises(ProtocolError) as caught:
         aggregate(masked, roster, BINDING, layout)
+    assert caught.value.code == "masks-do-not-cancel"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(4, 9), layouts, st.booleans(), st.sampled_from(["state", "parties"]))
+def test_so_it_is_where_sites_may_drop(n: int, layout: Layout, drops: bool, lie: str) -> None:
+    sites = [f"s{number}" for number in range(n)]
+    play = Play(World(sites), layout)
+    if lie == "state":
+        other = replace(play.binding(), state_digest=digest("lie"))
+        play.told = {sites[0]: (other, sites)}
+    else:
+        play.told = {sites[0]: (play.binding(), sites[:-1])}
+    with pytest.raises(CohortiumError) as caught:
+        play.round(contributions(layout, sites, 0), without_input=sites[1:2] if drops else [])
+    assert caught.value.code in {"masks-do-not-cancel", "bad-signature", "roster-mismatch"}
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))

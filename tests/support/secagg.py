@@ -160,6 +160,7 @@ class Play:
 
     Args:
         restarts: Whether each site forgets what it has not stored, after each answer.
+        told: Sites to whom the hub says that the round and its parties are others.
         order: The order in which sites are asked and their answers arrive.
     """
 
@@ -167,6 +168,7 @@ class Play:
     layout: Layout
     number: int = 1
     restarts: bool = False
+    told: Mapping[str, tuple[RoundBinding, Collection[str]]] = field(default_factory=dict)
     order: Callable[[Collection[str]], Sequence[str]] = sorted
     rounds: list[Heard] = field(default_factory=list)
     keys: dict[str, KeyShares] = field(init=False, default_factory=dict)
@@ -191,6 +193,14 @@ class Play:
     def memory(self, site: str) -> PartyRound:
         """What the site stored of the round."""
         return PartyRound.from_json(json.loads(self._memory[site]), self.parties)
+
+    def agreed(self) -> frozenset[str] | None:
+        """The list of survivors that a site has signed or answered in the present round."""
+        for site in sorted(self._memory):
+            memory = self.memory(site)
+            if memory.round == self.number and memory.agreed is not None:
+                return memory.agreed
+        return None
 
     def _store(self, site: str, memory: PartyRound) -> None:
         self._memory[site] = json.dumps(memory.to_json(self.parties))
@@ -222,8 +232,9 @@ class Play:
 
     def input(self, site: str, contribution: Contribution, active: Collection[str]) -> MaskedInput:
         """A site's step 2; asked again, it remembers what it agreed to."""
+        binding, active = self.told.get(site, (self.binding(), active))
         memory, message = self.party(site).masked_input(
-            self.binding(),
+            binding,
             self.layout,
             contribution,
             active,
