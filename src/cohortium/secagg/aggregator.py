@@ -16,7 +16,7 @@ from cohortium.core.rounds import Layout, Total
 from cohortium.errors import ConflictError, PolicyRefusal, ProtocolError
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.frame import Frame
-from cohortium.secagg.keys import agree, pair_mask, public_key, self_mask
+from cohortium.secagg.keys import agree, pair_mask, private_key, public_key, self_mask
 from cohortium.secagg.messages import MaskedInput, SurvivorList, SurvivorSignature, Unmasking
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import require_same_run
@@ -202,9 +202,7 @@ class Aggregator:
                 f"Absent: {_names(absent)}. Resume the run when they are back.",
                 absent=absent,
             )
-        state = replace(
-            state, step="ConsistencyCheck", survivors=state.inputs, signatures={}
-        )
+        state = replace(state, step="ConsistencyCheck", survivors=state.inputs, signatures={})
         message = SurvivorList(self._round, state.survivors)
         return state, [(site, message) for site in sorted(self.awaited(state))]
 
@@ -289,8 +287,9 @@ class Aggregator:
                     "happens again, a site breaks the protocol.",
                     round=self._round,
                 )
+            secret = private_key(opened[gone])
             for peer in self.parties.neighbours(gone) & state.survivors:
-                shared = agree(opened[gone], self._mask_keys[peer], peer)
+                shared = agree(secret, self._mask_keys[peer], peer)
                 key = pair_mask(shared, self._digest, gone, peer)
                 masks.append(MaskKey(key, negate=peer < gone))
         return masks

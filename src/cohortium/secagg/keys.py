@@ -40,19 +40,24 @@ def derive(key: bytes, purpose: str, *facts: Any) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key)
 
 
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """The X25519 key of a secret (32 bytes)."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
 def public_key(secret: bytes) -> bytes:
     """The X25519 public key (32 bytes) of a secret."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return private_key(secret).public_key().public_bytes_raw()
 
 
-def agree(secret: bytes, public: bytes, owner: str) -> bytes:
-    """The X25519 shared secret with the key of `owner`.
+def agree(secret: bytes | X25519PrivateKey, public: bytes, owner: str) -> bytes:
+    """The X25519 shared secret with the key of `owner`; a secret for many is best a key object.
 
     Raises:
         ProtocolError: ``roster-mismatch`` for a public key of small order.
     """
+    private = private_key(secret) if isinstance(secret, bytes) else secret
     try:
-        private = X25519PrivateKey.from_private_bytes(secret)
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise ProtocolError(
@@ -96,8 +101,10 @@ class Channel:
     """
 
     def __init__(self, shared: bytes, roster_digest: str, sender: str, recipient: str) -> None:
-        self._facts = [roster_digest, sender, recipient]
-        self._cipher = AESGCM(derive(shared, "channel", *self._facts))
+        self._sender = sender
+        facts = [roster_digest, sender, recipient]
+        self._cipher = AESGCM(derive(shared, "channel", *facts))
+        self._about_all = canonical([PREFIX + "share", *facts])[:-1]
 
     def seal(self, number: int, mask_key: bytes, text: bytes) -> bytes:
         """Encrypt `text` and authenticate `mask_key` with it."""
@@ -113,12 +120,12 @@ class Channel:
             about = self._about(number, mask_key)
             return self._cipher.decrypt(number.to_bytes(12, "big"), sealed, about)
         except InvalidTag as error:
-            sender = self._facts[1]
             raise ProtocolError(
                 "bad-share",
-                f"The shares of {sender} for round {number} were altered or are not for this site.",
-                site=sender,
+                f"The shares of {self._sender} for round {number} were altered or are not for this "
+                "site.",
+                site=self._sender,
             ) from error
 
     def _about(self, number: int, mask_key: bytes) -> bytes:
-        return canonical([PREFIX + "share", *self._facts, number]) + mask_key
+        return b"%b,%d]%b" % (self._about_all, number, mask_key)  # canonical JSON, and the key

@@ -31,6 +31,7 @@ class Parties:
         self.sites = roster.sites
         self._graph = topology(len(self.sites), min_sites, seed)
         self._index = {site: index for index, site in enumerate(self.sites)}
+        self._neighbours: dict[str, frozenset[str]] = {}
         self.threshold = self._graph.threshold
         self.quorum = self._graph.quorum
         self.fewest = self._graph.survivors
@@ -57,7 +58,10 @@ class Parties:
 
     def neighbours(self, site: str) -> frozenset[str]:
         """The parties that `site` shares masks with."""
-        return frozenset(self.sites[i] for i in self._graph.neighbours[self._index[site]])
+        if site not in self._neighbours:
+            places = self._graph.neighbours[self._index[site]]
+            self._neighbours[site] = frozenset(self.sites[place] for place in places)
+        return self._neighbours[site]
 
     def holders(self, site: str) -> frozenset[str]:
         """The parties that hold a share of the secrets of `site`: its neighbours and itself."""

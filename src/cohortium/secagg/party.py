@@ -28,6 +28,7 @@ from cohortium.secagg.keys import (
     agree,
     derive,
     pair_mask,
+    private_key,
     public_key,
     self_mask,
 )
@@ -115,6 +116,7 @@ class Party:
         self._secret = secret
         self._digest = parties.roster.digest
         self._neighbours = parties.neighbours(site)
+        self._channels: dict[tuple[str, str], Channel] = {}
         self._tag_key = derive(secret, "answer-tag")
 
     @property
@@ -125,8 +127,8 @@ class Party:
     @cached_property
     def _shared(self) -> Mapping[str, bytes]:
         """The X25519 secret with each neighbour's round-0 key."""
-        keys = self.roster.keys
-        return {peer: agree(self._secret, keys[peer], peer) for peer in self._neighbours}
+        secret, keys = private_key(self._secret), self.roster.keys
+        return {peer: agree(secret, keys[peer], peer) for peer in self._neighbours}
 
     # Step 0, AdvertiseKeys
 
@@ -177,8 +179,11 @@ class Party:
         return {site: masks[point] + seeds[point] for site, point in points.items()}
 
     def _channel(self, sender: str, recipient: str) -> Channel:
-        peer = recipient if sender == self.site else sender
-        return Channel(self._shared[peer], self._digest, sender, recipient)
+        key = sender, recipient
+        if key not in self._channels:
+            shared = self._shared[recipient if sender == self.site else sender]
+            self._channels[key] = Channel(shared, self._digest, sender, recipient)
+        return self._channels[key]
 
     # Step 2, MaskedInputCollection
 
@@ -280,8 +285,9 @@ class Party:
         secrets = RoundSecrets(self._secret, self._digest, state.round)
         for peer in sorted(state.received):
             self._open(state, peer)
+        secret = private_key(secrets.mask_secret)
         masks = [
-            self._pair_mask(agree(secrets.mask_secret, share.mask_key, peer), peer, state.digest)
+            self._pair_mask(agree(secret, share.mask_key, peer), peer, state.digest)
             for peer, share in state.received.items()
         ]
         return [MaskKey(self_mask(secrets.seed, state.digest), negate=False), *masks]
