@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from tests.support.adversary import Federation, federation, refused
-from tests.support.builders import SITES, round_request, run_end
+from tests.support.builders import FIVE, SITES, World, round_request, run_end
 from tests.support.noisy import SIZE, Updates, find, permitted, terms
 
 from cohortium.contract.model import Contract, RunRequest
@@ -45,6 +45,23 @@ async def test_an_honest_run_gives_the_sum_with_noise(made: Federation) -> None:
     deviation = (terms().multiplier or 0.0) * (3 / 2) ** 0.5
     assert deviation * 0.8 < (found - 3 * 0.1 / SIZE**0.5).std() < deviation * 1.25
     assert sums(made, contract) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("leaves_before", ["round_request", "unmask_request"])
+async def test_the_sum_over_survivors_carries_enough_noise(leaves_before: str) -> None:
+    """Five sites, of which one may collude: the shares of three make up the noise."""
+    async with federation(find_analysis=find, world=World(sites=FIVE)) as made:
+        made.away = lambda site, asked: (
+            site == "Sigma" and asked.WhichOneof("body") == leaves_before
+        )
+        contract = await made.agree(computations=permitted(), min_sites=3)
+        asked = update(made, contract, rounds=1)
+        assert await made.run(asked) == "succeeded", made.error(asked)
+        summed = 4 if leaves_before == "round_request" else 5
+        deviation = (terms().multiplier or 0.0) * (summed / 3) ** 0.5
+        found = np.array(made.result(asked)["update"]) - summed * 0.1 / SIZE**0.5
+        assert deviation * 0.8 < found.std() < deviation * 1.25
+        assert abs(found.mean()) < 8 * deviation / SIZE**0.5
 
 
 async def test_one_round_asked_many_times_gives_one_noise(made: Federation) -> None:
