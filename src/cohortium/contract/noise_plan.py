@@ -111,7 +111,8 @@ def _coarsest_scale(clip: float, layout: Layout) -> float:
     components = sum(spec.size for spec in layout.values() if spec.kind == "vector")
     if not components:
         return 1.0
-    return 2.0 ** math.ceil(math.log2(math.sqrt(components) / (ROUNDING_SHARE * clip)))
+    mantissa, exponent = math.frexp(math.sqrt(components) / (ROUNDING_SHARE * clip))
+    return 2.0 ** (exponent if mantissa > 0.5 else exponent - 1)
 
 
 def _share(noise: Noise, layout: Layout, scales: Mapping[str, float], shares: int) -> float:
@@ -128,7 +129,10 @@ def _with_room(spec: FieldSpec, noise: Noise, sigma: float) -> FieldSpec:
     if spec.kind != "vector":
         return spec
     own = noise.clip if noise.unit == "institution" else spec.bound
-    return replace(spec, bound=own + TAIL * sigma)
+    # To 11 bits, upwards: masks are bound to the layout, and the last bits of sigma may differ from
+    # one machine's mathematical library to another's.
+    mantissa, exponent = math.frexp(own + TAIL * sigma)
+    return replace(spec, bound=math.ldexp(math.ceil(mantissa * 2048), exponent - 11))
 
 
 def _norm(contribution: Contribution) -> float:

@@ -60,7 +60,9 @@ def test_every_planned_round_costs_what_the_multiplier_says(
     # Room for 12 deviations beside what a site contributes, at all sites at once.
     for name in ("bias", "weights"):
         base = clip if unit == "institution" else MIXED[name].bound
-        assert planned.layout[name].bound >= base + TAIL * sigma * (1 - 1e-9)
+        bound = planned.layout[name].bound
+        assert base + TAIL * sigma * (1 - 1e-9) <= bound <= 1.1 * (base + TAIL * sigma)
+        assert (math.frexp(bound)[0] * 2048).is_integer()
     assert planned.layout["n"] == MIXED["n"]
 
 
