@@ -118,17 +118,25 @@ class Plan:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    sites = draw(st.lists(names, min_size=2, max_size=draw(st.integers(2, 12)), unique=True))
-    n = len(sites)
+    n = draw(st.sampled_from([2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 10, 11, 12]))
+    sites = draw(st.lists(names, min_size=n, max_size=n, unique=True))
     spare = n - (2 * n // 3 + 1)
-    # Mostly as many as may be missing, or one more.
-    some = st.sets(st.sampled_from(sites), max_size=spare + 1).map(frozenset)
-    one = st.fixed_dictionaries({}, optional=dict.fromkeys(STEPS, some))
+    rounds: list[Absent] = []
+    for _ in range(draw(st.integers(1, 3))):
+        gone = draw(st.permutations(sites))
+        # Often nobody or as many as may be missing, sometimes one more.
+        sizes = st.sampled_from([0, 0, 0, 0, 1, spare, spare + 1])
+        rounds.append({step: frozenset(gone[: draw(sizes)]) for step in STEPS})
+        if draw(st.booleans()):  # others at each step
+            rounds[-1] = {
+                step: frozenset(draw(st.permutations(sites))[: len(some)])
+                for step, some in rounds[-1].items()
+            }
     return Plan(
         sites,
-        draw(st.integers(2, n) | st.just(2)),
+        draw(st.sampled_from([2, 3, n - 1, n])) if n > 3 else 2,
         draw(layouts),
-        draw(st.lists(one, min_size=1, max_size=3)),
+        rounds,
         draw(st.booleans()),
         draw(st.integers(0, 2**32 - 1)),
     )
