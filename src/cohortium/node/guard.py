@@ -7,7 +7,7 @@ records what it let through, in one transaction with the guard's last look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cohortium.analysis.interface import AnyAnalysis, Params, Scope
@@ -24,7 +24,7 @@ from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
 from cohortium.secagg.binding import RoundBinding
-from cohortium.secagg.messages import SurvivorList
+from cohortium.secagg.messages import KeyShare, SurvivorList
 from cohortium.secagg.noise import require_sampler
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import Party, PartyRound
@@ -421,12 +421,25 @@ class Guard:
         Raises:
             CohortiumError: It has not, or may not go on.
         """
-        return self._party(self.check_continues(run_id), ())
+        run = self.check_continues(run_id)
+        if run.stored is None or run.stored.roster is None:
+            raise ProtocolError("wrong-round", "This run has not begun at this site.")
+        return self._party(run, ())
 
     def party_round(self, run_id: str, number: int, party: Party) -> PartyRound | None:
         """What was stored with this site's masked input; None where nothing can be recovered."""
         stored = self._store.party_round(run_id, number)
         return None if stored is None else PartyRound.from_json(stored, party.parties)
+
+    def require_same_keys(self, checked: CheckedRound, received: Mapping[str, KeyShare]) -> None:
+        """Refuse a round that was answered when others' keys are handed on with it.
+
+        Raises:
+            ProtocolError: ``wrong-round``.
+        """
+        before = self.party_round(checked.run.request.run_id, checked.round, checked.party)
+        if before is not None and before.received != received:
+            raise ProtocolError("wrong-round", "This round was answered for other keys.")
 
     @staticmethod
     def _require_number(run: CheckedRun, number: int, lowest: int, last: int) -> None:

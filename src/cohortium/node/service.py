@@ -319,6 +319,7 @@ class NodeService:
         # that are computed at the same time, one is answered.
         with self.store.transaction():
             checked = self._guard.check_round(question, about)
+            self._guard.require_same_keys(checked, shares)
             about |= {"payload_bytes": len(vector), "state": state.digest}
             self._record(checked, answer, computed, question, about)
         return computed.masked
@@ -364,7 +365,7 @@ class NodeService:
 
     def _sign_survivors(self, request: pb.SurvivorList) -> pb.Message:
         """Step 3."""
-        about: About = {}
+        about: About = {"run_id": request.run_id[:64], "round": request.round}
         with self._refusals("survivors", about), self.store.transaction():
             party, message = self._survivors(request)
             checked = self._guard.check_survivors(request.run_id, message, party, about)
@@ -378,7 +379,7 @@ class NodeService:
 
     def _unmask(self, request: pb.SurvivorList) -> pb.Message:
         """Step 4."""
-        about: About = {}
+        about: About = {"run_id": request.run_id[:64], "round": request.round}
         with self._refusals("unmask", about), self.store.transaction():
             party, message = self._survivors(request)
             checked = self._guard.check_survivors(request.run_id, message, party, about)
@@ -393,10 +394,12 @@ class NodeService:
     def _agree(
         self, checked: CheckedSurvivors, memory: PartyRound, what: str, about: About
     ) -> None:
-        """Write down the one list that this site answers for in the round."""
-        run_id = checked.run.request.run_id
-        if checked.state.agreed is None:
-            self.store.put_party_round(run_id, memory.round, memory.to_json(checked.party.parties))
+        """Write down the one list that this site answers for in the round, once in each step."""
+        run_id, body = checked.run.request.run_id, memory.to_json(checked.party.parties)
+        stored = self.store.party_round(run_id, memory.round) or {}
+        steps = stored.get("steps", [])
+        if what not in steps:
+            self.store.put_party_round(run_id, memory.round, {**body, "steps": [*steps, what]})
             if checked.first and memory.agreed is not None:
                 self.store.set_sites(run_id, party_list(memory.agreed))
             journal.append(self.store, what, about)
