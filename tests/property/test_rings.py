@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout
 from cohortium.errors import InputError
+from cohortium.secagg import vector
 from cohortium.secagg.frame import Frame
 from cohortium.secagg.ring import COUNT, REAL, Ring, ring_for
 from cohortium.secagg.vector import MaskKey, add, apply_masks, check_word, decode, encode_masked
@@ -23,6 +25,13 @@ shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 bounds = st.floats(2.0**-64, 2.0**64)
 specs = st.builds(FieldSpec, shapes, kinds, bounds)
 sites = st.integers(2, 7)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_for_short_vectors() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector, "THREAD_BYTES", 1)
+        yield
 
 
 def key(*facts: object) -> bytes:

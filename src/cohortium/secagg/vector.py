@@ -21,8 +21,8 @@ from cohortium.secagg.frame import Block, Frame, Piece, name_component
 from cohortium.secagg.masks import MaskStream, new_buffer
 from cohortium.secagg.ring import Words
 
-THREAD_BYTES: Final = 2 * 1024 * 1024
-"""Keystream that is worth a thread of its own."""
+THREAD_BYTES: Final = 32 * 1024 * 1024
+"""Keystream that is worth a thread: 5 ms, about as long as it may take to find a free core."""
 
 
 Noise = Mapping[str, npt.NDArray[np.int64]]

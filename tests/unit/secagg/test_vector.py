@@ -63,7 +63,10 @@ def mask_bytes(mask: MaskKey, n_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("n_sites", [2, 3, 5])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_masks_cancel_and_the_sum_is_left(n_sites: int, threads: int) -> None:
+def test_masks_cancel_and_the_sum_is_left(
+    n_sites: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector, "THREAD_BYTES", 1)
     frame = Frame(LAYOUT, n_sites)
     own = [contribution(site) for site in range(n_sites)]
     total = bytearray(frame.n_bytes)
