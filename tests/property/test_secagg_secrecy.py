@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare, pearsonr
-from tests.support.secagg import Heard, Play, World, words
+from tests.support.secagg import Heard, Play, World, halves, words
 from tests.support.secagg_adversary import Adversary
 
 from cohortium.core.rounds import Contribution, FieldSpec, Layout
@@ -589,3 +589,63 @@ def test_no_part_of_the_ring_is_read_by_naming_other_parties_to_it(
         assert not left
         assert check_word(frame, rest) == len(arc) < play.parties.fewest
         assert decode(frame, rest)["n"].tolist() == [sum(range(len(arc))), len(arc)]
+
+
+# --- one site, whatever it is asked ---------------------------------------------------------------
+
+lists = st.frozensets(st.sampled_from(FIVE), min_size=3).map(lambda some: some | {"b", "c", "d"})
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[str, SurvivorList]:
+    """Step 3 or 4 for a list, with signatures that mostly hold."""
+    survivors = draw(lists)
+    signed = draw(st.just(survivors) | lists)
+    parties = SEVERAL.parties
+    active = draw(st.sampled_from([ACTIVE, parties.all]))
+    digest = SEVERAL.binding().digest(LAYOUT, parties.roster.digest, parties.text(active))
+    text = statement(digest, signed, parties)
+    signers = draw(st.just(survivors) | lists)
+    signatures = {site: SEVERAL.world.signing[site].sign(text) for site in sorted(signers)}
+    number = draw(st.sampled_from([1, 1, 1, 2]))
+    step = draw(st.sampled_from(["sign", "unmask", "unmask", "input"]))
+    return step, SurvivorList(number, survivors, signatures if draw(st.booleans()) else {})
+
+
+SEVERAL = Play(World(FIVE, min_sites=3), LAYOUT)
+ACTIVE = SEVERAL.parties.all
+EQUAL = values(ONE)
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.lists(questions(), min_size=2, max_size=8), st.booleans())
+def test_a_site_opens_one_kind_of_share_for_one_list_whatever_it_is_asked(
+    asked: Sequence[tuple[str, SurvivorList]], restarts: bool
+) -> None:
+    play = Play(SEVERAL.world, LAYOUT, restarts=restarts)
+    play.input("a", EQUAL["a"], FIVE)
+    answered, opened = set[frozenset[str]](), dict[str, set[bytes]]()
+    for step, message in asked:
+        before = play.memory("a")
+        try:
+            if step == "input":
+                play.input("a", EQUAL["a"], FIVE)
+            elif step == "sign":
+                play.sign("a", message)
+                answered.add(message.survivors)
+            else:
+                for owner, share in play.unmask("a", message).shares.items():
+                    opened.setdefault(owner, set()).add(share)
+                    alive = owner in message.survivors
+                    assert share == halves(play, owner, "a")[1 if alive else 0]
+                answered.add(message.survivors)
+        except CohortiumError:
+            assert play.memory("a") == before
+        if before.agreed is not None:
+            assert play.memory("a").agreed == before.agreed
+    assert len(answered) <= 1
+    assert all(len(shares) == 1 for shares in opened.values())
+    assert all("a" in survivors and len(survivors) >= 4 for survivors in answered)
+    if opened:
+        assert opened.keys() == set(FIVE)
+        assert opened["a"] == {halves(play, "a", "a")[1]}
