@@ -149,7 +149,7 @@ class Ring:
         if self.words > 1:
             if augend is not None:
                 np.copyto(total, augend)
-            _add_limbs(total, other, self.words, negate=negate)
+            _add_limbs(total.view(np.uint64), other.view(np.uint64), self.words, negate=negate)
             return
         operation = np.subtract if negate else np.add
         operation(total if augend is None else augend, other, out=total)
