@@ -382,7 +382,8 @@ class _Execution:
                 state_digest=state.digest,
             ),
         )
-        sums.rejoin(number + 1)
+        if number < self._admitted.analysis.max_rounds:
+            sums.rejoin(number + 1)
         self._measured.payload_bytes = sums.payload_bytes
         self._note(sums)
         return total

@@ -110,8 +110,14 @@ class SecureSum:
 
     # Step 1, ShareKeys
 
-    def share_keys(self, number: int, sites: Collection[str], wait_s: float) -> frozenset[str]:
-        """Ask for keys for a round where they are not known; returns who has given them."""
+    def share_keys(
+        self, number: int, sites: Collection[str], wait_s: float, *, needed: bool = True
+    ) -> frozenset[str]:
+        """Ask for keys for a round where they are not known; returns who has given them.
+
+        Raises:
+            CohortiumError: A site's refusal, where its keys are needed.
+        """
         if not self.parties.recoverable:
             return frozenset(sites)
         missing = {site for site in sites if not self._has_keys(site, number)}
@@ -125,7 +131,12 @@ class SecureSum:
                 while missing and (answer := exchange.next(until)) is not None:
                     _, site, reply = answer
                     missing.discard(site)
-                    self._take_keys(site, reply, number)
+                    try:
+                        self._take_keys(site, reply, number)
+                    except CohortiumError as refusal:
+                        if needed:
+                            raise
+                        logger.warning("run %s goes on without %s", self._run_id, refusal)
         return frozenset(site for site in sites if self._has_keys(site, number))
 
     def _take_keys(self, site: str, reply: Message | CohortiumError, number: int) -> None:
@@ -163,7 +174,7 @@ class SecureSum:
         """Let sites that are back take part in round `number`, where each round stands alone."""
         back = (self.parties.all - self.active) & self._connected()
         if self._continues and back:
-            self.active |= self.share_keys(number, back, REJOIN_S)
+            self.active |= self.share_keys(number, back, REJOIN_S, needed=False)
 
     # Steps 2 to 4
 
