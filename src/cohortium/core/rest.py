@@ -102,6 +102,7 @@ class RunInfo(Document):
 
     Attributes:
         participants: The sites whose contributions are summed; empty before they are known.
+        absent: The contract's other sites, which were not there or dropped out; once the run ended.
         rounds: Rounds done.
         seconds: Time spent computing so far.
         bytes: Masked payload bytes that left each site.
@@ -117,6 +118,7 @@ class RunInfo(Document):
     status: RunStatus
     researcher: str
     participants: tuple[Label, ...] = ()
+    absent: tuple[Label, ...] = ()
     rounds: int = 0
     seconds: float = 0.0
     bytes: dict[str, int] = Field(default_factory=dict)

@@ -24,6 +24,7 @@ class Live:
         sites: Whose contributions are in its sums; before the first sum, the roster.
         roster: Who agreed on keys.
         asked: Who was invited.
+        bytes: Masked payload bytes that left each site and are in a sum.
     """
 
     info: RunInfo
@@ -32,16 +33,12 @@ class Live:
     asked: tuple[str, ...] = ()
     rounds: int = 0
     seconds: float = 0.0
-    payload_bytes: int = 0
+    bytes: dict[str, int] = field(default_factory=dict)
     progress: float = 0.0
     message: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
     waiting: concurrent.futures.Future[Any] | None = None
     wake: Callable[[], None] | None = None
-
-    def bytes_by_site(self) -> dict[str, int]:
-        """Masked payload bytes that left each site; all send the same layout."""
-        return dict.fromkeys(self.sites, self.payload_bytes)
 
     def show(self) -> RunInfo:
         """The stored record of an open run with what is only in memory yet."""
@@ -51,7 +48,7 @@ class Live:
                 "participants": self.sites,
                 "rounds": self.rounds,
                 "seconds": self.seconds,
-                "bytes": self.bytes_by_site(),
+                "bytes": dict(self.bytes),
                 "progress": self.progress,
                 "message": self.message,
             }
@@ -62,7 +59,7 @@ class MeasuredJournal:
     """Puts facts about a round beside its sum, so that a replay knows them too.
 
     Attributes:
-        payload_bytes: Masked bytes that left each site in the step; set by what computes it.
+        payload_bytes: Masked bytes that left each site in the last step; as `note`.
         note: More facts of the last step; set by what computes it, restored by a replay.
     """
 
@@ -83,8 +80,7 @@ class MeasuredJournal:
             return b"".join((head, self.note, data))
 
         data = self._journal.step(name, measured)
-        payload_bytes, seconds, n_note = _MEASURES.unpack_from(data)
-        self._live.payload_bytes += payload_bytes
+        self.payload_bytes, seconds, n_note = _MEASURES.unpack_from(data)
         self._live.seconds += seconds
         start = _MEASURES.size + n_note
         self.note = data[_MEASURES.size : start]

@@ -171,7 +171,7 @@ class RunDriver:
             now=self._clock(),
             rounds=live.rounds,
             seconds=round(live.seconds, 6),
-            payload_bytes=live.bytes_by_site(),
+            payload_bytes=live.bytes,
             result=result,
             error=error,
             end_sites=() if keep_keys else live.roster or live.asked,
@@ -290,7 +290,7 @@ class _Execution:
         self._live = live
         self._request_digest = run.request.digest
         self._sums: SecureSum | None = None
-        self._summed: frozenset[str] = frozenset()
+        self._bytes: dict[str, int] = {}
 
     def agree_keys(self) -> None:
         """Round 0, and the keys of round 1. The roster is a journaled step: it stays for life."""
@@ -333,8 +333,10 @@ class _Execution:
         """See `Journal.step`."""
         data = self._measured.step(name, compute)
         self._restore(self._agreed)
-        self._summed |= self._agreed.summed
-        self._live.sites = tuple(s for s in self._live.roster if s in self._summed)
+        for site in self._agreed.summed:
+            self._bytes[site] = self._bytes.get(site, 0) + self._measured.payload_bytes
+        self._live.bytes = {s: self._bytes[s] for s in self._live.roster if s in self._bytes}
+        self._live.sites = tuple(self._live.bytes)
         return data
 
     def _note(self, sums: SecureSum) -> None:

@@ -237,7 +237,14 @@ class Hub:
 
     def _shown(self, run: StoredRun) -> RunInfo:
         live = None if self._driver is None else self._driver.show(run.info.id)
-        return run.info if live is None or run.info.status in FINAL else live
+        if live is not None and run.info.status not in FINAL:
+            return live
+        if run.info.status != "succeeded":
+            return run.info
+        contract = self.store.studies.contract(run.info.contract_digest)
+        names = (participant.name for participant in contract.participants)
+        absent = tuple(name for name in names if name not in run.info.participants)
+        return run.info.model_copy(update={"absent": absent})
 
     def _look(self, run_id: str) -> RunInfo:
         """`_shown`, without the database while the run is under way."""

@@ -31,9 +31,10 @@ class RunInfo(rest.RunInfo):
 
     def line(self) -> str:
         """The run in one line, to stand below a result."""
+        without = f" (without {', '.join(self.absent)})" if self.absent else ""
         return (
             f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
-            f"{len(self.participants)} sites, {self.rounds} rounds, "
+            f"{len(self.participants)} sites{without}, {self.rounds} rounds, "
             f"{self.total_bytes:,} bytes left the sites, "
             f"contract {self.contract_digest.removeprefix('sha256:')[:12]}"
         )
@@ -46,6 +47,7 @@ class RunInfo(rest.RunInfo):
                 "status": self.status,
                 "study": self.study,
                 "participants": ", ".join(self.participants),
+                "absent": ", ".join(self.absent),
                 "rounds": self.rounds,
                 "seconds": f"{self.seconds:.3f}",
                 "bytes that left the sites": f"{self.total_bytes:,}",

@@ -162,6 +162,7 @@ async def test_absent_sites_are_left_out_down_to_the_minimum(world: World) -> No
     assert await world.settled(run_id) == "succeeded"
     outcome = world.hub.result(run_id, world.hub.user(ADA.public))
     assert outcome.run.participants == ("Alpha", "Beta")
+    assert outcome.run.absent == ("Gamma",)
     assert outcome.result["n"] == 2
     world.link.leave("Beta")
     run_id = submit(world, 2)

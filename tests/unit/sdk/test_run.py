@@ -165,6 +165,9 @@ def test_a_run_in_one_line_and_as_html() -> None:
     assert info.line().startswith(
         "run abababab succeeded in 1.50 s, 2 sites, 2 rounds, 1,024 bytes"
     )
+    without = info.model_copy(update={"absent": ("South", "West")})
+    assert "2 sites (without South, West), 2 rounds" in without.line()
+    assert "South, West" in without._repr_html_()
     assert "1,024" in info._repr_html_()
     failed = RunInfo.from_json(_info(status="failed", error={"message": "<script>"}))
     assert "<script>" not in failed._repr_html_()
