@@ -60,10 +60,20 @@ class Sums(RoundSums):
 
 
 class Separate(Sums):
-    """The same, but each round is summed over those who are there."""
+    """The same, but each round is summed over those who are there; ends with all rounds' sums."""
 
     name: ClassVar[str] = SeparateSums.name
     drop_outs: ClassVar[DropOuts] = "continue"
+
+    def finish(
+        self, total: Total, state: State, params: SumParams, scope: Scope
+    ) -> Continue | Done:
+        number = int(state.values["round"])
+        this = {"n": int(total["n"]), "sum": total["sum"].tolist()}
+        rounds = [*state.values.get("rounds", ()), this]
+        if number == params.rounds:
+            return Done({"rounds": rounds})
+        return Continue(State({"round": number + 1, "rounds": rounds}), number / params.rounds)
 
 
 def find(name: str) -> AnyAnalysis:
@@ -181,6 +191,11 @@ class Federation:
                     return event.info.status
         raise RuntimeError("the events ended without an end")
 
+    async def resume(self, request: RunRequest) -> str:
+        """Go on with a run that failed; returns how it ended."""
+        await self.hub.resume(request.run_id, self.hub.user(self.world.researcher.public))
+        return await self.settled(request)
+
     def error(self, request: RunRequest) -> Mapping[str, Any]:
         """Why a run failed."""
         error = self.hub.store.runs.get(request.run_id).info.error
@@ -251,7 +266,7 @@ class Federation:
         await self.hub.stop()
         wires = {site: handler for site, (handler, _) in self.link._nodes.items()}
         journals = self.runner._journals
-        self.runner = ThreadRunner()
+        self.runner = type(self.runner)()
         self.runner._journals = journals
         self.hub = make_hub(self.world, self.hub.store, self.runner, **self.settings)
         self.link = MemoryLink(self.hub.handler_for)
