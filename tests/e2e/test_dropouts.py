@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -262,9 +262,9 @@ def test_survivors_that_were_agreed_on_stay_when_the_hub_forgets_them(
     # Asked by a hub that knows of no survivors, the site masks, and opens its one share of each
     # secret; the others keep to their list, so that its own contribution stays hidden.
     every = range(1, ROUNDS + 1)
-    agreed = {site: Noted(every, every, frozenset({"other-survivors"})) for site in OTHERS}
-    agreed[DEAD] = Noted(every, every)
-    check_sums(five, run, [ALL, OTHERS, ALL, ALL, ALL], agreed)
+    agreed = dict.fromkeys(OTHERS, Noted(every, every, frozenset({"other-survivors"})))
+    alone = {DEAD: Noted(every, every)}
+    check_sums(five, run, [ALL, OTHERS, ALL, ALL, ALL], agreed | alone)
 
 
 # An exact statistic has one set of sites
@@ -279,12 +279,12 @@ def check_fit(
     run: co.Run,
     formula: str,
     sites: frozenset[str],
-    not_opened: Collection[int] = (),
+    journals: Callable[[Collection[int]], Mapping[str, Noted]] = lambda _rounds: {},
 ) -> None:
-    """The fit is that of the pooled data of these sites.
+    """The fit is that of the pooled data of these sites, and the journals say so.
 
     Args:
-        not_opened: Rounds that were opened without `DEAD`.
+        journals: Where a site did other things than mask and open in all rounds or none.
     """
     result = run.wait(timeout_s=WAIT_S).result()
     assert isinstance(result, co.GlmResult)
@@ -294,11 +294,8 @@ def check_fit(
     assert result.nobs == len(pooled)
     assert set(run.refresh().participants) == sites
     every = range(1, run.info.rounds + 1)
-    some = {site: Noted(every, every) for site in sites}
-    if not_opened:
-        some[DEAD] = Noted(every, set(every) - set(not_opened))
-    none = {site: Noted((), ()) for site in ALL - sites}
-    check_journals(five, run, some | none)
+    usual = {site: Noted(every, every) if site in sites else Noted((), ()) for site in SITES}
+    check_journals(five, run, {**usual, **journals(every)})
 
 
 def test_a_site_that_dies_before_it_masks_is_not_in_an_exact_statistic(
@@ -317,6 +314,23 @@ def test_a_site_that_dies_before_it_masks_is_not_in_an_exact_statistic(
     assert refused.value.code == "differencing"
 
 
+def test_an_exact_statistic_keeps_the_survivors_that_its_hub_forgot(
+    five: FaultyConsortium, study: co.Study
+) -> None:
+    formula = "event ~ sex"
+    five.faults(DEAD).arm("kill before round_request 1")
+    five.faults("hub").arm("kill send Unmasking 1")
+    run = fit(five, study, formula)
+    five.start_again("hub")
+    five.start_again(DEAD)
+
+    def journals(rounds: Collection[int]) -> dict[str, Noted]:
+        agreed = Noted(rounds, rounds, frozenset({"other-survivors"}))
+        return {**dict.fromkeys(OTHERS, agreed), DEAD: Noted([1], [1])}
+
+    check_fit(five, run, formula, OTHERS, journals)
+
+
 @pytest.mark.parametrize(
     ("moment", "formula", "not_opened"),
     [
@@ -333,7 +347,7 @@ def test_an_exact_statistic_waits_for_a_site_that_has_masked(
     run = fit(five, study, formula)
     until(lambda: not five.running(DEAD), "it is dead")
     five.start_again(DEAD)
-    check_fit(five, run, formula, ALL, not_opened)
+    check_fit(five, run, formula, ALL, lambda rounds: {DEAD: Noted(rounds, {*rounds} - not_opened)})
 
 
 # The network fails

@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # a process imports its own side only
     from cohortium.link.server import LinkServer
     from cohortium.node.service import NodeService
 
+LONGEST_PAUSE_S = 1.0
+"""Between two dials of a node: tests let the hub die more often than life does."""
 ROOT = Path(os.environ[VARIABLE])
 STEPS = frozenset({"share_request", "round_request", "consistency_request", "unmask_request"})
 ANSWERS = {
@@ -49,9 +51,10 @@ def _about(message: Message) -> tuple[str, int, str] | None:
 
 
 def _at_node() -> None:
+    from cohortium.link.client import Backoff
     from cohortium.node.service import NodeService
 
-    answer, reply_to = NodeService._answer, Session.reply
+    answer, reply_to, delay_s = NodeService._answer, Session.reply, Backoff.delay_s
     faults: list[Faults] = []
 
     def answer_at(self: NodeService, message: Message) -> Reply:
@@ -73,7 +76,9 @@ def _at_node() -> None:
 
     service: Any = NodeService
     session: Any = Session
+    backoff: Any = Backoff
     service._answer, session.reply = answer_at, reply_at
+    backoff.delay_s = lambda self, failures: min(delay_s(self, failures), LONGEST_PAUSE_S)
 
 
 # At the hub

@@ -199,7 +199,8 @@ class FaultyConsortium(Consortium):
         return [entry for entry in entries if entry.get("run_id") == run_id]
 
     def stop(self) -> None:
-        """`Consortium.stop`, and the relay."""
+        """`Consortium.stop`, the nodes together, and the relay."""
+        together(lambda name: self.services[name].end(), set(self.services) - {"hub"})
         super().stop()
         if self._relay is not None:
             self._relay.close()
