@@ -13,8 +13,12 @@ HUB, SITE, CONTRACTS, AT_ONCE, STATES, OPEN = (
     for name in ("lying_hub", "lying_site", "contracts", "at_once", "states", "open")
 )
 GUARD, LINK = "unit/node/test_guard.py", "e2e/test_link.py"
-SECAGG, GLM, FORMULA = (
-    "property/test_secagg.py",
+SECRECY, NODE_SUM, HUB_SUM = (
+    "property/test_secagg_secrecy.py",
+    "unit/node/test_secure_sum.py",
+    "unit/hub/test_secure_sum.py",
+)
+GLM, FORMULA = (
     "unit/analysis/test_glm.py",
     "unit/analysis/test_formula.py",
 )
@@ -24,7 +28,35 @@ SHOWN: dict[str, tuple[str, ...]] = {
     # The hub
     "Read a site's contribution": (
         f"{HUB}::test_with_an_honest_hub_the_sums_are_exact_and_each_round_is_one_total",
-        f"{SECAGG}::test_without_one_sites_vector_what_the_hub_has_looks_uniform",
+        f"{SECRECY}::test_what_the_hub_hears_is_uniform_and_the_same_for_all_contributions_with_one_sum",
+        f"{SECRECY}::test_a_masked_word_says_nothing_of_what_it_hides",
+    ),
+    "Say that sites dropped out": (
+        f"{NODE_SUM}::test_a_list_that_no_round_may_end_with",
+        f"{NODE_SUM}::test_without_a_quorum_nothing_is_opened_for_fewer",
+        f"{SECRECY}::test_whatever_the_hub_tells_whom_one_sum_of_enough_survivors_opens_or_none",
+    ),
+    "Tell some sites that another one dropped out": (
+        f"{NODE_SUM}::test_a_site_that_opened_one_list_neither_signs_nor_opens_another",
+        f"{SECRECY}::test_a_site_opens_one_kind_of_share_for_one_list_whatever_it_is_asked",
+    ),
+    "Read the vector of a site that dropped out": (
+        f"{SECRECY}::test_the_input_of_a_site_that_was_given_up_arrives_too_late_to_be_read",
+    ),
+    "Use a mask key that was opened": (
+        f"{SECRECY}::test_a_mask_key_that_was_opened_opens_no_other_round",
+    ),
+    "Swap, replay or alter sealed shares": (
+        f"{NODE_SUM}::test_shares_that_the_neighbours_did_not_seal_for_this_round",
+        f"{NODE_SUM}::test_an_answered_round_for_other_keys_of_a_peer_that_lies",
+    ),
+    "Let a site take part in some rounds of an exact statistic": (
+        f"{NODE_SUM}::test_the_rounds_after_the_first_are_over_its_survivors",
+        f"{NODE_SUM}::test_after_the_first_round_nobody_is_left_out",
+        f"{NODE_SUM}::test_a_survivors_list_that_an_earlier_run_was_not_over",
+    ),
+    "Let a site take part in some rounds of a training": (
+        f"{NODE_SUM}::test_a_state_is_answered_in_one_round",
     ),
     "Start a computation that was not ordered": (
         f"{HUB}::test_a_forged_signature_is_refused",
@@ -98,7 +130,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     # Another site
     "Read another site's contribution": (
-        f"{SECAGG}::test_colluding_sites_and_the_hub_still_lack_the_mask_between_two_honest_ones",
+        f"{SECRECY}::test_fewer_colluders_than_the_threshold_and_the_hub_lack_a_mask",
     ),
     "In a study of **two sites**": (f"{OPEN}::test_one_of_two_sites_knows_the_others_sum",),
     "Lie about its data": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
@@ -109,7 +141,16 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "Make a run fail": (
         f"{SITE}::test_a_site_that_drops_out_stops_the_run_which_goes_on_with_it",
+        f"{HUB_SUM}::test_an_exact_statistic_loses_a_site_in_its_first_round_for_good",
         f"{SITE}::test_what_a_site_answers_to_the_key_agreement",
+    ),
+    "Collude with the hub to read a third site": (
+        f"{SECRECY}::test_fewer_colluders_than_the_threshold_and_the_hub_lack_a_mask",
+        f"{SECRECY}::test_so_it_is_with_the_neighbour_graph",
+    ),
+    "Say that it answered for other survivors": (
+        f"{HUB_SUM}::test_sites_that_answered_for_different_lists_burn_the_round",
+        f"{HUB_SUM}::test_a_list_that_a_site_makes_up_before_it_could_know_one",
     ),
     "Use a certificate of another consortium": (
         f"{LINK}::test_certificate_of_another_consortium_is_refused",
