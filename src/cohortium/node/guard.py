@@ -364,6 +364,8 @@ class Guard:
             self._require_runs_left(run)
         elif answered is None:
             self._require_steady(run, question, members, party)
+        if before is None or not before.reply_tag:
+            self._require_same_sum(run, question.state_digest, sites)
         run = run.among(len(sites))
         if number == 1:  # 6
             _require_first_state(run, question.state_digest)
@@ -413,6 +415,9 @@ class Guard:
             self._require_same_parties(run, survivors)
         elif run.analysis.drop_outs == "wait" and message.survivors != state.active:
             raise _other_parties()
+        answered = self._store.round(run_id, message.round)
+        if answered is not None:
+            self._require_same_sum(run, answered.state_digest, survivors)
         return CheckedSurvivors(run, party, state, first)
 
     def party(self, run_id: str) -> Party:
@@ -515,11 +520,7 @@ class Guard:
             request.contract_digest, request.computation, run.params_digest, request.run_id
         )
         if {parties for parties, _ in earlier} - {party_list(sites)}:
-            raise PolicyRefusal(
-                "differencing",
-                "This computation was done before with other sites: the difference of both results "
-                "would show single sites. Run it when the same sites are connected.",
-            )
+            raise _done_before()
         if {limits for _, limits in earlier} - {run.scope.disclosure.to_bytes().decode()}:
             raise PolicyRefusal(
                 "differencing",
@@ -527,12 +528,35 @@ class Guard:
                 "of both results would show this site. The earlier result stands.",
             )
 
+    def _require_same_sum(self, run: CheckedRun, state_digest: str, sites: list[str]) -> None:
+        """Where each round stands alone, another run may have come to the same state before."""
+        if run.analysis.drop_outs == "wait":  # all rounds of all runs have the first ones' parties
+            return
+        request = run.request
+        earlier = self._store.summed_before(
+            request.contract_digest,
+            request.computation,
+            run.params_digest,
+            state_digest,
+            request.run_id,
+        )
+        if earlier - {party_list(sites)}:
+            raise _done_before()
+
 
 def _require_first_state(run: CheckedRun, state_digest: str) -> None:
     if run.analysis.start(run.params, run.common).digest != state_digest:
         raise ProtocolError(
             "wrong-round", "The first state is not the one that the request's parameters give."
         )
+
+
+def _done_before() -> PolicyRefusal:
+    return PolicyRefusal(
+        "differencing",
+        "This computation was done before with other sites: the difference of both results would "
+        "show single sites. Run it when the same sites are connected.",
+    )
 
 
 def _other_parties() -> PolicyRefusal:

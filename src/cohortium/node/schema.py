@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS party_rounds (
     run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (run_id, round)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS summed (
+    run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, sites TEXT NOT NULL,
+    PRIMARY KEY (run_id, round)
+) STRICT;
 CREATE TABLE IF NOT EXISTS noise (
     run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, body BLOB,
     PRIMARY KEY (run_id, round)

@@ -339,6 +339,7 @@ class NodeService:
             elif checked.run.analysis.drop_outs == "wait":
                 self.store.set_sites(run_id, party_list(checked.active))
             self.store.add_round(run_id, answer)
+            self.store.set_summed(run_id, answer.round, party_list(checked.active))
             if parties.recoverable:
                 self.store.put_party_round(run_id, answer.round, computed.memory.to_json(parties))
             if checked.run.noise is not None:
@@ -400,8 +401,10 @@ class NodeService:
         steps = stored.get("steps", [])
         if what not in steps:
             self.store.put_party_round(run_id, memory.round, {**body, "steps": [*steps, what]})
-            if checked.first and memory.agreed is not None:
-                self.store.set_sites(run_id, party_list(memory.agreed))
+            agreed = party_list(memory.agreed or memory.active)
+            self.store.set_summed(run_id, memory.round, agreed)
+            if checked.first:
+                self.store.set_sites(run_id, agreed)
             journal.append(self.store, what, about)
 
     def _contribute(

@@ -360,6 +360,31 @@ class NodeStore:
             )
         )
 
+    def set_summed(self, run_id: str, number: int, sites: str) -> None:
+        """The parties whose contributions a round sums, as far as this site knows."""
+        self.execute("INSERT OR REPLACE INTO summed VALUES (?, ?, ?)", run_id, number, sites)
+
+    def summed_before(
+        self,
+        contract_digest: str,
+        computation: str,
+        params_digest: str,
+        state_digest: str,
+        run_id: str,
+    ) -> set[str]:
+        """Over which parties (JSON) runs but `run_id` summed this computation for this state."""
+        rows = self.execute(
+            "SELECT DISTINCT summed.sites FROM summed JOIN rounds USING (run_id, round) "
+            "JOIN runs USING (run_id) WHERE contract_digest = ? AND computation = ? "
+            "AND params_digest = ? AND state_digest = ? AND run_id <> ?",
+            contract_digest,
+            computation,
+            params_digest,
+            state_digest,
+            run_id,
+        )
+        return {str(sites) for (sites,) in rows}
+
     def party_round(self, run_id: str, number: int) -> dict[str, Any] | None:
         """What `put_party_round` stored."""
         rows = self.execute(

@@ -46,7 +46,7 @@ def separate(world: World) -> HubByHand:
 
 def memory(world: World, site: str) -> list[Any]:
     """Everything that a node keeps of runs."""
-    tables = ("runs", "rounds", "party_rounds", "noise")
+    tables = ("runs", "rounds", "party_rounds", "summed", "noise")
     store = world.nodes[site].store
     return [store.execute(f"SELECT * FROM {table}") for table in tables]
 
@@ -665,6 +665,28 @@ def test_the_first_round_of_separate_rounds_is_over_the_parties_of_an_earlier_ru
     third.share(2)
     message = third.question("Alpha", 2, active=FOUR, values={"round": 1})
     refused(world, message, "differencing")
+
+
+def test_a_later_round_too_is_over_the_parties_of_an_earlier_run_in_the_same_state(
+    world: World, separate: HubByHand
+) -> None:
+    separate.round()
+    separate.round(2)
+    second = HubByHand.begun(world, separate.contract, run_id="e" * 32, computation=SEPARATE)
+    second.round()
+    refused(world, second.question("Alpha", 2, active=FOUR), "differencing")
+    second.inputs(number=2)
+    refused(world, second.consistency_request(FOUR, 2), "differencing")
+    refused(world, second.unmask_request(FOUR, 2), "differencing")
+    second.round(2)
+    # Another state is another contribution.
+    second.round(3, survivors=FOUR)
+    third = HubByHand.begun(world, separate.contract, run_id="d" * 32, computation=SEPARATE)
+    third.share(3)
+    refused(world, third.question("Alpha", 3), "differencing")
+    third.share(2)
+    refused(world, third.question("Alpha", 2, active=OTHER_FOUR), "differencing")
+    third.inputs(FIVE)
 
 
 def test_time_passes_between_the_steps_of_a_run(world: World, hub: HubByHand) -> None:
