@@ -112,6 +112,44 @@ def main() -> None:
             ["process", "resident at rest", "after the runs"],
             [[name, rest, later] for (name, rest), (_, later) in zip(at_rest, after, strict=True)],
         )
+    with_recovery(quick)
+
+
+def with_recovery(quick: bool) -> None:
+    """Rounds of five sites of which one may drop out: shares, and a second message."""
+    repeats, few = (5, 3) if quick else (21, 5)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sites.start(Path(folder), n_rows=1000, names=sites.FIVE, min_sites=4) as consortium,
+    ):
+        os.environ["COHORTIUM_PROFILE"] = str(consortium.profile)
+        with co.connect() as federation:
+            study = federation.study(sites.STUDY)
+            pooled = pd.concat(sites.frames(1000, sites.FIVE).values(), ignore_index=True)
+            rows = [
+                [
+                    "describe one column, submit to result",
+                    f"{timed(lambda: study.describe(['score']), repeats) * 1e3:.1f} ms",
+                    f"{timed(pooled['score'].describe, repeats) * 1e3:.3f} ms",
+                    repeats,
+                ]
+            ]
+            for components, what, n in (
+                (128, f"masked round, 1 KB a site ({ROUNDS} rounds a run)", repeats),
+                (10_000_000, "masked round, 40 MB float32 a site, there and back", few),
+            ):
+                plain = [np.ones(components, dtype=np.float32)] * 5
+                rounds = ROUNDS if components == 128 else 5
+                rows.append(
+                    [
+                        what,
+                        f"{masked_rounds(study, components, rounds, n) * 1e3:.1f} ms",
+                        f"{timed(lambda p=plain: np.sum(p, axis=0), n) * 1e3:.3f} ms",
+                        n,
+                    ]
+                )
+        print("Five sites, one of which may drop out (two messages a round)\n")
+        print_table(["what", "median", "plain, pooled", "n"], rows)
 
 
 def pooled_fit(pooled: pd.DataFrame) -> object:

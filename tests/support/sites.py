@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from cohortium.demo.consortium import Consortium
 
 SITES = ("Alpha Clinic", "Beta Hospital", "Gamma Institute")
+FIVE = (*SITES, "Delta Centre", "Epsilon Hospital")
 RESEARCHER = "Dr. Test"
 STUDY = "trial-one"
 
@@ -27,16 +29,16 @@ computations:
     max_runs: {glm_runs}
     limits: {{family: [binomial, gaussian]}}
   - name: bench.vector
-min_sites: 3
+min_sites: {min_sites}
 recipients: [{researcher}]
 expires_at: "{expires_at}"
 """
 
 
-def frames(n_rows: int = 300) -> dict[str, pd.DataFrame]:
+def frames(n_rows: int = 300, names: Sequence[str] = SITES) -> dict[str, pd.DataFrame]:
     """One frame a site; the same numbers at each call."""
     out = {}
-    for number, site in enumerate(SITES):
+    for number, site in enumerate(names):
         rng = np.random.default_rng(number)
         age = rng.integers(20, 90, n_rows)
         sex = rng.choice(["female", "male"], n_rows)
@@ -55,42 +57,50 @@ def proposal(
     researcher: str = RESEARCHER,
     glm_runs: int = 1000,
     expires_at: str = "2099-01-01T00:00:00Z",
+    names: Sequence[str] = SITES,
+    min_sites: int = 3,
 ) -> str:
     """The study's YAML."""
-    participants = "\n".join(f"  - {{name: {site}, dataset: patients}}" for site in SITES)
+    participants = "\n".join(f"  - {{name: {site}, dataset: patients}}" for site in names)
     return PROPOSAL.format(
         study=study,
         participants=participants,
         researcher=researcher,
         glm_runs=glm_runs,
         expires_at=expires_at,
+        min_sites=min_sites,
     )
 
 
-def propose_and_sign(consortium: Consortium, text: str, study: str) -> None:
+def propose_and_sign(
+    consortium: Consortium, text: str, study: str, names: Sequence[str] = SITES
+) -> None:
     """Propose a study and sign it at every site."""
     file = consortium.root / f"{study}.yaml"
     file.write_text(text)
     consortium.cli("study", "propose", str(file))
-    for site in SITES:
+    for site in names:
         consortium.sign(site, study)
     consortium.wait_active(study)
 
 
-def start(root: Path, *, n_rows: int = 300) -> Consortium:
-    """A hub, three nodes with data, a researcher, and `STUDY` signed by all; as processes."""
+def start(
+    root: Path, *, n_rows: int = 300, names: Sequence[str] = SITES, min_sites: int = 3
+) -> Consortium:
+    """A hub, nodes with data, a researcher, and `STUDY` signed by all; as processes."""
     plugin = Path(__file__).parents[2] / "benchmarks" / "plugin"
     consortium = Consortium(root, name="Test consortium", extra_env={"PYTHONPATH": str(plugin)})
     try:
         consortium.start_hub()
-        consortium.add_sites(SITES)
+        consortium.add_sites(names)
         consortium.add_researcher(RESEARCHER)
-        for site, frame in frames(n_rows).items():
+        for site, frame in frames(n_rows, names).items():
             file = root / f"{consortium.node_dir(site).name}.csv"
             frame.to_csv(file, index=False)
             consortium.add_dataset(site, "patients", file)
-        consortium.wait_published(SITES)
-        propose_and_sign(consortium, proposal(), STUDY)
+        consortium.wait_published(names)
+        text = proposal(names=names, min_sites=min_sites)
+        propose_and_sign(consortium, text, STUDY, names)
     except BaseException:
         consortium.stop()
         raise
