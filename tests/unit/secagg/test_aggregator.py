@@ -16,6 +16,7 @@ from cohortium.secagg.aggregator import TIME_IS_UP, Aggregator, AggregatorRound,
 from cohortium.secagg.keys import public_key
 from cohortium.secagg.messages import MaskedInput, SurvivorList, SurvivorSignature, Unmasking
 from cohortium.secagg.shamir import PRIME, SHARE_BYTES
+from cohortium.secagg.survivors import statement
 
 LAYOUT: Layout = {"n": FieldSpec((2,), "count"), "x": FieldSpec((3,), "real")}
 THREE, FIVE = "abc", "abcde"
@@ -386,3 +387,79 @@ def test_the_state_is_not_printed_with_what_it_holds() -> None:
     assert isinstance(play.state, AggregatorRound)
     assert "total" not in repr(play.state)
     assert "shares" not in repr(play.state)
+
+
+# --- where not all are neighbours -----------------------------------------------------------------
+
+
+class Ring:
+    """200 parties on the ring. The hub does not see what is in their inputs."""
+
+    def __init__(self, min_sites: int = 3) -> None:
+        self.world = World([f"s{number:03}" for number in range(200)], min_sites=min_sites)
+        self.parties = self.world.parties()
+        self.hub = Aggregator(self.parties, BINDING, {})
+        self.digest = BINDING.digest(
+            {}, self.parties.roster.digest, self.parties.text(self.parties.all)
+        )
+
+    def sign(self, site: str, survivors: frozenset[str] | None = None) -> bytes | None:
+        if site not in self.parties.committee:
+            return None
+        text = statement(self.digest, survivors or self.parties.all, self.parties)
+        return self.world.signing[site].sign(text)
+
+    def end(self, present: frozenset[str], **signatures: bytes | None) -> AggregatorRound:
+        state = self.hub.start()
+        for site in sorted(present):
+            signature = signatures[site] if site in signatures else self.sign(site)
+            message = MaskedInput(site, 1, bytes(8), signature=signature)
+            state, _ = self.hub.receive(state, message)
+        if present != self.parties.all:
+            state, _ = self.hub.receive(state, TIME_IS_UP)
+        return state
+
+
+def test_on_the_ring_nothing_is_opened_without_the_committees_signatures_on_its_parties() -> None:
+    ring = Ring()
+    everyone = ring.parties.all
+    state = ring.end(everyone)
+    assert state.step == "Unmasking"
+    assert state.signatures.keys() == ring.parties.committee
+    error = refused("too-few-sites", lambda: ring.end(everyone, **dict.fromkeys(everyone)))
+    assert error.details["sites"] == 0
+    member = min(ring.parties.committee)
+    other = ring.sign(member, everyone - {max(everyone)})
+    for signature in (other, bytes(64)):
+        error = refused("bad-signature", partial(ring.end, everyone, **{member: signature}))
+        assert error.details == {"site": member}
+
+
+def test_on_the_ring_who_is_outside_the_committee_signs_in_vain() -> None:
+    ring = Ring()
+    outsider = min(ring.parties.all - ring.parties.committee)
+    state = ring.end(ring.parties.all, **{outsider: bytes(64)})
+    assert outsider not in state.signatures
+
+
+def test_signatures_on_all_parties_do_not_count_for_the_survivors() -> None:
+    ring = Ring()
+    state = ring.end(ring.parties.all - {min(ring.parties.all)})
+    assert state.step == "ConsistencyCheck"
+    assert not state.signatures
+
+
+def test_on_the_ring_each_party_needs_holders_that_are_left() -> None:
+    ring = Ring()
+    site = min(ring.parties.all)
+    spare = len(ring.parties.holders(site)) - ring.parties.threshold
+    gone = sorted(ring.parties.neighbours(site))
+    assert ring.end(ring.parties.all - set(gone[:spare])).step == "ConsistencyCheck"
+    refused("too-few-sites", lambda: ring.end(ring.parties.all - set(gone[: spare + 1])))
+
+
+def test_on_the_ring_the_contracts_minimum_holds() -> None:
+    ring = Ring(min_sites=198)
+    gone = sorted(ring.parties.all)[:3]
+    assert ring.end(ring.parties.all - set(gone[:2])).step == "ConsistencyCheck"
+    refused("too-few-sites", lambda: ring.end(ring.parties.all - set(gone)))

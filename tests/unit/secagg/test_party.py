@@ -12,16 +12,17 @@ from tests.support.secagg import BINDING, Play, World, aggregate, halves, seed, 
 
 from cohortium.core.canonical import digest
 from cohortium.core.rounds import FieldSpec, Layout
-from cohortium.crypto.keys import b64url
+from cohortium.crypto.keys import b64url, verify
 from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal, ProtocolError
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.frame import BLOCK_BYTES
-from cohortium.secagg.keys import RoundSecrets, public_key
-from cohortium.secagg.messages import KeyShare, SurvivorList, Unmasking
+from cohortium.secagg.keys import Channel, RoundSecrets, agree, public_key
+from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList, Unmasking
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.roster import Roster
-from cohortium.secagg.shamir import combine
+from cohortium.secagg.shamir import SHARE_BYTES, combine
+from cohortium.secagg.survivors import statement
 
 SITES = ["a", "b", "c"]
 LAYOUT: Layout = {
@@ -441,20 +442,6 @@ def test_a_list_is_signed_only_by_the_committee_and_under_the_same_conditions() 
     assert play.memory("a").agreed is None
 
 
-def test_outside_the_committee_no_list_is_signed() -> None:
-    sites = [f"s{number:02}" for number in range(90)]
-    world = World(sites)
-    parties = world.parties()
-    outsider = min(parties.all - parties.committee)
-    memory = PartyRound(1, digest("round"), parties.all)
-    refused(
-        "unexpected-message",
-        lambda: world.party(outsider).consistency_check(
-            memory, SurvivorList(1, parties.all), lambda _: b""
-        ),
-    )
-
-
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("first", ["sign", "unmask"])
 def test_a_site_answers_for_one_list_in_a_round(restarts: bool, first: str) -> None:
@@ -502,3 +489,111 @@ def test_a_tag_tells_vectors_apart() -> None:
     assert party.tag(b"x" * 100) == party.tag(bytearray(b"x" * 100))
     assert party.tag(b"x" * 100) != party.tag(b"x" * 99 + b"y")
     assert party.tag(b"x" * 100) != other.tag(b"x" * 100)
+
+
+# --- where not all are neighbours -----------------------------------------------------------------
+
+
+class Ring:
+    """A site among 200 parties on the ring, in the committee or not."""
+
+    def __init__(self, min_sites: int = 3, *, committee: bool = True) -> None:
+        self.world = World([f"s{number:03}" for number in range(200)], min_sites=min_sites)
+        self.parties = self.world.parties()
+        some = self.parties.committee if committee else self.parties.all - self.parties.committee
+        self.site = min(some)
+        self.party = self.world.party(self.site)
+        self.neighbours = sorted(self.parties.neighbours(self.site))
+
+    def memory(self, active: frozenset[str]) -> PartyRound:
+        """What a site remembers; the neighbours' shares are left out."""
+        name = BINDING.digest({}, self.parties.roster.digest, self.parties.text(active))
+        return PartyRound(1, name, active)
+
+    def share(self, peer: str) -> KeyShare:
+        """A neighbour's key, with shares that nobody will open."""
+        shared = agree(self.world.secrets[peer], self.parties.roster.keys[self.site], self.site)
+        channel = Channel(shared, self.parties.roster.digest, peer, self.site)
+        mask_key = public_key(seed(peer))
+        return KeyShare(mask_key, channel.seal(1, mask_key, bytes(2 * SHARE_BYTES)))
+
+    def input(self) -> MaskedInput:
+        received = {peer: self.share(peer) for peer in self.neighbours}
+        everyone, sign = self.parties.all, self.world.signing[self.site].sign
+        return self.party.masked_input(BINDING, {}, {}, everyone, received, sign=sign)[1]
+
+    def sign(self, active: frozenset[str], survivors: frozenset[str]) -> Any:
+        message = SurvivorList(1, survivors)
+        return self.party.consistency_check(self.memory(active), message, lambda _: b"")
+
+    def unmask(self, active: frozenset[str], survivors: frozenset[str], signers: int) -> Any:
+        text = statement(self.memory(active).digest, survivors, self.parties)
+        members = sorted(self.parties.committee & survivors)[:signers]
+        signatures = {site: self.world.signing[site].sign(text) for site in members}
+        message = SurvivorList(1, survivors, signatures)
+        return self.party.unmask(self.memory(active), message)
+
+
+def test_outside_the_committee_no_list_is_signed() -> None:
+    ring = Ring(committee=False)
+    everyone = ring.parties.all
+    refused("unexpected-message", lambda: ring.sign(everyone, everyone))
+    assert ring.input().signature is None
+
+
+def test_the_committee_signs_the_rounds_parties_with_its_input() -> None:
+    ring = Ring()
+    signature = ring.input().signature
+    assert signature is not None
+    everyone = ring.parties.all
+    text = statement(ring.memory(everyone).digest, everyone, ring.parties)
+    verify(ring.world.contract_keys[ring.site], signature, text)
+
+
+def test_where_all_are_neighbours_no_input_is_signed() -> None:
+    play = Play(World(FIVE), LAYOUT)
+    assert play.input("a", ONE, FIVE).signature is None
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_on_the_ring_nothing_is_opened_without_a_quorum_also_when_nobody_drops(drops: bool) -> None:
+    ring = Ring(committee=False)
+    everyone = ring.parties.all
+    survivors = everyone - {min(everyone - {ring.site})} if drops else everyone
+    quorum = ring.parties.quorum
+    refused("too-few-sites", lambda: ring.unmask(everyone, survivors, 0))
+    refused("too-few-sites", lambda: ring.unmask(everyone, survivors, quorum - 1))
+    _, answer = ring.unmask(everyone, survivors, quorum)
+    assert answer.shares.keys() == {ring.site}
+
+
+def test_on_the_ring_a_site_wants_enough_of_its_own_neighbours() -> None:
+    ring = Ring()
+    everyone, quorum = ring.parties.all, ring.parties.quorum
+    spare = len(ring.neighbours) + 1 - ring.parties.threshold
+    enough, few = (everyone - set(ring.neighbours[:gone]) for gone in (spare, spare + 1))
+    ring.party.check_active(enough, dict.fromkeys(ring.neighbours[spare:], KeyShare(b"", b"")))
+    ring.sign(everyone, enough)
+    for step in (
+        partial(ring.party.check_active, few, {}),
+        partial(ring.sign, everyone, few),
+        partial(ring.unmask, everyone, few, quorum),
+    ):
+        error = refused("too-few-sites", step)
+        assert error.details["min_sites"] == ring.parties.threshold
+
+
+def test_on_the_ring_the_contracts_minimum_holds() -> None:
+    ring = Ring(min_sites=198)
+    everyone = ring.parties.all
+    others = sorted(everyone - ring.parties.holders(ring.site))
+    enough, few = (everyone - set(others[:gone]) for gone in (2, 3))
+    shares = dict.fromkeys(ring.neighbours, KeyShare(b"", b""))
+    ring.party.check_active(enough, shares)
+    ring.sign(everyone, enough)
+    for step in (
+        partial(ring.party.check_active, few, shares),
+        partial(ring.sign, everyone, few),
+    ):
+        error = refused("too-few-sites", step)
+        assert error.details == {"sites": 197, "min_sites": 198}
