@@ -23,6 +23,7 @@ from tests.support.builders import (
     datasets,
     no_scope,
 )
+from tests.support.by_hand import HubByHand
 from tests.support.decoding import Decoding, Heard, Sum
 
 from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Scope
@@ -35,6 +36,7 @@ from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
 from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.link._generated import link_pb2 as pb
+from cohortium.link.codec import raise_if_error
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
 from cohortium.node.guard import Find
@@ -217,6 +219,24 @@ class Federation:
         message = self.world.prepare(request)
         sites = self.world.sites
         return {s: (await self.ask(s, message)).run_advert.envelope for s in sites}
+
+    async def by_hand(
+        self, contract: Contract, number: int = 1, *, share: bool = True, **changes: Any
+    ) -> HubByHand:
+        """Run `number`, which such a hub drives one message at a time; keys are shared."""
+        request = self.request(contract, number, **changes)
+        hub = HubByHand(
+            self.ask_now, contract, request, list((await self.adverts(request)).values())
+        )
+        if share:
+            hub.share()
+        return hub
+
+    def ask_now(self, site: str, message: pb.Message) -> pb.Message:
+        """As `ask`, in the calling thread."""
+        reply = self.answer(site, message)
+        raise_if_error(reply)
+        return reply
 
     def adverts_of(self, request: RunRequest) -> dict[str, bytes]:
         """The round key that the hub heard from each site for a run."""

@@ -75,6 +75,23 @@ class HubByHand:
         )
         return Parties(roster, self.contract.min_sites)
 
+    def digest(
+        self,
+        number: int = 1,
+        active: Collection[str] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> str:
+        """What the masks of a round are bound to."""
+        state = State({"round": number} if values is None else values)
+        members = self.parties.all if active is None else active
+        layout = RoundSums().layout(state, SumParams(variable="age"), no_scope())
+        text = self.parties.text(members)
+        return self._binding(number, state).digest(layout, self.parties.roster.digest, text)
+
+    def _binding(self, number: int, state: State) -> RoundBinding:
+        run_id, contract, request = self.request.run_id, self.contract.digest, self.request.digest
+        return RoundBinding(run_id, number, contract, request, state.digest)
+
     # Step 1
 
     def share_request(self, number: int = 1) -> pb.Message:
@@ -187,13 +204,7 @@ class HubByHand:
         state = State({"round": number} if values is None else values)
         aggregator = Aggregator(
             self.parties,
-            RoundBinding(
-                self.request.run_id,
-                number,
-                self.contract.digest,
-                self.request.digest,
-                state.digest,
-            ),
+            self._binding(number, state),
             RoundSums().layout(state, SumParams(variable="age"), no_scope()),
             active=members,
             mask_keys={site: self.keys[number][site].mask_key for site in members},
