@@ -11,17 +11,17 @@ from tests.support.secagg import BINDING, CONTRACT, REQUEST, RUN, World, aggrega
 
 from cohortium.core.rounds import FieldSpec, Layout
 from cohortium.crypto.keys import b64url
-from cohortium.errors import CohortiumError, ProtocolError
+from cohortium.errors import CohortiumError, InputError, ProtocolError
 from cohortium.secagg.aggregator import TIME_IS_UP, Aggregator, AggregatorRound
 from cohortium.secagg.frame import Frame
 from cohortium.secagg.keys import Channel, RoundSecrets, agree, self_mask
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList, Unmasking
 from cohortium.secagg.party import Party, PartyRound
-from cohortium.secagg.ring import ring_for
+from cohortium.secagg.ring import REAL, Ring, ring_for
 from cohortium.secagg.round_key import RoundKey
-from cohortium.secagg.shamir import SHARE_BYTES
+from cohortium.secagg.shamir import SHARE_BYTES, split
 from cohortium.secagg.survivors import check_signatures, statement
-from cohortium.secagg.vector import MaskKey, add, apply_masks, check_word
+from cohortium.secagg.vector import MaskKey, add, apply_masks, check_word, decode
 
 LAYOUT: Layout = {"n": FieldSpec((), "count")}
 ONE = {"n": np.array(7)}
@@ -34,13 +34,63 @@ def code_of(error: pytest.ExceptionInfo[CohortiumError]) -> str:
     return error.value.code
 
 
+# What the hub sees
+
+
+def test_no_share_travels_in_the_clear() -> None:
+    world = World("abcde")
+    keys = world.party("b").share_keys(1)
+    parties = world.parties()
+    secrets = RoundSecrets(world.secrets["b"], parties.roster.digest, 1)
+    random = secrets.stream()
+    points = [parties.point(site) for site in "acde"]
+    for secret in (secrets.mask_secret, secrets.seed):
+        for share in split(secret, parties.threshold, points, random).values():
+            assert not any(share in sealed for sealed in keys.sealed.values())
+    # Nor can who holds them all tell which two are for the same site in two rounds.
+    texts = [*keys.sealed.values(), *world.party("b").share_keys(2).sealed.values()]
+    assert len({text[:16] for text in texts}) == len(texts)
+
+
+def test_all_seeds_together_open_the_sum_and_no_single_input() -> None:
+    world = World("abcde")
+    keys = {site: world.party(site).share_keys(1) for site in "abcde"}
+    digest = world.parties().roster.digest
+    frame = Frame(LAYOUT, 5)
+    total = bytearray(frame.n_bytes)
+    for site in "abcde":
+        received = {peer: keys[peer].to(site) for peer in set("abcde") - {site}}
+        memory, message = world.party(site).masked_input(BINDING, LAYOUT, ONE, "abcde", received)
+        vector = bytearray(message.vector)
+        seed_of_site = RoundSecrets(world.secrets[site], digest, 1).seed
+        own = MaskKey(self_mask(seed_of_site, memory.digest), negate=True)
+        apply_masks(frame, vector, [own])
+        assert check_word(frame, vector) != 1
+        assert int(decode(frame, vector)["n"]) != 7
+        add(frame, total, vector)
+    assert check_word(frame, total) == 5
+    assert int(decode(frame, total)["n"]) == 35
+
+
+def test_no_two_texts_are_sealed_under_one_key_and_nonce() -> None:
+    """Who sees two could add them up: AES-GCM's keystream would be the same."""
+    shared, text = seed("shared"), bytes(66)
+    sealed = [
+        Channel(shared, digest, sender, recipient).seal(number, bytes(32), text)[:66]
+        for digest in ("sha256:1", "sha256:2")
+        for sender, recipient in ("ab", "ba", "ac")
+        for number in (1, 2)
+    ]
+    assert len(set(sealed)) == len(sealed)
+
+
 # Who is told what of the parties
 
 
 def test_sites_that_were_told_of_other_parties_leave_no_sum_also_where_all_pairs_agree() -> None:
-    """b and c are told of a alone, and a of both: each mask would find its opposite."""
-    world = World("abc")
-    told = {"a": "abc", "b": "ab", "c": "ac"}
+    """Each of four is told of the two next to it on a circle: each mask finds its opposite."""
+    world = World("abcd")
+    told = {"a": "abd", "b": "abc", "c": "bcd", "d": "acd"}
     masked = {
         site: world.mask(
             site, LAYOUT, ONE, roster=world.roster([world.envelopes[s] for s in parties])
@@ -220,6 +270,24 @@ def test_a_neighbour_that_seals_too_little_is_named_before_anything_is_masked() 
         assert caught.value.details == {"site": "b"}
 
 
+# Encoding
+
+
+@pytest.mark.parametrize("ring", [REAL, ring_for(FieldSpec((1,), "vector"), 3)])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, 2.0**127, -(2.0**127)])
+def test_what_does_not_fit_is_refused_without_a_nan_beside_it(ring: Ring, bad: float) -> None:
+    with pytest.raises(InputError) as caught:
+        ring.encode(np.array([0.0, bad]), 3)
+    assert caught.value.details == {"index": 1}
+
+
+def test_every_site_may_contribute_as_much_as_the_bound() -> None:
+    spec: Layout = {"x": FieldSpec((2,), "vector", bound=0.75)}
+    one = {"x": np.array([0.75, -0.75], dtype=np.float32)}
+    total = World(SEVEN[:3]).sum(spec, dict.fromkeys("abc", one))
+    assert total["x"].tolist() == [2.25, -2.25]
+
+
 # Random rounding
 
 
@@ -257,3 +325,12 @@ def test_a_site_that_was_restarted_rounds_alike() -> None:
     first = Party("a", world.secrets["a"], world.parties()).masked_input(BINDING, spec, one)
     again = Party("a", world.secrets["a"], world.parties()).masked_input(BINDING, spec, one)
     assert first[1].vector == again[1].vector
+
+
+def test_the_rounding_has_its_room_in_the_worst_case() -> None:
+    """1000 sites at the bound, which all round up: without that room their sum would wrap."""
+    bound = 2147483.5 * 2.0**-20
+    ring = ring_for(FieldSpec((1,), "vector", bound), 1000)
+    up = np.full(1, 2**32 - 1, dtype=np.uint32)
+    (encoded,) = ring.encode(np.array([bound]), 1000, up).view(np.int32).tolist()
+    assert 2**29 < 1000 * encoded <= 2**31 - 1
