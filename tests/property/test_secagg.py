@@ -16,7 +16,7 @@ from tests.support.secagg import BINDING, Play, World, aggregate
 
 from cohortium.core.canonical import digest
 from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout, Total
-from cohortium.errors import CohortiumError, ProtocolError
+from cohortium.errors import CohortiumError, ConflictError, ProtocolError
 from cohortium.secagg.frame import Frame
 from cohortium.secagg.keys import derive, public_key
 from cohortium.secagg.ring import ring_for
@@ -178,6 +178,11 @@ def run(plan: Plan) -> None:
             if len(active) < play.parties.fewest:
                 without, active = frozenset(), play.parties.all
             agreed = play.agreed()
+            if agreed is not None and agreed < active:
+                with pytest.raises(ConflictError) as conflict:
+                    play.round(values, without_keys=without)
+                assert conflict.value.code == "other-survivors"
+                assert conflict.value.details == {"survivors": sorted(agreed)}
             survivors, total = play.round(values, without_keys=without, asked=agreed)
             assert survivors == (agreed or active)
         check_sum(play, total, values)

@@ -219,7 +219,7 @@ class Play:
     def aggregator(
         self, active: Collection[str], asked: Collection[str] | None = None
     ) -> Aggregator:
-        """The hub for the present round."""
+        """The hub for the present round, which it may have asked before."""
         masks = {site: self.keys[site].mask_key for site in active if site in self.keys}
         return Aggregator(
             self.parties,
@@ -227,6 +227,7 @@ class Play:
             self.layout,
             active=active,
             asked=asked,
+            repeated=any(heard.binding == self.binding() for heard in self.rounds),
             mask_keys=masks,
         )
 
@@ -243,6 +244,7 @@ class Play:
         )
         if site not in self._memory or self.memory(site).digest != memory.digest:
             self._store(site, memory)
+        message = replace(message, agreed=self.memory(site).agreed)
         if message.next is not None:
             self._following[site] = message.next
         return message

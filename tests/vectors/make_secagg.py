@@ -730,7 +730,6 @@ class HubCases:
             "malformed-message",
             *before,
             self.unmasking(ME, out_of_field),
-            *three,
         )
         name = f"Unmasking {ME}"
         self.add(2, "shares twice", "unexpected-message", *before, name, name)

@@ -21,10 +21,12 @@ from cohortium.link.rounds import (
     get_signature,
     get_survivors,
     get_unmasking,
+    pack_keys,
     put_key_shares,
     put_round,
     put_survivors,
     put_unmasking,
+    unpack_keys,
 )
 from cohortium.secagg.messages import SurvivorList, SurvivorSignature, Unmasking
 
@@ -47,6 +49,21 @@ def test_keys_for_a_round_come_back() -> None:
     again = pb.ShareReply.FromString(reply.SerializeToString())
     assert (again.run_id, again.round) == (RUN, 3)
     assert get_key_shares(again, "Boston", PARTIES) == keys
+
+
+def test_keys_that_the_hub_stores_come_back() -> None:
+    for sites in (SITES, SITES[:2], []):
+        keys = {site: KEYS[site] for site in sites}
+        assert unpack_keys(pack_keys(keys, RUN, PARTIES), PARTIES) == keys
+
+
+@pytest.mark.parametrize("length", [0, 81, 83])
+def test_sealed_shares_have_their_length(length: int) -> None:
+    keys = KEYS["Boston"]
+    sealed = {**keys.sealed, "Aarhus": bytes(length)}
+    reply = put_key_shares(replace(keys, sealed=sealed), RUN, PARTIES)
+    error = refused(lambda: get_key_shares(reply, "Boston", PARTIES))
+    assert error.details == {"site": "Boston"}
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
@@ -135,7 +152,9 @@ def test_a_party_that_is_not_there_or_there_twice_is_refused(what: str, places: 
 
 
 places = st.integers(0, 6)
-items = st.lists(st.builds(pb.OfParty, party=places, data=st.binary(max_size=4)), max_size=6)
+items = st.lists(
+    st.builds(pb.OfParty, party=places, data=st.just(bytes(82)) | st.binary(max_size=4)), max_size=6
+)
 key_shares = st.lists(
     st.builds(pb.KeyShare, party=places, mask_key=st.binary(max_size=34)), max_size=6
 )

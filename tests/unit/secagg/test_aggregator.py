@@ -295,6 +295,7 @@ def bad_shares(good: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
         "one of a byte less": {**good, "b": good["b"][:-1]},
         "both of one peer": {**good, "b": good["b"] + good["b"]},
         "an empty one": {**good, "e": b""},
+        "one that is no element of the field": {**good, "b": PRIME.to_bytes(SHARE_BYTES)},
     }
 
 
@@ -321,14 +322,6 @@ def test_an_altered_share_of_a_seed_or_mask_key_never_gives_a_sum(owner: str) ->
     play.unmask("bcd")
     error = refused("masks-do-not-cancel", play.total)
     assert error.details == {"round": 1}
-
-
-def test_a_share_that_is_no_element_of_the_field_is_refused() -> None:
-    play = Round().collect(FIVE)
-    answer = play.answer("a")
-    play.tell(replace(answer, shares={**answer.shares, "b": bytes([255]) * SHARE_BYTES}))
-    play.unmask("bcd")
-    refused("malformed-message", play.total)
 
 
 def test_an_input_that_was_altered_on_the_way_never_gives_a_sum() -> None:
@@ -363,14 +356,53 @@ def test_sites_that_masked_for_different_parties_give_no_sum() -> None:
     refused("masks-do-not-cancel", play.total)
 
 
-def test_after_a_restart_the_hub_asks_those_on_whom_sites_had_agreed() -> None:
-    play = Round().collect("abcd").drop().sign("a")
-    restarted = play.play.aggregator(FIVE, asked="abcd")
-    play.hub, play.state = restarted, restarted.start()
+def restarted(play: Round, sites: str | None = None) -> Round:
+    """The hub comes back without its memory, and asks again."""
+    play.hub = play.play.aggregator(play.sites, asked=sites)
+    play.hub._repeated = True
+    play.state = play.hub.start()
+    return play
+
+
+def test_asked_again_sites_say_for_whom_they_have_answered() -> None:
+    play = restarted(Round().collect("abcd").drop().sign("a"))
+    play.collect("abcd")
+    error = play.refuse("other-survivors", play.input("e"))
+    assert error.details == {"survivors": list("abcd")}
+    restarted(play, "abcd")
     play.refuse("unexpected-message", play.input("e"))
     play.collect("abcd")
     assert play.state.step == "ConsistencyCheck"
     assert play.sign("abcd").unmask("abcd").total() == counts("abcd")
+
+
+def test_those_for_whom_sites_have_answered_must_be_there() -> None:
+    play = restarted(Round().collect(FIVE).unmask("ab"))
+    play.collect("abcd")
+    error = play.refuse("too-few-sites", TIME_IS_UP)
+    assert error.details == {"absent": ["e"]}
+    play.collect("e")
+    assert play.unmask("abcd").total() == counts(FIVE)
+
+
+def test_the_list_counts_that_most_sites_have_answered_for() -> None:
+    play = restarted(Round())
+    claims = {"a": "abcd", "b": "abce", "c": "abce"}
+    for site in "abcd":
+        agreed = frozenset(claims[site]) if site in claims else None
+        play.tell(replace(play.input(site), agreed=agreed))
+    error = play.refuse("other-survivors", play.input("e"))
+    assert error.details == {"survivors": list("abce")}
+
+
+def test_nobody_has_answered_in_a_round_that_was_not_asked_before() -> None:
+    play = Round()
+    message = replace(play.input("a"), agreed=frozenset("abcd"))
+    assert play.refuse("unexpected-message", message).details == {"site": "a"}
+    restarted(play)
+    stranger = replace(message, agreed=frozenset(["a", "b", "c", "Eve"]))
+    play.refuse("unexpected-message", stranger)
+    play.tell(message)
 
 
 def test_a_run_with_fewer_sites_than_the_threshold_can_spare_loses_nobody() -> None:
