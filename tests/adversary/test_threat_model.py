@@ -149,8 +149,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SECRECY}::test_so_it_is_with_the_neighbour_graph",
     ),
     "Say that it answered for other survivors": (
-        f"{HUB_SUM}::test_sites_that_answered_for_different_lists_burn_the_round",
-        f"{HUB_SUM}::test_a_list_that_a_site_makes_up_before_it_could_know_one",
+        f"{HUB_SUM}::test_a_round_that_was_begun_to_be_opened_for_all_waits_for_all",
+        f"{HUB_SUM}::test_a_list_that_a_site_makes_up_leaves_out_nobody_but_itself",
     ),
     "Use a certificate of another consortium": (
         f"{LINK}::test_certificate_of_another_consortium_is_refused",

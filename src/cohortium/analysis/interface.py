@@ -135,7 +135,8 @@ class BoundsPersons(Protocol):
 
     def person_norm(self, params: Any, scope: Scope) -> float:
         """The largest L2 norm, over all fields together, by which one person's records change a
-        site's contribution of any round, whatever the state and the other records."""
+        site's contribution of any round, whatever the state and the other records.
+        """
         ...
 
 

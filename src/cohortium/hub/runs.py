@@ -100,10 +100,11 @@ class RunDriver:
         live = self._live.get(run_id)
         if live is not None:
             live.cancelled.set()
-            if live.waiting is not None:
-                live.waiting.cancel()
-            if live.wake is not None:
-                live.wake()
+            waiting, wake = live.waiting, live.wake  # the run's thread may clear them meanwhile
+            if waiting is not None:
+                waiting.cancel()
+            if wake is not None:
+                wake()
 
     # In the runner's thread
 
@@ -304,13 +305,13 @@ class _Execution:
             self._sums = sums = self._secure_sum(gathered)
             sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)
             sums.require_enough()
-            self._note(sums)
+            self._measured.note = sums.note()
             return json.dumps([b64url(envelope) for envelope in gathered]).encode()
 
         recorded = self._measured.step("roster", ask)
         if self._sums is None:  # recorded before a restart
             self._sums = self._secure_sum([unb64url(text) for text in json.loads(recorded)])
-            self._restore(self._sums)
+            self._sums.restore(self._measured.note)
         self._live.sites = self._live.roster = self._sums.parties.sites
 
     def _secure_sum(self, envelopes: Sequence[bytes]) -> SecureSum:
@@ -331,22 +332,21 @@ class _Execution:
 
     def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """See `Journal.step`."""
-        data = self._measured.step(name, compute)
-        self._restore(self._agreed)
+        computed = False
+
+        def work() -> bytes:
+            nonlocal computed
+            computed = True
+            return compute()
+
+        data = self._measured.step(name, work)
+        if not computed:  # recorded before a restart
+            self._agreed.restore(self._measured.note)
         for site in self._agreed.summed:
             self._bytes[site] = self._bytes.get(site, 0) + self._measured.payload_bytes
         self._live.bytes = {s: self._bytes[s] for s in self._live.roster if s in self._bytes}
         self._live.sites = tuple(self._live.bytes)
         return data
-
-    def _note(self, sums: SecureSum) -> None:
-        self._measured.note = sums.parties.to_bits(sums.summed) + sums.parties.to_bits(sums.active)
-
-    def _restore(self, sums: SecureSum) -> None:
-        note = self._measured.note
-        half = len(note) // 2
-        sums.summed = sums.parties.from_bits(note[:half])
-        sums.active = sums.parties.from_bits(note[half:])
 
     @property
     def _agreed(self) -> SecureSum:
@@ -387,7 +387,7 @@ class _Execution:
         if number < self._admitted.analysis.max_rounds:
             sums.rejoin(number + 1)
         self._measured.payload_bytes = sums.payload_bytes
-        self._note(sums)
+        self._measured.note = sums.note()
         return total
 
     def on_progress(self, number: int, share: float, message: str) -> None:

@@ -23,8 +23,10 @@ from cohortium.link.rounds import (
     get_key_shares,
     get_signature,
     get_unmasking,
+    pack_keys,
     put_round,
     put_survivors,
+    unpack_keys,
 )
 from cohortium.secagg.aggregator import (
     TIME_IS_UP,
@@ -107,6 +109,28 @@ class SecureSum:
         self._continues = continues
         self._keys: dict[str, KeyShares] = {}
         self._greeted: set[str] = set()
+        self._repeated = False
+
+    # What the run's journal keeps beside each sum
+
+    def note(self) -> bytes:
+        """Who is in the last sum and who in the next round, with their keys for it.
+
+        Keys are public, and shares are sealed: so that a hub that was restarted needs no site for
+        them. With many sites they are asked for again.
+        """
+        bits = self.parties.to_bits(self.summed) + self.parties.to_bits(self.active)
+        if len(self.parties.sites) > FEW_PARTIES:
+            return bits
+        return bits + pack_keys(self._keys, self._run_id, self.parties)
+
+    def restore(self, note: bytes) -> None:
+        """Go on from what `note` gave; the next round may have been asked before."""
+        width = len(self.parties.to_bits(()))
+        self.summed = self.parties.from_bits(note[:width])
+        self.active = self.parties.from_bits(note[width : 2 * width])
+        self._keys = unpack_keys(note[2 * width :], self.parties)
+        self._repeated = True
 
     # Step 1, ShareKeys
 
@@ -195,18 +219,11 @@ class SecureSum:
         try:
             return self._sum(number, state, layout, binding, self.active)
         except ConflictError as error:
-            survivors = frozenset(map(str, error.details.get("survivors", ())))
-            if error.code != "other-survivors" or not survivors < self.active:
+            if error.code != "other-survivors":
                 raise
+            survivors = frozenset(error.details["survivors"])
         # Before the hub was restarted, sites had agreed on who was left: so be it.
-        try:
-            return self._sum(number, state, layout, binding, survivors)
-        except ConflictError as error:
-            raise ConflictError(
-                "round-burnt",
-                f"Round {number} cannot be completed: sites have answered for different lists of "
-                "survivors. Submit a new run.",
-            ) from error
+        return self._sum(number, state, layout, binding, survivors)
 
     def _sum(
         self,
@@ -223,6 +240,7 @@ class SecureSum:
             layout,
             active=self.active,
             asked=asked,
+            repeated=self._repeated,
             mask_keys=masks,
             drop=asked == self.active and (self._continues or number == 1),
             threads=os.cpu_count() or 1,
@@ -236,6 +254,7 @@ class SecureSum:
             site: collected.following[site] for site in done.survivors & set(collected.following)
         }
         self._greeted |= done.survivors
+        self._repeated = False
         self.payload_bytes = len(done.total)
         self.summed = self.active = done.survivors
         if done.survivors != aggregator.active:
@@ -288,7 +307,12 @@ class SecureSum:
             if body.HasField("next") and self.parties.recoverable:
                 following[site] = get_key_shares(body.next, site, self.parties)
             return MaskedInput(
-                site, body.round, body.masked, following.get(site), body.signature or None
+                site,
+                body.round,
+                body.masked,
+                following.get(site),
+                body.signature or None,
+                self.parties.from_bits(body.agreed) if body.agreed else None,
             )
         if step == "ConsistencyCheck":
             return get_signature(body, site)
@@ -334,7 +358,8 @@ class _Collected:
         step = self.progress.step
         if isinstance(reply, CohortiumError):
             may_be_away = self._aggregator.drop or step != "MaskedInputCollection"
-            if not (may_be_away and _away(reply)):
+            # A site that has answered for other survivors opens nothing for these.
+            if not (may_be_away and (_away(reply) or reply.code == "other-survivors")):
                 raise reply
             self._absent.add(site)
             return
@@ -343,12 +368,12 @@ class _Collected:
         except ProtocolError as error:
             raise named(error, site) from error
         enough = len(self.progress.inputs) >= self._sums.parties.fewest
-        if step == "MaskedInputCollection" and enough and not self._hurried:
+        collecting = self.progress.step == "MaskedInputCollection"
+        if self._aggregator.drop and collecting and enough and not self._hurried:
             self._hurried = True
             now = time.monotonic()
             patience = max(self._sums.patience.straggler_s, now - self._began)
-            if self._aggregator.drop:
-                self._until = min(self._until, now + patience)
+            self._until = min(self._until, now + patience)
 
     def _receive(self, message: Incoming, exchange: Exchange) -> None:
         step = self.progress.step

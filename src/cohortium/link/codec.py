@@ -66,16 +66,21 @@ def round_reply(
     run_id: str,
     number: int,
     masked: bytes | bytearray,
+    *,
     following: pb.ShareReply | None = None,
     signature: bytes | None = None,
+    agreed: bytes | None = None,
 ) -> LargeReply:
     """A site's masked contribution, encoded: ``masked`` is the last field of the last field.
 
     Args:
         following: The site's keys for the next round.
         signature: Of a committee member, over the round's parties.
+        agreed: Bitmap of the survivors that the site has answered for.
     """
-    reply = pb.RoundReply(run_id=run_id, round=number, next=following, signature=signature)
+    reply = pb.RoundReply(
+        run_id=run_id, round=number, next=following, signature=signature, agreed=agreed
+    )
     inner = reply.SerializeToString()
     inner += _field_head(pb.RoundReply.MASKED_FIELD_NUMBER, len(masked))
     outer = _field_head(pb.Message.ROUND_REPLY_FIELD_NUMBER, len(inner) + len(masked))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from cohortium.errors import ProtocolError
 from cohortium.link._generated import link_pb2 as pb
+from cohortium.secagg.keys import SEALED_BYTES
 from cohortium.secagg.messages import (
     KeyShare,
     KeyShares,
@@ -14,6 +17,8 @@ from cohortium.secagg.messages import (
     Unmasking,
 )
 from cohortium.secagg.parties import Parties
+
+_HEAD: Final = struct.Struct("<II")
 
 
 def _site(parties: Parties, place: int) -> str:
@@ -53,11 +58,37 @@ def get_key_shares(reply: pb.ShareReply, sender: str, parties: Parties) -> KeySh
         ProtocolError: ``malformed-message``.
     """
     sealed = _by_party(reply.sealed, parties)
-    if len(reply.mask_key) != 32 or set(sealed) != parties.neighbours(sender):
+    if (
+        len(reply.mask_key) != 32
+        or set(sealed) != parties.neighbours(sender)
+        or any(len(data) != SEALED_BYTES for data in sealed.values())
+    ):
         raise ProtocolError(
             "malformed-message", f"{sender} did not share its keys as the step asks.", site=sender
         )
     return KeyShares(sender, reply.round, reply.mask_key, sealed)
+
+
+def pack_keys(keys: Mapping[str, KeyShares], run_id: str, parties: Parties) -> bytes:
+    """Several sites' keys, to be stored."""
+    parts = []
+    for site, shares in sorted(keys.items()):
+        data = put_key_shares(shares, run_id, parties).SerializeToString()
+        parts += [_HEAD.pack(parties.point(site) - 1, len(data)), data]
+    return b"".join(parts)
+
+
+def unpack_keys(data: bytes, parties: Parties) -> dict[str, KeyShares]:
+    """The inverse of `pack_keys`; for what the hub stored itself."""
+    out, at = {}, 0
+    while at < len(data):
+        place, size = _HEAD.unpack_from(data, at)
+        start = at + _HEAD.size
+        at = start + size
+        sender = parties.sites[place]
+        reply = pb.ShareReply.FromString(data[start:at])
+        out[sender] = get_key_shares(reply, sender, parties)
+    return out
 
 
 def put_round(

@@ -309,15 +309,15 @@ class Guard:
         Raises:
             CohortiumError: The reason why not.
         """
-        # 1. The run may go on. 2. The parties. 3. There is something to share. 4. The round may be
-        # the present one, whose answer the hub has lost, or one to come.
+        # 1. The run may go on. 2. The parties. 3. There is something to share. 4. The round is one
+        # that the hub may have lost the answer of (the keys are the same again), or one to come.
         about |= {"run_id": run_id[:64], "round": number}
         run = self.check_continues(run_id, about)  # 1
         party = self._party(run, roster)  # 2
         if not party.parties.recoverable:  # 3
             raise ProtocolError("unexpected-message", "Every party must be there in this run.")
         last = self._store.highest_round(run_id)
-        self._require_number(run, number, max(last, 1), last)  # 4
+        self._require_number(run, number, last)  # 4
         return party
 
     def check_round(
@@ -335,7 +335,8 @@ class Guard:
             CohortiumError: The reason why not.
         """
         # 1. The run may go on. 2. The parties: each signed by a participant, this site with its own
-        # key, enough of them, and the same roster through the whole run. 3. The round is the next
+        # key, enough of them even if some drop out, and the same roster through the whole run.
+        # 3. The round is the next
         # one, within the analysis's number. 4. One that was answered, or failed here, is asked the
         # same: whether a sum overflows would tell of this site alone, and a second contribution
         # under one mask would show their difference. 5. No sum over one contribution and two sets
@@ -346,16 +347,19 @@ class Guard:
         run = self.check_continues(run_id, about)  # 1
         starts = run.stored is None or run.stored.roster is None
         party = self._party(run, question.roster)  # 2
+        self._require_own_minimum(party.parties.fewest)
         members = party.parties.named(question.active)
         sites = sorted(members)
         about["parties"] = sites
         last = self._store.highest_round(run_id)
-        self._require_number(run, number, 1, last)  # 3
+        self._require_number(run, number, last)  # 3
         before = self._store.round(run_id, number)
         if before is None and number <= last:
             raise ProtocolError("wrong-round", f"This site was away in round {number}.", last=last)
         if before is not None and before.state_digest != question.state_digest:  # 4
             raise ProtocolError("wrong-round", "This round was computed for another state.")
+        if self._store.failed_round(run_id) not in {0, number}:
+            raise ProtocolError("wrong-round", "This site failed in another round of the run.")
         answered = self.party_round(run_id, number, party)
         if answered is not None and answered.active != members:
             raise ProtocolError("wrong-round", "This round was answered for other parties.")
@@ -392,24 +396,18 @@ class Guard:
         Raises:
             CohortiumError: The reason why not.
         """
-        # 1. The run may go on. 2. The round is the last one that was answered. 3. This site's own
-        # minimum. 4. One set of parties for one contribution: an exact statistic may lose parties
-        # in its first round only, and not where the same was computed before with others.
+        # 1. The run may go on. 2. The round is the last one that was answered, or the list is the
+        # one that an earlier round was answered for. 3. This site's own minimum. 4. One set of
+        # parties for one contribution: an exact statistic may lose parties in its first round only,
+        # and not where the same was computed before with others.
         survivors = sorted(message.survivors)
         about |= {"run_id": run_id[:64], "round": message.round, "survivors": survivors}
         run = self.check_continues(run_id, about)  # 1
         last = self._store.highest_round(run_id)
         state = self.party_round(run_id, message.round, party)
-        if message.round != last or state is None:  # 2
+        if state is None or (message.round != last and message.survivors != state.agreed):  # 2
             raise ProtocolError("wrong-round", "This site did not answer that round last.")
-        fewest = self._policy().min_sites
-        if len(survivors) < fewest:  # 3
-            raise PolicyRefusal(
-                "too-few-sites",
-                f"{len(survivors)} sites are left; this site asks for {fewest}.",
-                sites=len(survivors),
-                min_sites=fewest,
-            )
+        self._require_own_minimum(len(survivors))  # 3
         first = self._store.first_round(run_id) == message.round
         if first:  # 4
             self._require_same_parties(run, survivors)
@@ -419,6 +417,17 @@ class Guard:
         if answered is not None:
             self._require_same_sum(run, answered.state_digest, survivors)
         return CheckedSurvivors(run, party, state, first)
+
+    def _require_own_minimum(self, sites: int) -> None:
+        fewest = self._policy().min_sites
+        if sites < fewest:
+            raise PolicyRefusal(
+                "too-few-sites",
+                f"The sum may be over {sites} sites; this site's policy asks for {fewest}. Ask for "
+                f"a contract with min_sites: {fewest}.",
+                sites=sites,
+                min_sites=fewest,
+            )
 
     def party(self, run_id: str) -> Party:
         """The party of a run that has begun here.
@@ -447,11 +456,11 @@ class Guard:
             raise ProtocolError("wrong-round", "This round was answered for other keys.")
 
     @staticmethod
-    def _require_number(run: CheckedRun, number: int, lowest: int, last: int) -> None:
+    def _require_number(run: CheckedRun, number: int, last: int) -> None:
         """A site that was away misses rounds only where each round stands alone."""
         most = run.analysis.max_rounds
         highest = most if run.analysis.drop_outs == "continue" else min(last + 1, most)
-        if not lowest <= number <= highest:
+        if not 1 <= number <= highest:
             raise ProtocolError(
                 "wrong-round", f"Round {number} cannot follow round {last} here.", last=last
             )
@@ -471,9 +480,9 @@ class Guard:
                 raise _other_parties()
             return
         before = self.party_round(run_id, last, party)
-        if before is None:
-            return
-        if before.agreed is None and active < before.active and last == 1:
+        if before is None:  # the first round failed here
+            self._require_same_parties(run, sorted(active))
+        elif before.agreed is None and active < before.active and last == 1:
             self._require_same_parties(run, sorted(active))  # the hub says who was left
         elif active != (before.agreed or before.active):
             raise _other_parties()

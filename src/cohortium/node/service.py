@@ -287,17 +287,26 @@ class NodeService:
             checked = self._guard.check_round(question, about)
             shares = get_shares(request, checked.party.parties)
             checked.party.check_active(checked.active, shares)
+            checked.party.check_shares(question.round, shares)
             with self._noise.turn(checked.run):
                 if checked.run.noise is not None:  # another thread may have drawn it meanwhile
                     checked = self._guard.check_round(question, about)
                     if checked.answered is None:
                         self._guard.require_budget(checked.run)
                 masked = self._compute(checked, question, state, shares, about)
-        following = None
+        parties, following, agreed = checked.party.parties, None, None
         if masked.next is not None:
-            following = put_key_shares(masked.next, request.run_id, checked.party.parties)
+            following = put_key_shares(masked.next, request.run_id, parties)
+            memory = self._guard.party_round(request.run_id, request.round, checked.party)
+            if memory is not None and memory.agreed is not None:
+                agreed = parties.to_bits(memory.agreed)
         return round_reply(
-            request.run_id, request.round, masked.vector, following, masked.signature
+            request.run_id,
+            request.round,
+            masked.vector,
+            following=following,
+            signature=masked.signature,
+            agreed=agreed,
         )
 
     def _compute(
@@ -336,7 +345,7 @@ class NodeService:
             run_id, parties = question.run_id, checked.party.parties
             if checked.starts:
                 self.store.begin_rounds(run_id, party_list(checked.active), frame(question.roster))
-            elif checked.run.analysis.drop_outs == "wait":
+            elif checked.run.analysis.drop_outs == "wait" or not self.store.first_round(run_id):
                 self.store.set_sites(run_id, party_list(checked.active))
             self.store.add_round(run_id, answer)
             self.store.set_summed(run_id, answer.round, party_list(checked.active))

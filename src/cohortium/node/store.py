@@ -349,6 +349,13 @@ class NodeStore:
         )
         return int(rows[0][0] or 0)
 
+    def failed_round(self, run_id: str) -> int:
+        """The round that failed on the data and was not answered since; 0 where there is none."""
+        rows = self.execute(
+            "SELECT max(round) FROM rounds WHERE run_id = ? AND reply_tag = ''", run_id
+        )
+        return int(rows[0][0] or 0)
+
     def asked_before(self, run_id: str, state_digest: str, number: int) -> bool:
         """Whether another round of the run was answered for the same state."""
         return bool(

@@ -8,6 +8,7 @@ sites; the running total passes from state to state and is changed in place: a s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -20,7 +21,7 @@ from cohortium.secagg.keys import agree, pair_mask, private_key, public_key, sel
 from cohortium.secagg.messages import MaskedInput, SurvivorList, SurvivorSignature, Unmasking
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.party import require_same_run
-from cohortium.secagg.shamir import SHARE_BYTES, combine_all
+from cohortium.secagg.shamir import combine_all, is_share
 from cohortium.secagg.survivors import check_signatures
 from cohortium.secagg.vector import MaskKey, add, apply_masks, check_word, decode
 
@@ -47,6 +48,7 @@ class AggregatorRound:
         inputs: Whose masked inputs are in `total`.
         total: Their sum in the rings.
         survivors: The list that is being opened; empty before step 3.
+        claims: Lists of survivors that sites had answered for before they were asked again.
         signatures: On `survivors`, by committee member; before step 3 on the round's parties.
         shares: Of step 4: by holder, by the party whose secret it is.
     """
@@ -55,6 +57,7 @@ class AggregatorRound:
     inputs: frozenset[str] = frozenset()
     total: bytearray = field(default_factory=bytearray, repr=False)
     survivors: frozenset[str] = frozenset()
+    claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
     signatures: Mapping[str, bytes] = field(default_factory=dict)
     shares: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
@@ -69,6 +72,7 @@ class Aggregator:
         active: The parties whose keys are shared (U2 of the paper); None: all.
         asked: Those of them whose inputs are awaited; None: all of them. After a restart of the hub
             these are the survivors on whom sites had agreed before.
+        repeated: Whether the round may have been asked before, by a hub that was restarted.
         mask_keys: Public mask keys by party; None where nothing can be recovered.
         drop: Whether the round may end without some of them.
         threads: Cores to use.
@@ -82,6 +86,7 @@ class Aggregator:
         *,
         active: Collection[str] | None = None,
         asked: Collection[str] | None = None,
+        repeated: bool = False,
         mask_keys: Mapping[str, bytes] | None = None,
         drop: bool = True,
         threads: int = 1,
@@ -90,6 +95,7 @@ class Aggregator:
         self.parties = parties
         self.active = parties.all if active is None else frozenset(active)
         self._asked = self.active if asked is None else frozenset(asked) & self.active
+        self._repeated = repeated
         self._round = binding.round
         self._digest = binding.digest(layout, parties.roster.digest, parties.text(self.active))
         self._frame = Frame(layout, len(parties.sites))
@@ -162,11 +168,26 @@ class Aggregator:
         signatures = dict(state.signatures)
         if message.signature is not None and message.sender in self.parties.committee:
             signatures[message.sender] = message.signature
+        claims = dict(state.claims)
+        if message.agreed is not None:
+            if not self._repeated or not message.agreed <= self.active:
+                raise ProtocolError(
+                    "unexpected-message",
+                    f"{message.sender} speaks of survivors of round {self._round}, of which nobody "
+                    "was told yet.",
+                    site=message.sender,
+                )
+            claims[message.sender] = message.agreed
         state = replace(
-            state, inputs=state.inputs | {message.sender}, total=total, signatures=signatures
+            state,
+            inputs=state.inputs | {message.sender},
+            total=total,
+            signatures=signatures,
+            claims=claims,
         )
         if state.inputs != self._asked:
             return state, []
+        self._require_claimed(state)
         if state.inputs != self.active:
             return self._close_inputs(state)
         if not self.parties.recoverable:
@@ -178,6 +199,7 @@ class Aggregator:
 
     def _time_is_up(self, state: AggregatorRound) -> tuple[AggregatorRound, list[Outgoing]]:
         if state.step == "MaskedInputCollection":
+            self._require_claimed(state)
             return self._close_inputs(state)
         raise ConflictError(
             "round-burnt",
@@ -186,6 +208,27 @@ class Aggregator:
             "submit a new one.",
             absent=sorted(self.awaited(state)),
         )
+
+    def _require_claimed(self, state: AggregatorRound) -> None:
+        """Go on with the list of survivors that most of the sites which answered for one say."""
+        if not state.claims:
+            return
+        said = Counter(state.claims.values())
+        claimed = max(said, key=lambda survivors: (said[survivors], len(survivors)))
+        if claimed < state.inputs:
+            raise ConflictError(
+                "other-survivors",
+                f"Sites have answered for other survivors of round {self._round}.",
+                survivors=sorted(claimed),
+            )
+        absent = sorted(claimed - state.inputs)
+        if absent:
+            raise PolicyRefusal(
+                "too-few-sites",
+                f"Round {self._round} was begun to be opened for {_names(claimed)}. "
+                f"Absent: {_names(absent)}. Resume the run when they are back.",
+                absent=absent,
+            )
 
     def _close_inputs(self, state: AggregatorRound) -> tuple[AggregatorRound, list[Outgoing]]:
         absent = sorted(self.active - state.inputs)
@@ -229,7 +272,7 @@ class Aggregator:
     ) -> tuple[AggregatorRound, list[Outgoing]]:
         expected = self.parties.holders(message.sender) & self.active
         if set(message.shares) != expected or any(
-            len(share) != SHARE_BYTES for share in message.shares.values()
+            not is_share(share) for share in message.shares.values()
         ):
             raise ProtocolError(
                 "malformed-message",

@@ -60,6 +60,7 @@ class MaskedInput:
     Attributes:
         vector: Masked words; see `Frame`.
         next: The site's keys for the round after; None where nothing can be recovered.
+        agreed: The list of survivors that the site has answered for, where it is asked again.
         signature: Of a committee member, where not all are neighbours: over the round's parties as
             the list of survivors, so that they can be unmasked for if nobody drops.
     """
@@ -69,6 +70,7 @@ class MaskedInput:
     vector: bytes | bytearray
     next: KeyShares | None = None
     signature: bytes | None = None
+    agreed: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ class Party:
         self._digest = parties.roster.digest
         self._neighbours = parties.neighbours(site)
         self._channels: dict[tuple[str, str], Channel] = {}
+        self._last_pairs: tuple[int, Mapping[str, KeyShare], Mapping[str, bytes]] | None = None
         self._tag_key = derive(secret, "answer-tag")
 
     @property
@@ -265,6 +266,31 @@ class Party:
                 "roster-mismatch", "The shares are not those of the neighbours in this round."
             )
 
+    def check_shares(self, number: int, received: Mapping[str, KeyShare]) -> None:
+        """Open the neighbours' shares and agree on the masks, before anything is computed.
+
+        Whether they can be opened must not tell whether the computation succeeded.
+
+        Raises:
+            ProtocolError: ``bad-share`` or ``roster-mismatch``, naming the neighbour.
+        """
+        self._pair_secrets(number, received)
+
+    def _pair_secrets(self, number: int, received: Mapping[str, KeyShare]) -> Mapping[str, bytes]:
+        """The X25519 secret with each neighbour that the round's masks are made from."""
+        if not self.parties.recoverable:
+            return self._shared
+        last = self._last_pairs
+        if last is None or last[:2] != (number, received):
+            secrets = RoundSecrets(self._secret, self._digest, number)
+            secret = private_key(secrets.mask_secret)
+            pairs = {}
+            for peer, share in sorted(received.items()):
+                self._open(number, peer, share)
+                pairs[peer] = agree(secret, share.mask_key, peer)
+            self._last_pairs = last = number, dict(received), pairs
+        return last[2]
+
     def _require_enough(self, present: frozenset[str]) -> None:
         holders = len(self.parties.holders(self.site) & present)
         for found, needed in (
@@ -280,29 +306,25 @@ class Party:
                 )
 
     def _masks(self, state: PartyRound) -> list[MaskKey]:
-        if not self.parties.recoverable:
-            return [self._pair_mask(self._shared[p], p, state.digest) for p in self._neighbours]
-        secrets = RoundSecrets(self._secret, self._digest, state.round)
-        for peer in sorted(state.received):
-            self._open(state, peer)
-        secret = private_key(secrets.mask_secret)
         masks = [
-            self._pair_mask(agree(secret, share.mask_key, peer), peer, state.digest)
-            for peer, share in state.received.items()
+            self._pair_mask(shared, peer, state.digest)
+            for peer, shared in self._pair_secrets(state.round, state.received).items()
         ]
-        return [MaskKey(self_mask(secrets.seed, state.digest), negate=False), *masks]
+        if self.parties.recoverable:
+            seed = RoundSecrets(self._secret, self._digest, state.round).seed
+            masks.append(MaskKey(self_mask(seed, state.digest), negate=False))
+        return masks
 
     def _pair_mask(self, shared: bytes, peer: str, digest: str) -> MaskKey:
         key = pair_mask(shared, digest, self.site, peer)
         return MaskKey(key, negate=self.site > peer)
 
-    def _open(self, state: PartyRound, peer: str) -> bytes:
-        share = state.received[peer]
+    def _open(self, number: int, peer: str, share: KeyShare) -> bytes:
         if len(share.mask_key) != 32 or len(share.sealed) != SEALED_BYTES:
             raise ProtocolError(
                 "bad-share", f"The shares of {peer} have the wrong length.", site=peer
             )
-        return self._channel(peer, self.site).open(state.round, share.mask_key, share.sealed)
+        return self._channel(peer, self.site).open(number, share.mask_key, share.sealed)
 
     # Step 3, ConsistencyCheck
 
@@ -341,8 +363,8 @@ class Party:
             check_signatures(message.signatures, state.digest, message.survivors, self.parties)
         secrets = RoundSecrets(self._secret, self._digest, state.round)
         shares = {self.site: self._split(secrets, [self.site])[self.site][SHARE_BYTES:]}
-        for peer in sorted(state.received):
-            both = self._open(state, peer)
+        for peer, share in sorted(state.received.items()):
+            both = self._open(state.round, peer, share)
             alive = peer in message.survivors
             shares[peer] = both[SHARE_BYTES:] if alive else both[:SHARE_BYTES]
         return agreed, Unmasking(self.site, state.round, shares)

@@ -97,9 +97,14 @@ def combine_all(many: Sequence[Mapping[int, bytes]], threshold: int) -> list[byt
     return [combine(shares, threshold) for shares in many]
 
 
+def is_share(data: bytes) -> bool:
+    """Whether `split` could have made it."""
+    return len(data) == SHARE_BYTES and int.from_bytes(data) < PRIME
+
+
 def _parse(point: int, share: bytes) -> int:
     value = int.from_bytes(share)
-    if len(share) != SHARE_BYTES or value >= PRIME or not 0 < point < PRIME:
+    if not is_share(share) or not 0 < point < PRIME:
         raise ProtocolError("malformed-message", "A share of a secret has the wrong form.")
     return value
 

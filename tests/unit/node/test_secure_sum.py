@@ -144,10 +144,12 @@ def test_a_site_that_was_away_shares_keys_for_any_round_of_the_analysis(
 
 
 def test_keys_of_a_round_that_is_past(world: World, separate: HubByHand) -> None:
+    first = world.nodes["Alpha"].ask(separate.share_request(1))
     separate.round()
     separate.round(2)
-    refused(world, separate.share_request(1), "wrong-round")
-    separate.share(2)
+    again = world.nodes["Alpha"].ask(separate.share_request(1))
+    assert again == first
+    refused(world, separate.share_request(0), "wrong-round")
 
 
 def test_keys_of_a_run_that_nobody_ordered(world: World, hub: HubByHand) -> None:
@@ -464,12 +466,21 @@ def test_signatures_of_another_list_round_or_site(world: World, separate: HubByH
 
 def test_the_sites_own_minimum_counts_when_masks_are_opened() -> None:
     world = World(sites=FIVE, min_sites=3)
-    hub = HubByHand.begun(world, world.ready(Alpha=Policy(min_sites=5)))
+    hub = HubByHand.begun(world, world.ready())
     hub.inputs()
+    world.nodes["Alpha"].policy[0] = Policy(min_sites=5)
     refused(world, hub.consistency_request(FOUR), "too-few-sites")
     signatures = hub.signed(FOUR, by=FOUR[1:])
     refused(world, hub.unmask_request(FOUR, signatures=signatures), "too-few-sites")
     hub.unmask("Alpha", FIVE)
+
+
+def test_a_site_takes_no_part_where_fewer_than_its_own_minimum_could_end_a_round() -> None:
+    """The others could open the sum, with its contribution, without its help."""
+    world = World(sites=FIVE, min_sites=3)
+    hub = HubByHand.begun(world, world.ready(Alpha=Policy(min_sites=5)))
+    refused(world, hub.question("Alpha"), "too-few-sites")
+    hub.input("Beta")
 
 
 def _paused(world: World, _contract: Contract) -> None:

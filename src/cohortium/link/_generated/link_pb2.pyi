@@ -185,18 +185,20 @@ class RoundRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., state_json: _Optional[bytes] = ..., state_arrays: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., roster: _Optional[_Iterable[bytes]] = ..., active: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[KeyShare, _Mapping]]] = ...) -> None: ...
 
 class RoundReply(_message.Message):
-    __slots__ = ("run_id", "round", "masked", "signature", "next")
+    __slots__ = ("run_id", "round", "masked", "signature", "agreed", "next")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MASKED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     round: int
     masked: bytes
     signature: bytes
+    agreed: bytes
     next: ShareReply
-    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., masked: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., next: _Optional[_Union[ShareReply, _Mapping]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., masked: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., agreed: _Optional[bytes] = ..., next: _Optional[_Union[ShareReply, _Mapping]] = ...) -> None: ...
 
 class ShareRequest(_message.Message):
     __slots__ = ("run_id", "round", "roster")
