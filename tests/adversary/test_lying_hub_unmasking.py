@@ -30,6 +30,7 @@ from cohortium.link.codec import put_state, raise_if_error
 from cohortium.link.rounds import put_round
 from cohortium.secagg.keys import public_key
 from cohortium.secagg.messages import KeyShare
+from cohortium.secagg.party import Party
 from cohortium.secagg.survivors import statement
 
 FOUR = FIVE[:4]
@@ -558,8 +559,21 @@ def at_once(made: Federation, messages: list[pb.Message]) -> list[str]:
 
 @pytest.mark.parametrize("turn", range(3))
 async def test_two_lists_of_survivors_at_the_same_moment(
-    made: Federation, contract: Contract, turn: int
+    made: Federation, contract: Contract, turn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each waits for another that was let in meanwhile: there is none."""
+    meet = threading.Barrier(2)
+
+    def late(step: Callable[..., Any]) -> Callable[..., Any]:
+        def met(*given: Any) -> Any:
+            with suppress(threading.BrokenBarrierError):
+                meet.wait(0.2)
+            return step(*given)
+
+        return met
+
+    monkeypatch.setattr(Party, "unmask", late(Party.unmask))
+    monkeypatch.setattr(Party, "consistency_check", late(Party.consistency_check))
     hub = await made.by_hand(contract)
     hub.inputs()
     signatures = {site: forged(made, hub, site, FOUR) for site in FOUR}

@@ -225,11 +225,26 @@ class _Run:
         return self._secrets[key]
 
     def _mask_secrets(self, place: Place, parties: Parties) -> set[bytes]:
+        """Known secrets of the mask keys of a place, wherever they were opened."""
+        digest, _, owner = place
+        opened = {s for p in self._places(digest, owner) for s in self._opened(p, parties)}
+        return {secret for secret in opened if public_key(secret) in self._mask_keys[place]}
+
+    def _seeds(self, place: Place, parties: Parties) -> set[bytes]:
+        """What may be the seed of a place; if nothing was opened there, seeds of other rounds."""
+        own = self._opened(place, parties) - self._mask_secrets(place, parties)
+        if own:
+            return own
+        digest, _, owner = place
+        places = set(self._places(digest, owner)) - {place}
         return {
             secret
-            for secret in self._opened(place, parties)
-            if public_key(secret) in self._mask_keys[place]
+            for other in places
+            for secret in self._opened(other, parties) - self._mask_secrets(other, parties)
         }
+
+    def _places(self, digest: str, owner: str) -> list[Place]:
+        return [place for place in self._mask_keys if (place[0], place[2]) == (digest, owner)]
 
     def __iter__(self) -> Iterator[Vector]:
         for masked, (one, parties) in self._vectors.items():
@@ -259,7 +274,7 @@ class _Run:
         ]
         number = one.asked.round_request.round
         place = (parties.roster.digest, number, one.site)
-        seeds = self._opened(place, parties) - self._mask_secrets(place, parties)
+        seeds = self._seeds(place, parties)
         for seed in [None] if not seeds or not parties.recoverable else sorted(seeds):
             own = [] if seed is None else [MaskKey(self_mask(seed, name), negate=True)]
             words = bytearray(masked)
