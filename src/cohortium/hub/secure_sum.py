@@ -338,7 +338,7 @@ class _Collected:
     def _begin_step(self) -> None:
         self._began = time.monotonic()
         # The link's own time-out comes first, and says more.
-        self._until = self._began + self._sums.patience.round_s + 1.0
+        self._latest = self._until = self._began + self._sums.patience.round_s + 1.0
         self._hurried = False
         self._absent: set[str] = set()
 
@@ -367,13 +367,19 @@ class _Collected:
             self._receive(self._sums.read(step, site, reply, self.following), exchange)
         except ProtocolError as error:
             raise named(error, site) from error
-        enough = len(self.progress.inputs) >= self._sums.parties.fewest
-        collecting = self.progress.step == "MaskedInputCollection"
-        if self._aggregator.drop and collecting and enough and not self._hurried:
+        if self._aggregator.drop and self.progress.step == "MaskedInputCollection":
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Wait no longer than for stragglers, once enough have answered."""
+        if self._aggregator.claimed(self.progress) - self.progress.inputs:
+            # Others have begun to open the sum with them: without them there is none.
+            self._hurried, self._until = False, self._latest
+        elif len(self.progress.inputs) >= self._sums.parties.fewest and not self._hurried:
             self._hurried = True
             now = time.monotonic()
             patience = max(self._sums.patience.straggler_s, now - self._began)
-            self._until = min(self._until, now + patience)
+            self._until = min(self._latest, now + patience)
 
     def _receive(self, message: Incoming, exchange: Exchange) -> None:
         step = self.progress.step

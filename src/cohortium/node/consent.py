@@ -213,13 +213,14 @@ def _warnings(contract: Contract, policy: Policy) -> list[str]:
         )
     if max(contract.min_sites, policy.min_sites) < len(contract.participants):
         warnings.append(
-            "A run may leave sites out. A lying hub that leaves one out of some runs only learns "
-            "its numbers by subtraction; `min_sites: "
-            f"{len(contract.participants)}` in your policy rules that out."
+            "A run may leave sites out. A lying hub that leaves one out of some runs, or of some "
+            "rounds of a training, learns its numbers by subtraction; a contract with `min_sites: "
+            f"{len(contract.participants)}` rules that out."
         )
     if policy.min_sites > contract.min_sites:
         warnings.append(
-            f"Your policy asks for {policy.min_sites} sites; this node refuses runs with fewer."
+            f"Your policy asks for {policy.min_sites} sites; this node refuses runs that could end "
+            "with fewer."
         )
     limits = policy.disclosure(contract)
     if limits != contract.disclosure:

@@ -154,6 +154,13 @@ class Guard:
         self._runs.pop(run_id, None)
         self._parties.pop(run_id, None)
 
+    def forget_ended(self) -> None:
+        """Drop what is kept in memory of runs whose secret is gone."""
+        for run_id in {*self._runs, *self._parties}:
+            stored = self._store.run(run_id)
+            if stored is None or stored.secret is None:
+                self.forget(run_id)
+
     # Runs
 
     def check_prepare(self, envelope: bytes, about: About) -> CheckedRun:

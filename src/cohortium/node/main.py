@@ -125,8 +125,7 @@ class Node:
     async def _keep_tidy(self) -> None:
         """Forget the secrets of runs that nobody ended."""
         while True:
-            with self._service.store.transaction():
-                self._service.store.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
+            self._service.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
             await asyncio.sleep(TIDY_S)
 
     async def _keep_sending(self) -> None:

@@ -452,6 +452,12 @@ class NodeService:
         except Exception as error:
             raise _NoContribution(error) from error
 
+    def expire_runs(self, admitted_before: str) -> None:
+        """Forget the secrets of runs that nobody ended, on disk and in memory."""
+        with self.store.transaction():
+            self.store.expire_runs(admitted_before)
+        self._guard.forget_ended()
+
     def _end(self, end: pb.RunEnd) -> pb.Message:
         about: About = {"run_id": end.run_id[:64]}
         with self._refusals("end", about), self.store.transaction():

@@ -163,21 +163,15 @@ class Aggregator:
                 f"{self._frame.n_bytes}.",
                 site=message.sender,
             )
-        total = state.total or bytearray(self._frame.n_bytes)
-        add(self._frame, total, message.vector)
+        claims = dict(state.claims)
+        if message.agreed is not None:
+            self._require_possible(message.sender, message.agreed)
+            claims[message.sender] = message.agreed
         signatures = dict(state.signatures)
         if message.signature is not None and message.sender in self.parties.committee:
             signatures[message.sender] = message.signature
-        claims = dict(state.claims)
-        if message.agreed is not None:
-            if not self._repeated or not message.agreed <= self.active:
-                raise ProtocolError(
-                    "unexpected-message",
-                    f"{message.sender} speaks of survivors of round {self._round}, of which nobody "
-                    "was told yet.",
-                    site=message.sender,
-                )
-            claims[message.sender] = message.agreed
+        total = state.total or bytearray(self._frame.n_bytes)
+        add(self._frame, total, message.vector)
         state = replace(
             state,
             inputs=state.inputs | {message.sender},
@@ -209,12 +203,31 @@ class Aggregator:
             absent=sorted(self.awaited(state)),
         )
 
-    def _require_claimed(self, state: AggregatorRound) -> None:
-        """Go on with the list of survivors that most of the sites which answered for one say."""
-        if not state.claims:
-            return
+    def claimed(self, state: AggregatorRound) -> frozenset[str]:
+        """The list of survivors that most of the sites which answered for one say; else empty."""
         said = Counter(state.claims.values())
-        claimed = max(said, key=lambda survivors: (said[survivors], len(survivors)))
+        return max(said, key=lambda names: (said[names], len(names)), default=frozenset())
+
+    def _require_possible(self, sender: str, claim: frozenset[str]) -> None:
+        """Refuse a list that the site cannot have answered for."""
+        possible = (
+            self._repeated
+            and claim <= self.active
+            and sender in claim
+            and len(claim) >= self.parties.fewest
+        )
+        if not possible:
+            raise ProtocolError(
+                "unexpected-message",
+                f"{sender} cannot have answered for those survivors of round {self._round}.",
+                site=sender,
+            )
+
+    def _require_claimed(self, state: AggregatorRound) -> None:
+        """Go on with the list of survivors that was begun to be opened."""
+        claimed = self.claimed(state)
+        if not claimed:
+            return
         if claimed < state.inputs:
             raise ConflictError(
                 "other-survivors",

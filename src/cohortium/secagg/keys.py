@@ -8,7 +8,9 @@
     pair mask         HKDF(X25519(mask keys of two parties)), bound to the round's digest
     self mask         HKDF(self-mask seed), bound to the round's digest
 
-Every key makes one AES-256-CTR stream (`masks`) or one AES-256-GCM message.
+A mask's key makes one AES-256-CTR stream (`masks`); a channel's key one AES-256-GCM message a
+round, whose text follows from the round. `PREFIX` changes with whatever else the text follows from:
+the neighbour graph and the threshold.
 References: RFC 7748, RFC 5869, SP 800-38A, SP 800-38D; Bonawitz et al., CCS 2017, section 4.
 """
 
