@@ -23,6 +23,7 @@ from tests.support.five_sites import (
     N_ROWS,
     RELAYED,
     SITES,
+    STRAGGLER_S,
     STUDY,
     FaultyConsortium,
     frames,
@@ -240,15 +241,24 @@ def test_a_hub_that_dies_in_a_round_asks_again_and_gets_the_same(
     check_sums(five, run, [ALL] * ROUNDS)
 
 
-def test_a_hub_and_a_site_that_die_together_go_on_together(
+def test_a_round_that_was_begun_to_be_opened_waits_for_a_site_that_is_in_it(
     five: FaultyConsortium, study: co.Study
 ) -> None:
     five.faults(DEAD).arm("kill before unmask_request 2")
     five.faults("hub").arm("kill got Unmasking 2")
     run = sums(five, study)
     five.start_again("hub")
+    asked_again(five, OTHERS, 2)
+    time.sleep(1.5 * STRAGGLER_S)
     five.start_again(DEAD)
     check_sums(five, run, [ALL] * ROUNDS)
+
+
+def asked_again(five: FaultyConsortium, sites: Collection[str], number: int) -> None:
+    """A restarted hub asks these sites for a round; none answers before all are asked."""
+    five.arm(sites, f"hold before round_request {number}")
+    with five.held(sites, f"before round_request {number}"):
+        pass
 
 
 def test_survivors_that_were_agreed_on_stay_when_the_hub_forgets_them(
@@ -257,14 +267,26 @@ def test_survivors_that_were_agreed_on_stay_when_the_hub_forgets_them(
     five.faults(DEAD).arm("kill before round_request 2")
     five.faults("hub").arm("kill send Unmasking 2")
     run = sums(five, study)
-    five.start_again("hub")
+    until(lambda: not five.running("hub"), "the hub is dead")
     five.start_again(DEAD)
-    # Asked by a hub that knows of no survivors, the site masks, and opens its one share of each
-    # secret; the others keep to their list, so that its own contribution stays hidden.
+    five.start_again("hub")
+    asked_again(five, SITES, 2)
+    # Its own vector reached the hub; the others had opened its masks, and it opens nothing.
     every = range(1, ROUNDS + 1)
-    agreed = dict.fromkeys(OTHERS, Noted(every, every, frozenset({"other-survivors"})))
-    alone = {DEAD: Noted(every, every)}
-    check_sums(five, run, [ALL, OTHERS, ALL, ALL, ALL], agreed | alone)
+    back = {DEAD: Noted(every, {*every} - {2})}
+    check_sums(five, run, [ALL, OTHERS, ALL, ALL, ALL], back)
+
+
+def test_a_hub_that_comes_back_goes_on_without_a_site_that_does_not(
+    five: FaultyConsortium, study: co.Study
+) -> None:
+    five.faults(DEAD).arm("kill before round_request 2")
+    five.faults("hub").arm("kill got MaskedInputCollection 2")
+    run = sums(five, study)
+    five.start_again("hub")
+    run.wait(timeout_s=WAIT_S)
+    five.start_again(DEAD)
+    check_sums(five, run, [ALL, *[OTHERS] * (ROUNDS - 1)])
 
 
 # An exact statistic has one set of sites
@@ -321,14 +343,11 @@ def test_an_exact_statistic_keeps_the_survivors_that_its_hub_forgot(
     five.faults(DEAD).arm("kill before round_request 1")
     five.faults("hub").arm("kill send Unmasking 1")
     run = fit(five, study, formula)
-    five.start_again("hub")
+    until(lambda: not five.running("hub"), "the hub is dead")
     five.start_again(DEAD)
-
-    def journals(rounds: Collection[int]) -> dict[str, Noted]:
-        agreed = Noted(rounds, rounds, frozenset({"other-survivors"}))
-        return {**dict.fromkeys(OTHERS, agreed), DEAD: Noted([1], [1])}
-
-    check_fit(five, run, formula, OTHERS, journals)
+    five.start_again("hub")
+    asked_again(five, SITES, 1)
+    check_fit(five, run, formula, OTHERS, lambda _rounds: {DEAD: Noted([1], [])})
 
 
 @pytest.mark.parametrize(
