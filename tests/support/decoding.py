@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,10 +153,11 @@ class _Run:
         self._mask_keys: dict[Place, set[bytes]] = defaultdict(set)
         self._shares: dict[Place, dict[str, set[bytes]]] = defaultdict(lambda: defaultdict(set))
         self._vectors: dict[bytes, tuple[Heard, Parties]] = {}
-        self._secrets: dict[tuple[Place, int], set[bytes]] = {}
+        self._secrets: dict[Place, Counter[bytes]] = {}
         at: dict[str, Parties] = {}
         for one in heard:
-            self._take(one, at)
+            with suppress(ProtocolError):  # what nobody can read says nothing
+                self._take(one, at)
 
     def _parties(self, envelopes: Sequence[bytes]) -> Parties:
         key, contract, request = tuple(envelopes), self._contract, self._request
@@ -184,7 +186,7 @@ class _Run:
             self._vectors.setdefault(one.reply.round_reply.masked, (one, at[one.site]))
             if one.reply.round_reply.HasField("next"):
                 self._take_keys(one.site, one.reply.round_reply.next, at[one.site])
-        elif body == "unmasking":
+        elif body == "unmasking" and one.site not in self._colluding:
             parties = at[one.site]
             answer = get_unmasking(one.reply.unmasking, one.site, parties)
             for owner, share in answer.shares.items():
@@ -205,24 +207,21 @@ class _Run:
         key = parties.roster.keys[site]
         return next(s for s in self._colluding[site] if public_key(s) == key)
 
-    def _opened(self, place: Place, parties: Parties) -> set[bytes]:
-        """What shares of a site's two secrets may open to: right and wrong ones."""
-        key = (place, parties.threshold)
-        if key not in self._secrets:
-            shares = self._shares[place]
-            self._secrets[key] = {
-                secret
-                for holders in itertools.combinations(sorted(shares), parties.threshold)
-                for chosen in itertools.product(*(sorted(shares[h]) for h in holders))
-                for secret in _combined(
-                    dict(zip(map(parties.point, holders), chosen, strict=True)), parties.threshold
-                )
-            }
+    def _opened(self, place: Place, parties: Parties) -> Counter[bytes]:
+        """What shares of a site's two secrets open to, right and wrong ones, and how often."""
+        if place not in self._secrets:
+            shares, threshold = self._shares[place], parties.threshold
+            found = Counter[bytes]()
+            for holders in itertools.combinations(sorted(shares), threshold):
+                for chosen in itertools.product(*(sorted(shares[h]) for h in holders)):
+                    points = dict(zip(map(parties.point, holders), chosen, strict=True))
+                    found.update(_combined(points, threshold))
             if place[2] in self._colluding:
                 own = self._run_secret(place[2], parties)
-                round_secrets = RoundSecrets(own, place[0], place[1])
-                self._secrets[key] |= {round_secrets.mask_secret, round_secrets.seed}
-        return self._secrets[key]
+                secrets = RoundSecrets(own, place[0], place[1])
+                found.update([secrets.mask_secret, secrets.seed] * 2)
+            self._secrets[place] = found
+        return self._secrets[place]
 
     def _mask_secrets(self, place: Place, parties: Parties) -> set[bytes]:
         """Known secrets of the mask keys of a place, wherever they were opened."""
@@ -232,16 +231,18 @@ class _Run:
 
     def _seeds(self, place: Place, parties: Parties) -> set[bytes]:
         """What may be the seed of a place; if nothing was opened there, seeds of other rounds."""
-        own = self._opened(place, parties) - self._mask_secrets(place, parties)
+        own = self._seeds_at(place, parties)
         if own:
             return own
         digest, _, owner = place
         places = set(self._places(digest, owner)) - {place}
-        return {
-            secret
-            for other in places
-            for secret in self._opened(other, parties) - self._mask_secrets(other, parties)
-        }
+        return {secret for other in places for secret in self._seeds_at(other, parties)}
+
+    def _seeds_at(self, place: Place, parties: Parties) -> set[bytes]:
+        """What shares open to more than once is right; else each may be."""
+        masks = self._mask_secrets(place, parties)
+        found = {s: n for s, n in self._opened(place, parties).items() if s not in masks}
+        return {s for s, n in found.items() if n > 1} or set(found)
 
     def _places(self, digest: str, owner: str) -> list[Place]:
         return [place for place in self._mask_keys if (place[0], place[2]) == (digest, owner)]
