@@ -50,7 +50,7 @@ REPLIES: Final[Mapping[str, str]] = {
 FEW_PARTIES: Final = 64
 """Up to so many, the roster goes with each round; more keep what came with their first."""
 
-REJOIN_S: Final = 5.0
+REJOIN_S: Final = 1.0
 """How long a site that is connected again has for sharing its keys before the next round."""
 
 
