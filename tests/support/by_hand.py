@@ -116,7 +116,7 @@ class HubByHand:
     def shares_for(self, site: str, number: int, active: Collection[str]) -> dict[str, KeyShare]:
         """What the others sealed for a site, as far as it was asked for."""
         keys = self.keys.get(number, {})
-        peers = sorted(set(active) & set(keys) - {site})
+        peers = sorted(self.parties.neighbours(site) & set(active) & set(keys))
         return {peer: keys[peer].to(site) for peer in peers}
 
     def question(

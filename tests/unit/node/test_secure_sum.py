@@ -18,6 +18,7 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.node.policy import Policy
 from cohortium.secagg.keys import Channel, agree, public_key
 from cohortium.secagg.messages import KeyShare
+from cohortium.secagg.party import Party
 from cohortium.secagg.shamir import SHARE_BYTES, combine
 
 FOUR = FIVE[:4]
@@ -698,6 +699,45 @@ def test_a_later_round_too_is_over_the_parties_of_an_earlier_run_in_the_same_sta
     third.share(2)
     refused(world, third.question("Alpha", 2, active=OTHER_FOUR), "differencing")
     third.inputs(FIVE)
+
+
+# More than 64 sites: a site has some neighbours only
+
+
+def test_where_not_all_are_neighbours_the_parties_of_a_round_stay_what_they_are() -> None:
+    names = tuple(f"site-{number:02d}" for number in range(66))
+    world = World(sites=names, min_sites=3)
+    contract = world.contract()
+    me, others = names[0], names[1:]
+    world.agree(world.node(me), contract)
+    request = world.request(contract)
+    made = {
+        site: Party.prepare(
+            site=site,
+            run_id=RUN_ID,
+            contract_digest=contract.digest,
+            request_digest=request.digest,
+            signing_key=world.keys[site],
+            random=lambda size, number=number: bytes([number]) * size,  # type: ignore[misc]
+        )
+        for number, site in enumerate(others, 100)
+    }
+    roster = [*world.adverts(request, (me,)), *(advert for _, advert in made.values())]
+    hub = HubByHand(lambda site, message: world.nodes[site].ask(message), contract, request, roster)
+    neighbours = hub.parties.neighbours(me)
+    assert len(neighbours) < len(others)
+    hub.keys[1] = {
+        peer: Party(peer, made[peer][0], hub.parties).share_keys(1) for peer in sorted(neighbours)
+    }
+    first = hub.input(me)
+    assert hub.input(me) == first
+    # Without somebody whose shares it does not get anyway.
+    stranger = min(set(others) - neighbours)
+    fewer = frozenset(names) - {stranger}
+    error = refused(world, hub.question(me, active=fewer), "wrong-round", me)
+    assert "other parties" in error.message
+    # Here a list needs signatures also where nobody dropped.
+    refused(world, hub.unmask_request(names), "too-few-sites", me)
 
 
 def test_time_passes_between_the_steps_of_a_run(world: World, hub: HubByHand) -> None:
