@@ -17,7 +17,7 @@ export MYPY_CACHE_DIR := .mypy_cache
 
 STAMP := $(VENV)/.installed
 
-.PHONY: help system venv demo test quick lint format types docs check-docs serve-docs bench proto constraints clean
+.PHONY: help system venv demo test quick mutants lint format types docs check-docs serve-docs bench proto constraints clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -56,6 +56,9 @@ test: lint check-docs ## everything that CI checks
 
 quick: $(STAMP) ## the tests that take less than ten seconds each, without coverage
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
+
+mutants: $(STAMP) ## take one security check of the secure sum away at a time: a test must fail (ARGS="shamir -j 4")
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 docs: $(STAMP) ## the documentation in site/
 	$(BIN)/mkdocs build --strict

@@ -5,15 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.builders import FIVE, RUN_ID, World, run_end
+from tests.support.builders import (
+    FIVE,
+    RUN_ID,
+    RoundSums,
+    SeparateSums,
+    SumParams,
+    World,
+    run_end,
+)
 from tests.support.by_hand import HubByHand
 
-from cohortium.errors import CohortiumError
+from cohortium.analysis.interface import Scope
+from cohortium.contract.model import Contract
+from cohortium.core.rounds import Contribution, State
+from cohortium.core.table import Table
+from cohortium.errors import CohortiumError, InputError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import consent
 from cohortium.node.store import NodeStore, StoredRun
+from cohortium.secagg.messages import KeyShare
 
 FOUR = FIVE[:4]
+
+
+class Fails(RoundSums):
+    """Its computation fails on the data as long as there are failures left."""
+
+    def __init__(self, failures: int) -> None:
+        self._left = failures
+
+    def local(self, table: Table, state: State, params: SumParams, scope: Scope) -> Contribution:
+        if self._left:
+            self._left -= 1
+            raise InputError("bad-input", "A transformation is not finite.")
+        return super().local(table, state, params, scope)
 
 
 @pytest.fixture
@@ -24,6 +50,19 @@ def world() -> World:
 @pytest.fixture
 def hub(world: World) -> HubByHand:
     return HubByHand.begun(world, world.ready())
+
+
+class FailsSeparately(Fails, SeparateSums):
+    """The same, and each round stands alone."""
+
+
+def failing(
+    world: World, contract: Contract, failures: int, analysis: type[Fails] = FailsSeparately
+) -> HubByHand:
+    """A second run, in which Alpha's computation fails at first."""
+    store, made = world.nodes["Alpha"].store, analysis(failures)
+    world.node("Alpha", store=store, find_analysis=lambda _: made)
+    return HubByHand.begun(world, contract, run_id="e" * 32, computation=analysis.name)
 
 
 def refused(world: World, message: pb.Message, code: str) -> None:
@@ -49,6 +88,50 @@ def test_a_run_that_is_over_still_counts_against_differencing(world: World, hub:
     assert second.round()["n"] == 60
 
 
+def test_a_second_round_over_fewer_is_refused_where_an_earlier_run_was_over_all(
+    world: World, hub: HubByHand
+) -> None:
+    """Nobody told this site who survived the first round: the hub only says that one did not."""
+    hub.round()
+    second = HubByHand.begun(world, hub.contract, run_id="e" * 32)
+    second.inputs()
+    refused(world, second.question("Alpha", 2, active=FOUR), "differencing")
+
+
+def test_after_a_failure_no_other_round_is_answered(world: World) -> None:
+    """Whether a computation fails may tell of this site alone: one state is tried, and no more."""
+    hub = failing(world, world.ready(), 2)
+    refused(world, hub.question("Alpha"), "bad-input")
+    hub.share(2)
+    refused(world, hub.question("Alpha", 2), "wrong-round")
+    refused(world, hub.question("Alpha"), "bad-input")
+    assert hub.round()["n"] == 60
+
+
+@pytest.mark.parametrize("analysis", [Fails, FailsSeparately])
+def test_a_first_round_that_failed_is_not_begun_again_over_other_parties_than_an_earlier_run(
+    world: World, analysis: type[Fails]
+) -> None:
+    contract = world.ready()
+    HubByHand.begun(world, contract, computation=analysis.name).round()
+    hub = failing(world, contract, 1, analysis)
+    refused(world, hub.question("Alpha"), "bad-input")
+    refused(world, hub.question("Alpha", active=FOUR), "differencing")
+    assert hub.round()["n"] == 60
+
+
+def test_shares_that_cannot_be_opened_do_not_tell_whether_the_computation_succeeds(
+    world: World,
+) -> None:
+    """Else a hub that hands on rubbish would learn it, and nothing would be written down."""
+    hub = failing(world, world.ready(), 1)
+    shares = hub.shares_for("Alpha", 1, FIVE)
+    sealed = bytes(len(shares["Beta"].sealed))
+    spoilt = {**shares, "Beta": KeyShare(shares["Beta"].mask_key, sealed)}
+    refused(world, hub.question("Alpha", shares=spoilt), "bad-share")
+    refused(world, hub.question("Alpha"), "bad-input")
+
+
 def test_what_is_kept_in_memory_of_a_run_goes_with_it(world: World, hub: HubByHand) -> None:
     hub.round()
     node = world.nodes["Alpha"]
@@ -61,9 +144,11 @@ def test_what_is_kept_in_memory_of_a_run_goes_with_it(world: World, hub: HubByHa
     assert RUN_ID not in guard._runs
 
 
-def test_the_secret_of_a_run_is_not_left_on_the_disk(tmp_path: Path) -> None:
-    secret = b"a secret that nobody may find..."
-    run = StoredRun(
+SECRET = b"a secret that nobody may find..."
+
+
+def stored_run() -> StoredRun:
+    return StoredRun(
         run_id=RUN_ID,
         envelope=b"envelope",
         request_digest="request",
@@ -71,18 +156,25 @@ def test_the_secret_of_a_run_is_not_left_on_the_disk(tmp_path: Path) -> None:
         computation="test.sum",
         params_digest="params",
         disclosure="{}",
-        secret=secret,
+        secret=SECRET,
         advert=b"advert",
         admitted_at="2026-11-22T09:00:00Z",
     )
+
+
+def test_the_secret_of_a_run_is_not_printed() -> None:
+    assert SECRET.decode() not in repr(stored_run())
+
+
+def test_the_secret_of_a_run_is_not_left_on_the_disk(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.db")
     with store.transaction():
-        store.add_run(run)
-        store.put_party_round(RUN_ID, 1, {"received": secret.decode()})
+        store.add_run(stored_run())
+        store.put_party_round(RUN_ID, 1, {"received": SECRET.decode()})
     store.close()
-    assert secret in (tmp_path / "node.db").read_bytes()
+    assert SECRET in (tmp_path / "node.db").read_bytes()
     store = NodeStore(tmp_path / "node.db")
     with store.transaction():
         store.end_run(RUN_ID, "succeeded")
     store.close()
-    assert secret not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert SECRET not in b"".join(file.read_bytes() for file in tmp_path.iterdir())

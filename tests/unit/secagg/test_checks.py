@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -11,10 +13,11 @@ from tests.support.secagg import BINDING, CONTRACT, REQUEST, RUN, World, aggrega
 
 from cohortium.core.rounds import FieldSpec, Layout
 from cohortium.crypto.keys import b64url
+from cohortium.crypto.signed import pae
 from cohortium.errors import CohortiumError, InputError, ProtocolError
 from cohortium.secagg.aggregator import TIME_IS_UP, Aggregator, AggregatorRound
 from cohortium.secagg.frame import Frame
-from cohortium.secagg.keys import Channel, RoundSecrets, agree, self_mask
+from cohortium.secagg.keys import Channel, RoundSecrets, agree, public_key, self_mask
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList, Unmasking
 from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.ring import REAL, Ring, ring_for
@@ -144,6 +147,28 @@ def test_a_site_comes_once_also_with_two_keys() -> None:
     assert code_of(caught) == "roster-mismatch"
 
 
+def test_a_round_key_has_one_text() -> None:
+    """Else a hub could hand on the same statement under as many digests as it likes."""
+    world = World("ab")
+    statement_of_b, _ = RoundKey.open(world.envelopes["b"])
+    payload = statement_of_b.to_bytes().replace(b",", b", ", 1)
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": RoundKey.payload_type,
+        "signatures": [
+            {
+                "keyid": world.signing["b"].public,
+                "sig": base64.b64encode(
+                    world.signing["b"].sign(pae(RoundKey.payload_type, payload))
+                ).decode(),
+            }
+        ],
+    }
+    with pytest.raises(CohortiumError) as caught:
+        world.roster([world.envelopes["a"], json.dumps(envelope).encode()])
+    assert code_of(caught) == "bad-digest"
+
+
 # Signatures and lists
 
 
@@ -247,6 +272,45 @@ def test_the_hub_waits_until_the_secrets_of_every_party_can_be_opened() -> None:
         assert any(len(parties.holders(s) & answered) < parties.threshold for s in parties.all)
     assert all(len(parties.holders(s) & answered) >= parties.threshold for s in parties.all)
     assert parties.threshold < len(answered) < 100
+
+
+# What is kept from one round for the next
+
+
+def test_what_a_site_keeps_of_a_round_is_not_used_in_another() -> None:
+    world = World("abcde")
+    party = world.party("a")
+
+    def vector(party: Party, number: int, *, lying: bool) -> bytes:
+        received = {s: world.party(s).share_keys(number).to("a") for s in "bcde"}
+        if lying:  # the same party with a fresh secret for the hub, which helps it
+            shared = agree(world.secrets["b"], party.roster.keys["a"], "a")
+            channel = Channel(shared, party.roster.digest, "b", "a")
+            other = public_key(seed("another mask key"))
+            received["b"] = KeyShare(other, channel.seal(number, other, bytes(2 * SHARE_BYTES)))
+        binding = replace(BINDING, round=number)
+        return bytes(party.masked_input(binding, LAYOUT, ONE, "abcde", received)[1].vector)
+
+    asked = [(1, False), (2, False), (2, True), (2, False), (1, False)]
+    again = [vector(party, number, lying=lying) for number, lying in asked]
+    fresh = [vector(world.party("a"), number, lying=lying) for number, lying in asked]
+    assert again == fresh
+    assert len(set(fresh)) == 3
+
+
+@pytest.mark.parametrize(
+    ("active", "claimed"),
+    [("abcd", "abce"), ("abcd", "abcde"), ("abcde", "bcde"), ("abcde", "abc"), ("abcde", "")],
+)
+def test_a_site_that_says_it_answered_for_what_it_cannot_have_is_named(
+    active: str, claimed: str
+) -> None:
+    aggregator = Aggregator(World("abcde").parties(), BINDING, {}, active=active, repeated=True)
+    message = MaskedInput("a", 1, bytes(8), agreed=frozenset(claimed))
+    with pytest.raises(ProtocolError) as caught:
+        aggregator.receive(aggregator.start(), message)
+    assert code_of(caught) == "unexpected-message"
+    assert caught.value.details == {"site": "a"}
 
 
 # What a neighbour may do that is a party itself

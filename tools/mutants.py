@@ -1,0 +1,277 @@
+"""Takes one security check away at a time and shows which test notices.
+
+    make mutants                      all of them
+    make mutants ARGS="shamir -j 4"   those with `shamir` in their name or file, four at a time
+
+The corpus is tests/mutants/*.toml, one file for each module of the package. The source is copied,
+and the copy is changed: the working tree stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORPUS = ROOT / "tests" / "mutants"
+LIMIT_S = 300.0
+OPTIONS = (
+    *("-x", "-q", "-p", "no:cacheprovider"),
+    *("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "--timeout=60"),
+)
+BROKEN = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
+"""What a mutant that is no program raises: no test has noticed anything."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A check, and how to take it away.
+
+    Attributes:
+        name: Of the mutant: what the program does wrongly.
+        check: What the program does otherwise, in a sentence.
+        file: Relative to the root of the repository.
+        old: Text that is once in the file.
+        new: What stands there instead.
+        tests: Node ids of pytest; one of them must fail.
+    """
+
+    name: str
+    check: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def source(self, root: Path = ROOT) -> str:
+        """The file without the check.
+
+        Raises:
+            ValueError: The corpus is out of date.
+        """
+        text = (root / self.file).read_text(encoding="utf-8")
+        if (found := text.count(self.old)) != 1:
+            raise ValueError(f"its `old` text is {found} times in {self.file}, not once")
+        mutated = text.replace(self.old, self.new)
+        if ast.dump(ast.parse(mutated)) == ast.dump(ast.parse(text)):
+            raise ValueError("it changes nothing")
+        return mutated
+
+
+def load(folder: Path = CORPUS) -> list[Mutant]:
+    """The corpus, by file."""
+    mutants = []
+    for path in sorted(folder.glob("*.toml")):
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        for entry in document["mutant"]:
+            tests = tuple(entry.pop("tests"))
+            mutants.append(Mutant(file=document["file"], tests=tests, **entry))
+    return mutants
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the tests ended.
+
+    Attributes:
+        passed: Every test was run and passed.
+        noticed: A test ran to a failure of its own: not one that could not begin, hung, or met a
+            program that is none.
+        test: The first that did not pass.
+        why: What it said.
+    """
+
+    passed: bool
+    noticed: bool
+    test: str = ""
+    why: str = ""
+
+
+class Sandbox:
+    """A copy of the package in which the tests run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        shutil.copytree(ROOT / "src", folder / "src")
+
+    @contextmanager
+    def mutated(self, mutant: Mutant) -> Iterator[None]:
+        """The copy without one check."""
+        path = self._folder / mutant.file
+        before = path.read_bytes()
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        path.write_text(mutant.source(self._folder), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_bytes(before)
+
+    def run(self, tests: Iterable[str]) -> Outcome:
+        """Run tests until the first fails."""
+        report = self._folder / "report.xml"
+        report.unlink(missing_ok=True)
+        self._python("-m", "pytest", *OPTIONS, f"--junitxml={report}", *tests)
+        return _read(report)
+
+    def package(self) -> str:
+        """Where the tests find the package."""
+        return self._python("-c", "import cohortium; print(cohortium.__file__)").strip()
+
+    def _python(self, *arguments: str) -> str:
+        # Not under the coverage, nor as the worker, of tests that try the corpus.
+        inherited = ((k, v) for k, v in os.environ.items() if not k.startswith(("COV", "PYTEST")))
+        environment = dict(inherited) | {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # most of a short test's time
+            "PYTHONPATH": str(self._folder / "src"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(self._folder / "hypothesis"),
+        }
+        with subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            try:
+                return process.communicate(timeout=LIMIT_S)[0]
+            except subprocess.TimeoutExpired:
+                return ""
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(report: Path) -> Outcome:
+    """The first test that failed in a report of pytest's."""
+    if not report.exists():
+        return Outcome(passed=False, noticed=False, why="pytest did not end")
+    cases = ET.parse(report).getroot().findall(".//testcase")
+    for case in cases:
+        for kind in ("failure", "error"):
+            element = case.find(kind)
+            if element is not None:
+                why = element.get("message", "")
+                program = not why.startswith(BROKEN) and "Timeout (>" not in why
+                name = case.get("name", "")
+                return Outcome(False, noticed=program and kind == "failure", test=name, why=why)
+    if not cases:
+        return Outcome(passed=False, noticed=False, why="no test was run")
+    return Outcome(passed=True, noticed=False, why="all tests passed")
+
+
+@contextmanager
+def sandboxes(count: int) -> Iterator[queue.SimpleQueue[Sandbox]]:
+    """So many copies to work in."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
+        for number in range(count):
+            free.put(Sandbox(Path(folder) / str(number)))
+        yield free
+
+
+def check(mutants: Sequence[Mutant], jobs: int) -> int:
+    """Try all mutants and print a table; returns how many were not caught."""
+    with sandboxes(jobs) as free, ThreadPoolExecutor(jobs) as pool:
+        _require_green(mutants, free, pool, jobs)
+
+        def attempt(mutant: Mutant) -> tuple[Outcome, float]:
+            sandbox = free.get()
+            began = time.monotonic()
+            try:
+                with sandbox.mutated(mutant):
+                    return sandbox.run(mutant.tests), time.monotonic() - began
+            except ValueError as error:
+                return Outcome(passed=False, noticed=False, why=f"out of date, {error}"), 0.0
+            finally:
+                free.put(sandbox)
+
+        width = max(len(mutant.name) for mutant in mutants)
+        files = max(len(_short(mutant.file)) for mutant in mutants)
+        print(f"{'mutant':{width}}  {'file':{files}}  {'s':>5}  caught by")
+        survivors = 0
+        for mutant, (outcome, seconds) in zip(mutants, pool.map(attempt, mutants), strict=True):
+            survivors += not outcome.noticed
+            told = _brief(outcome.test) if outcome.noticed else f"NOT CAUGHT: {_reason(outcome)}"
+            row = f"{mutant.name:{width}}  {_short(mutant.file):{files}}  {seconds:5.1f}  {told}"
+            print(row, flush=True)
+    return survivors
+
+
+def _require_green(
+    mutants: Sequence[Mutant],
+    free: queue.SimpleQueue[Sandbox],
+    pool: ThreadPoolExecutor,
+    jobs: int,
+) -> None:
+    """The tests must pass, and import the copy, as long as no check is missing."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+
+    def run(share: list[str]) -> Outcome:
+        sandbox = free.get()
+        try:
+            found = sandbox.package()
+            if not Path(found).is_relative_to(tempfile.gettempdir()):
+                why = f"the tests import {found}, not the copy"
+                return Outcome(passed=False, noticed=False, why=why)
+            return sandbox.run(share)
+        finally:
+            free.put(sandbox)
+
+    shares = [share for number in range(jobs) if (share := tests[number::jobs])]
+    for outcome in pool.map(run, shares):
+        if not outcome.passed:
+            raise SystemExit(f"without any mutant: {_reason(outcome)}")
+
+
+def _reason(outcome: Outcome) -> str:
+    return ": ".join([_brief(outcome.test), *outcome.why.splitlines()[:1]]).removeprefix(": ")
+
+
+def _brief(test: str) -> str:
+    """The name of a test, without parameters that are no text."""
+    return test if test.isprintable() and "\\x" not in test else test.partition("[")[0]
+
+
+def _short(file: str) -> str:
+    return file.removeprefix("src/cohortium/")
+
+
+def main() -> int:
+    """Parse the command line and try the mutants."""
+    parser = argparse.ArgumentParser(description="Take one security check away at a time.")
+    parser.add_argument("only", nargs="*", help="parts of a mutant's name or file")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    only = options.only or [""]
+    mutants = [m for m in load() if any(part in m.name or part in m.file for part in only)]
+    if not mutants:
+        raise SystemExit(f"no mutant has {' or '.join(only)} in its name or file")
+    began = time.monotonic()
+    survivors = check(mutants, max(1, options.jobs))
+    seconds = time.monotonic() - began
+    print(f"{len(mutants)} mutants, {survivors} not caught, {seconds:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
