@@ -280,6 +280,7 @@ async def test_a_site_that_is_back_after_the_last_round_of_the_analysis(made: Fe
     made.away = at("round_request", 3)
     assert await made.run(request) == "succeeded", made.error(request)
     assert made.result(request) == sums(FIVE, FIVE, FOUR)
+    assert [made.refusals(site) for site in FIVE] == [[]] * 5
 
 
 # Too few are left
