@@ -112,10 +112,15 @@ async def test_without_drop_outs_a_round_costs_a_site_two_messages(made: Federat
     assert await made.run(request) == "succeeded", made.error(request)
     assert made.result(request) == expected(FIVE, 3)
     assert participants(made, request) == FIVE
-    rounds = [f"{kind}-{n}" for n in (1, 2, 3) for kind in ("round_request", "unmask_request")]
+    masked = [f"round_request-{number}" for number in (1, 2, 3)]
+    others = [f"unmask_request-{number}" for number in (1, 2, 3)]
+    once = ["run_prepare", "share_request-1", "run_end"]
     for site in FIVE:
-        assert asked(made, site) == ["run_prepare", "share_request-1", *rounds, "run_end"]
+        assert set(asked(made, site)) - set(others) == {*once, *masked}
+        assert Counter(asked(made, site)) <= Counter([*once, *masked, *others])
         assert made.refusals(site) == []
+    for step in others:  # the fifth answer is not waited for
+        assert sum(step in asked(made, site) for site in FIVE) >= 4
     assert len(made.decodable(request, contract)) == 3
     assert made.decoding(contract).smallest(request) == 5
 
