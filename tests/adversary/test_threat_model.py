@@ -13,6 +13,7 @@ HUB, SITE, CONTRACTS, AT_ONCE, STATES, OPEN = (
     for name in ("lying_hub", "lying_site", "contracts", "at_once", "states", "open")
 )
 GUARD, LINK = "unit/node/test_guard.py", "e2e/test_link.py"
+UNMASKING = "adversary/test_lying_hub_unmasking.py"
 SECRECY, NODE_SUM, HUB_SUM = (
     "property/test_secagg_secrecy.py",
     "unit/node/test_secure_sum.py",
@@ -34,10 +35,14 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Say that sites dropped out": (
         f"{NODE_SUM}::test_a_list_that_no_round_may_end_with",
         f"{NODE_SUM}::test_without_a_quorum_nothing_is_opened_for_fewer",
+        f"{UNMASKING}::test_parties_get_fewer_down_to_four",
+        f"{UNMASKING}::test_whatever_a_hub_asks_in_whatever_order",
         f"{SECRECY}::test_whatever_the_hub_tells_whom_one_sum_of_enough_survivors_opens_or_none",
     ),
     "Tell some sites that another one dropped out": (
         f"{NODE_SUM}::test_a_site_that_opened_one_list_neither_signs_nor_opens_another",
+        f"{UNMASKING}::test_different_survivors_to_different_sites",
+        f"{UNMASKING}::test_two_lists_of_survivors_at_the_same_moment",
         f"{SECRECY}::test_a_site_opens_one_kind_of_share_for_one_list_whatever_it_is_asked",
     ),
     "Read the vector of a site that dropped out": (
@@ -57,6 +62,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "Let a site take part in some rounds of a training": (
         f"{NODE_SUM}::test_a_state_is_answered_in_one_round",
+        f"{UNMASKING}::test_open_a_state_that_is_nearly_the_same_and_a_site_that_is_left_out",
     ),
     "Start a computation that was not ordered": (
         f"{HUB}::test_a_forged_signature_is_refused",
@@ -100,6 +106,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Run the same computation over two sets of sites": (
         f"{GUARD}::test_the_same_computation_over_other_parties_is_refused",
         f"{AT_ONCE}::test_two_runs_of_one_computation_over_two_lists",
+        f"{UNMASKING}::test_the_same_request_again_over_other_survivors",
     ),
     "Run two *different* computations": (
         f"{OPEN}::test_two_computations_with_a_sum_in_common_over_two_sets_of_sites",
