@@ -384,13 +384,15 @@ def national(repeats: int) -> None:
 # Memory
 
 CHILD = """
-import json, os, resource, sys
+import json, sys
 import numpy as np
 from benchmarks.secagg import Network
 from cohortium.core.rounds import FieldSpec
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
 
 n = int(sys.argv[1])
 network = Network(5, {"x": FieldSpec((n,), "vector")})
