@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tools.mutants import ROOT, Mutant, load
+from tools.mutants import ROOT, Mutant, check, load
 
 CORPUS = load()
 MODULES = {
@@ -40,6 +41,13 @@ MODULES = {
 def test_a_mutant_applies_once_and_changes_the_program(mutant: Mutant) -> None:
     mutant.source()
     assert mutant.check.endswith(".")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_mutant_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    survivors = check(CORPUS, jobs=min(4, os.cpu_count() or 1))
+    assert survivors == 0, capsys.readouterr().out
 
 
 def test_no_two_mutants_have_one_name() -> None:
