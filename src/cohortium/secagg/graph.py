@@ -10,7 +10,8 @@ still chooses who drops out. Let g = `threshold` - k/2 - 1. Where no two separat
 of the ring hold 2g colluders between them,
 
 1. only one of a party's two secrets can be opened: 2 `threshold` > m + colluding holders;
-2. only one list can get `threshold` signatures of the committee (m consecutive parties);
+2. only one active set, and one shorter list of survivors besides, can get `threshold` signatures of
+   the committee (m consecutive parties);
 3. the sum cannot be opened in parts: a part lies between two gaps of k/2 places or more that are
    out or collude, and next to one with fewer than g colluders a party has too few holders left.
 
