@@ -180,7 +180,7 @@ def run_in(
     if done.returncode == 3:
         raise FlowerMissingError(done.stderr.strip())
     if done.returncode:
-        raise RuntimeError(f"Flower's round failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"Flower ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return [FlowerRound(**made) for made in json.loads(done.stdout.splitlines()[-1])]
 
 
