@@ -156,11 +156,12 @@ def test_serving_imports_nothing_large() -> None:
         "import sys, cohortium.cli.node, cohortium.node.main, cohortium.node.status; "
         "large = {'pandas', 'scipy', 'formulaic', 'altair', 'sqlalchemy', 'dbos', 'fastapi', "
         "'httpx', 'polars'} & set(sys.modules); print(sorted(large)); "
-        "print(int(open('/proc/self/statm').read().split()[1]) * 4096 // 2**20)"
+        "print(*[l.split()[1] for l in open('/proc/self/status') if l.startswith('RssAnon:')])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    large, rss_mib = done.stdout.splitlines()
+    large, private_kib = done.stdout.splitlines()
     assert large == "[]"
-    assert int(rss_mib) <= 150
+    # Not what is mapped from files: that depends on what the machine has in its cache.
+    assert int(private_kib) <= 80 * 1024
