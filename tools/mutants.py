@@ -33,6 +33,7 @@ CORPUS = ROOT / "tests" / "mutants"
 LIMIT_S = 300.0
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider"),
+    "--assert=plain",  # where CI is set, pytest shows the whole difference of two long messages
     *("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "--timeout=60"),
 )
 BROKEN = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
