@@ -168,6 +168,13 @@ CATALOGUE: dict[str, Entry] = {
     "contract-unknown": Entry(
         "PolicyRefusal", "This site has not signed a contract with that digest.", 403
     ),
+    "contract-suspended": Entry("PolicyRefusal", "A participant has suspended the contract.", 403),
+    "contract-ended": Entry(
+        "PolicyRefusal", "The contract was replaced, revoked, withdrawn or closed.", 403
+    ),
+    "ledger-alarm": Entry(
+        "PolicyRefusal", "This site has proof that the hub's ledger was altered.", 403
+    ),
     "run-limit": Entry("PolicyRefusal", "The permitted number of runs or rounds is used up.", 403),
     "site-policy": Entry(
         "PolicyRefusal", "The site's own policy is stricter than the contract.", 403
@@ -201,6 +208,22 @@ CATALOGUE: dict[str, Entry] = {
     "stale-request": Entry(
         "VerificationError", "The request's time window is over or not yet begun.", 401
     ),
+    "bad-proof": Entry("VerificationError", "A Merkle proof of the ledger does not hold.", 422),
+    "bad-checkpoint": Entry(
+        "VerificationError", "A checkpoint of the ledger is not signed as it must be.", 422
+    ),
+    "ledger-fork": Entry(
+        "VerificationError", "The hub's ledger is not a continuation of what was seen before.", 409
+    ),
+    "ledger-false-entry": Entry(
+        "VerificationError", "The hub's ledger says of this site what is not so.", 409
+    ),
+    "not-final": Entry(
+        "VerificationError", "Too few members have witnessed the ledger's checkpoint.", 409
+    ),
+    "bad-bundle": Entry(
+        "VerificationError", "An audit bundle contradicts itself or leaves something out.", 422
+    ),
     "bad-token": Entry("VerificationError", "The request's access token does not verify.", 401),
     # ProtocolError
     "malformed-message": Entry(
@@ -230,6 +253,9 @@ CATALOGUE: dict[str, Entry] = {
     "peer-failed": Entry("PeerError", "The other process failed on this request.", 502),
     # ConflictError
     "already-exists": Entry("ConflictError", "Something with this name exists already.", 409),
+    "stale-version": Entry(
+        "ConflictError", "The contract has another version by now; the error names it.", 409
+    ),
     "wrong-state": Entry("ConflictError", "The present state does not allow this.", 409),
     "other-survivors": Entry(
         "ConflictError", "A site answered for another list of survivors of this round.", 409

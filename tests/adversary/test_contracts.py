@@ -253,7 +253,7 @@ async def test_the_real_hub_takes_no_vote_that_is_not_the_sites_own(made: Federa
         (contract.model_copy(update={"purpose": "x"}).sign(made.world.keys["Beta"]), "not-found"),
         (b"\x00", "malformed-message"),
     ):
-        vote = pb.Message(contract_vote=pb.ContractVote(envelope=envelope))
+        vote = pb.Message(statement=pb.Statement(envelope=envelope))
         with pytest.raises(CohortiumError) as caught:
             await beta.request(vote, 1)
         assert caught.value.code == code

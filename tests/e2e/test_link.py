@@ -30,7 +30,7 @@ from tests.support.wire import Relay, until
 from cohortium.core.rounds import State
 from cohortium.crypto.authority import make_tls_key_and_csr
 from cohortium.errors import InputError, PeerError, PolicyRefusal, ProtocolError
-from cohortium.link._generated.link_pb2 import ContractVote, Hello, Message, RunEnd
+from cohortium.link._generated.link_pb2 import Hello, Message, RunEnd, Statement
 from cohortium.link.client import Backoff, LinkClient
 from cohortium.link.codec import error_message, round_reply
 from cohortium.link.ports import Addressed, Reply
@@ -142,9 +142,9 @@ async def test_both_sides_ask_and_answer(hub: Hub) -> None:
         reply = await hub.server.request("A", request, 5)
         assert reply.round_reply.run_id == "a" * 32
         assert np.array_equal(np.frombuffer(reply.round_reply.masked), np.arange(3.0))
-        answer = await client.request(Message(contract_vote=ContractVote(envelope=b"v")), 5)
+        answer = await client.request(Message(statement=Statement(envelope=b"v")), 5)
         assert answer.WhichOneof("body") == "run_end"
-        assert hub.handler.seen == ["hello", "contract_vote"]
+        assert hub.handler.seen == ["hello", "statement"]
         assert welcomes == ["Test consortium"]
         assert hub.server.connected() == {"A"}
         assert client.connected
@@ -476,12 +476,12 @@ async def test_nodes_request_survives_a_restart_of_the_hub(hub: Hub) -> None:
     hub.handler = Answers(never)
     client = hub.client(hub.member("A"))
     async with running(client):
-        vote = asyncio.create_task(client.request(Message(contract_vote=ContractVote()), 20))
-        await until(lambda: "contract_vote" in hub.handler.seen)
+        vote = asyncio.create_task(client.request(Message(statement=Statement()), 20))
+        await until(lambda: "statement" in hub.handler.seen)
         hub.handler = Answers()
         await hub.restart()
         assert (await vote).WhichOneof("body") == "run_end"
-        assert hub.handler.seen == ["hello", "contract_vote"]
+        assert hub.handler.seen == ["hello", "statement"]
 
 
 async def test_keepalive_finds_a_dead_link_on_both_sides(hub: Hub) -> None:

@@ -59,8 +59,8 @@ class SiteHandler:
             reply.welcome.consortium = self._fingerprint
             reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))
             return reply
-        if body == "contract_vote":
-            self._vote(site, message.contract_vote.envelope)
+        if body == "statement":
+            self._vote(site, message.statement.envelope)
         elif body == "publish_dataset":
             self._members.publish(site, Publication.from_bytes(message.publish_dataset.json))
         elif body == "rotate_certificate":

@@ -23,7 +23,7 @@ OnReply = Callable[[Owed, pb.Message], None]
 
 def owe_vote(store: NodeStore, contract_digest: str, envelope: bytes) -> None:
     """Queue this site's yes or no to a contract."""
-    store.owe(f"vote:{contract_digest}", "contract_vote", envelope)
+    store.owe(f"vote:{contract_digest}", "statement", envelope)
 
 
 def owe_rotation(store: NodeStore, csr_pem: bytes, signature: bytes) -> None:
@@ -49,8 +49,8 @@ def owe_datasets(
 
 def message_of(owed: Owed) -> pb.Message:
     """The owed message as it goes over the link."""
-    if owed.kind == "contract_vote":
-        return pb.Message(contract_vote=pb.ContractVote(envelope=owed.body))
+    if owed.kind == "statement":
+        return pb.Message(statement=pb.Statement(envelope=owed.body))
     if owed.kind == "publish_dataset":
         return pb.Message(publish_dataset=pb.PublishDataset(json=owed.body))
     if owed.kind == "rotate_certificate":

@@ -110,7 +110,7 @@ def test_review_shows_every_fingerprint_and_sign_votes_once(site: Site, run: Run
     assert run("study", "sign", "lung", "--yes")["state"] == "signed"
     assert run("study", "sign", contract.digest, "--yes")["state"] == "signed"
     (owed,) = site.service.store.owed()
-    signed, signer = Contract.open(outbox.message_of(owed).contract_vote.envelope)
+    signed, signer = Contract.open(outbox.message_of(owed).statement.envelope)
     assert (signed.digest, signer) == (contract.digest, site.world.keys["Alpha"].public)
     peers = run("node", "peers", "list")
     assert [peer["name"] for peer in peers] == ["Beta", "Gamma"]

@@ -242,7 +242,7 @@ async def test_what_a_member_says_on_the_link() -> None:
         published.publish_dataset.json = body
         assert (await ask(hub, "Alpha", published)).WhichOneof("body") == "error"
         vote = Message()
-        vote.contract_vote.envelope = body
+        vote.statement.envelope = body
         assert (await ask(hub, "Alpha", vote)).WhichOneof("body") == "error"
     assert (await ask(hub, "Alpha", Message())).WhichOneof("body") == "error"
 

@@ -117,7 +117,7 @@ async def test_the_node_connects_and_sends_what_another_process_queued(
     await _until(lambda: serving.revoked() == {"gone"})
     with serving.transaction():
         outbox.owe_vote(serving, "x", b"vote")
-    await _until(lambda: bool(hub[0].received("contract_vote")))
+    await _until(lambda: bool(hub[0].received("statement")))
     await _until(lambda: serving.owed() == [])
     address = json.loads(folder.address.read_text())
     assert address["pid"] == os.getpid()

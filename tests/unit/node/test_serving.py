@@ -56,7 +56,7 @@ async def test_what_is_owed_is_sent_until_the_hub_has_it(store: NodeStore) -> No
     assert len(store.owed()) == 2
     assert await outbox.flush(store, there) == 2
     assert [message.WhichOneof("body") for message in sent] == [
-        "contract_vote",
+        "statement",
         "rotate_certificate",
     ]
     assert sent[1].rotate_certificate.csr_pem == b"csr"

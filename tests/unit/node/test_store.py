@@ -43,9 +43,9 @@ def test_a_file_that_is_no_database_is_an_integrity_failure(tmp_path: Path) -> N
 def test_a_transaction_is_whole_or_nothing(store: NodeStore) -> None:
     def half() -> None:
         with store.transaction():
-            store.owe("a", "contract_vote", b"1")
+            store.owe("a", "statement", b"1")
             with store.transaction():
-                store.owe("b", "contract_vote", b"2")
+                store.owe("b", "statement", b"2")
             raise KeyError("stop")
 
     with pytest.raises(KeyError):
@@ -114,9 +114,9 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
 
 
 def test_a_newer_message_takes_the_place_of_an_unsent_one(store: NodeStore) -> None:
-    store.owe("vote:x", "contract_vote", b"yes")
-    store.owe("vote:x", "contract_vote", b"no")
-    store.owe("vote:y", "contract_vote", b"yes")
+    store.owe("vote:x", "statement", b"yes")
+    store.owe("vote:x", "statement", b"no")
+    store.owe("vote:y", "statement", b"yes")
     assert [(owed.topic, owed.body) for owed in store.owed()] == [
         ("vote:x", b"no"),
         ("vote:y", b"yes"),

@@ -17,19 +17,23 @@ class Frame(_message.Message):
     def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "contract_vote", "publish_dataset", "rotate_certificate", "welcome", "contract_proposal", "contract_active", "revocation", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
     ID_FIELD_NUMBER: _ClassVar[int]
     IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
-    CONTRACT_VOTE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_DATASET_FIELD_NUMBER: _ClassVar[int]
     ROTATE_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_PROPOSAL_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_ACTIVE_FIELD_NUMBER: _ClassVar[int]
     REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_DRAFT_FIELD_NUMBER: _ClassVar[int]
     RUN_PREPARE_FIELD_NUMBER: _ClassVar[int]
     ROUND_REQUEST_FIELD_NUMBER: _ClassVar[int]
     RUN_END_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +41,7 @@ class Message(_message.Message):
     CONSISTENCY_REQUEST_FIELD_NUMBER: _ClassVar[int]
     UNMASK_REQUEST_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
     RUN_ADVERT_FIELD_NUMBER: _ClassVar[int]
     ROUND_REPLY_FIELD_NUMBER: _ClassVar[int]
     SHARE_REPLY_FIELD_NUMBER: _ClassVar[int]
@@ -47,13 +52,17 @@ class Message(_message.Message):
     error: Error
     ack: Ack
     hello: Hello
-    contract_vote: ContractVote
+    statement: Statement
     publish_dataset: PublishDataset
     rotate_certificate: RotateCertificate
+    policy_digest: PolicyDigest
     welcome: Welcome
     contract_proposal: ContractProposal
     contract_active: ContractActive
     revocation: Revocation
+    ledger_update: LedgerUpdate
+    contract_statement: ContractStatement
+    contract_draft: ContractDraft
     run_prepare: RunPrepare
     round_request: RoundRequest
     run_end: RunEnd
@@ -61,12 +70,13 @@ class Message(_message.Message):
     consistency_request: SurvivorList
     unmask_request: SurvivorList
     certificate: Certificate
+    cosignature: Cosignature
     run_advert: RunAdvert
     round_reply: RoundReply
     share_reply: ShareReply
     survivor_signature: SurvivorSignature
     unmasking: Unmasking
-    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., contract_vote: _Optional[_Union[ContractVote, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("json",)
@@ -89,12 +99,14 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[str] = ..., software: _Optional[str] = ..., contracts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("consortium", "revoked_keys")
+    __slots__ = ("consortium", "revoked_keys", "ledger_key")
     CONSORTIUM_FIELD_NUMBER: _ClassVar[int]
     REVOKED_KEYS_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_KEY_FIELD_NUMBER: _ClassVar[int]
     consortium: str
     revoked_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, consortium: _Optional[str] = ..., revoked_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    ledger_key: str
+    def __init__(self, consortium: _Optional[str] = ..., revoked_keys: _Optional[_Iterable[str]] = ..., ledger_key: _Optional[str] = ...) -> None: ...
 
 class PublishDataset(_message.Message):
     __slots__ = ("json",)
@@ -108,11 +120,51 @@ class ContractProposal(_message.Message):
     contract: bytes
     def __init__(self, contract: _Optional[bytes] = ...) -> None: ...
 
-class ContractVote(_message.Message):
+class Statement(_message.Message):
     __slots__ = ("envelope",)
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     envelope: bytes
     def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class ContractStatement(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class ContractDraft(_message.Message):
+    __slots__ = ("envelope", "assignments")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    assignments: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, envelope: _Optional[bytes] = ..., assignments: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class PolicyDigest(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class LedgerUpdate(_message.Message):
+    __slots__ = ("start", "entries", "checkpoint", "final")
+    START_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    entries: _containers.RepeatedScalarFieldContainer[bytes]
+    checkpoint: bytes
+    final: bytes
+    def __init__(self, start: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ..., final: _Optional[bytes] = ...) -> None: ...
+
+class Cosignature(_message.Message):
+    __slots__ = ("size", "line")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    line: bytes
+    def __init__(self, size: _Optional[int] = ..., line: _Optional[bytes] = ...) -> None: ...
 
 class ContractActive(_message.Message):
     __slots__ = ("contract_digest", "envelopes")

@@ -1,0 +1,1 @@
+"""Checking afterwards, offline and from public keys alone, what happened under a contract."""

@@ -1,0 +1,253 @@
+"""What stands on the ledger: facts without patient data and without result values.
+
+A fact names documents by digest; who may read them keeps them. The hub dates an entry when it gives
+it a place in the log, never before the entry that stands in front of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from cohortium.core.clock import Instant
+from cohortium.core.dictionary import Digest, Label, Name
+from cohortium.core.model import Document
+from cohortium.crypto.signed import KeyText
+from cohortium.errors import ProtocolError
+
+MAX_ENTRY_BYTES: Final = 65_535
+"""C2SP tlog-tiles: an entry's length is a 16-bit number."""
+
+RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+StudyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+"""A key of `cohortium.errors.CATALOGUE`."""
+
+ContractAction = Literal[
+    "draft",
+    "assign",
+    "propose",
+    "sign",
+    "refuse",
+    "withdraw",
+    "suspend",
+    "resume",
+    "revoke",
+    "close",
+]
+
+
+class Founded(Document):
+    """The first entry: which consortium this is."""
+
+    kind: Literal["consortium.founded"] = "consortium.founded"
+    name: Label
+    fingerprint: Digest
+
+
+class TakenOver(Document):
+    """A new hub goes on with a replica of the log.
+
+    Attributes:
+        size: Entries that it took over.
+        key: The log's new key, as a verifier key.
+    """
+
+    kind: Literal["consortium.taken-over"] = "consortium.taken-over"
+    size: Annotated[int, Field(ge=1)]
+    key: str
+
+
+class MemberChanged(Document):
+    """An institution's standing; `certificate` is the digest of a certificate issued to it."""
+
+    kind: Literal["member"] = "member"
+    name: Label
+    key: KeyText
+    status: Literal["approved", "suspended", "removed"]
+    certificate: Digest | None = None
+
+
+class ResearcherChanged(Document):
+    """A researcher's standing."""
+
+    kind: Literal["researcher"] = "researcher"
+    name: Label
+    key: KeyText
+    status: Literal["active", "removed"]
+
+
+class DatasetChanged(Document):
+    """A dataset's version; without digests it was withdrawn."""
+
+    kind: Literal["dataset"] = "dataset"
+    member: Label
+    name: Name
+    content: Digest | None = None
+    dictionary: Digest | None = None
+
+
+class PolicyChanged(Document):
+    """An institution's own policy is another than before."""
+
+    kind: Literal["policy"] = "policy"
+    member: Label
+    policy: Digest
+
+
+class ContractChanged(Document):
+    """A signed statement about a contract, and the state that the contract has with it.
+
+    Attributes:
+        author: The institution or researcher that signed the statement with `key`.
+        statement: Digest of the signed envelope.
+    """
+
+    kind: Literal["contract"] = "contract"
+    study: StudyName
+    contract: Digest
+    version: Annotated[int, Field(ge=1)]
+    action: ContractAction
+    author: Label
+    key: KeyText
+    statement: Digest
+    state: str
+
+
+class RunSubmitted(Document):
+    """A researcher's signed request was accepted by the hub; `request` is its digest."""
+
+    kind: Literal["run.submitted"] = "run.submitted"
+    run_id: RunId
+    study: StudyName
+    contract: Digest
+    computation: str
+    researcher: KeyText
+    request: Digest
+
+
+class RunDenied(Document):
+    """A signed request that the hub refused."""
+
+    kind: Literal["run.denied"] = "run.denied"
+    run_id: RunId
+    study: StudyName
+    contract: Digest
+    computation: str
+    researcher: KeyText
+    request: Digest
+    code: Code
+
+
+class SiteDecision(Document):
+    """What a site answered to a request.
+
+    Attributes:
+        statement: Digest of the site's signed round key, where it takes part.
+        code: Why it does not.
+    """
+
+    decision: Literal["accepted", "refused", "absent"]
+    statement: Digest | None = None
+    code: Code | None = None
+
+
+class RunDecided(Document):
+    """Each participant's decision on a run."""
+
+    kind: Literal["run.decided"] = "run.decided"
+    run_id: RunId
+    sites: dict[Label, SiteDecision]
+
+
+class Rounds(Document):
+    """Consecutive rounds that summed the contributions of the same sites."""
+
+    first: Annotated[int, Field(ge=1)]
+    last: Annotated[int, Field(ge=1)]
+    sites: tuple[Label, ...]
+
+
+class RunEnded(Document):
+    """How a run ended.
+
+    Attributes:
+        rounds: The sums of it, in order.
+        result: `commitment` to what was released; only of a run that succeeded.
+        suppressed: Numbers that disclosure control left out of the result.
+        code: Why it failed.
+    """
+
+    kind: Literal["run.ended"] = "run.ended"
+    run_id: RunId
+    status: Literal["succeeded", "failed", "cancelled"]
+    rounds: tuple[Rounds, ...] = ()
+    result: Digest | None = None
+    suppressed: Annotated[int, Field(ge=0)] = 0
+    code: Code | None = None
+
+
+class KeyReleased(Document):
+    """A data key was handed to a computation that proved what it is.
+
+    Attributes:
+        holder: Whose key.
+        recipient: Digest of the public key that it was sealed for.
+        evidence: Digest of the attestation evidence that the holder relied on.
+    """
+
+    kind: Literal["key.released"] = "key.released"
+    run_id: RunId
+    holder: Label
+    recipient: Digest
+    evidence: Digest
+
+
+Fact = (
+    Founded
+    | TakenOver
+    | MemberChanged
+    | ResearcherChanged
+    | DatasetChanged
+    | PolicyChanged
+    | ContractChanged
+    | RunSubmitted
+    | RunDenied
+    | RunDecided
+    | RunEnded
+    | KeyReleased
+)
+
+
+class Entry(Document):
+    """A fact and when it was put on the ledger; its canonical bytes are the log's leaf."""
+
+    schema_id: Literal["cohortium/ledger-entry/1"] = "cohortium/ledger-entry/1"
+    at: Instant
+    fact: Annotated[Fact, Field(discriminator="kind")]
+
+
+def parse_entry(data: bytes) -> Entry:
+    """An entry from the log's bytes.
+
+    Raises:
+        ProtocolError: ``malformed-message``, also where the bytes are not in canonical form.
+    """
+    if len(data) > MAX_ENTRY_BYTES:
+        raise ProtocolError("malformed-message", "A ledger entry is too long.")
+    entry = Entry.from_bytes(data)
+    if entry.to_bytes() != data:
+        raise ProtocolError("malformed-message", "A ledger entry is not in canonical form.")
+    return entry
+
+
+def commitment(nonce: bytes, result: bytes) -> str:
+    """What the ledger holds of a result: it binds, and cannot be found by guessing the result.
+
+    Args:
+        nonce: 32 random bytes that go with the result.
+        result: Its canonical JSON bytes.
+    """
+    return "sha256:" + hashlib.sha256(b"cohortium result v1\0" + nonce + result).hexdigest()
