@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +15,8 @@ from sqlalchemy.pool import StaticPool
 from cohortium.errors import InputError
 
 BUSY_TIMEOUT_MS = 30_000
+NOTED = "cohortium ledger"
+"""Key in a connection's `info`: facts were noted in its transaction; True where one is urgent."""
 
 
 def _sqlite_engine(url: str) -> Engine:
@@ -51,9 +53,14 @@ class Database:
 
     Args:
         url: ``sqlite://`` (memory), ``sqlite:///FILE`` or ``postgresql+psycopg://...``.
+
+    Attributes:
+        on_noted: Called in the writing thread after a commit that noted facts for the ledger;
+            whether one of them is urgent.
     """
 
     def __init__(self, url: str) -> None:
+        self.on_noted: Callable[[bool], None] = lambda _urgent: None
         try:
             parsed = make_url(url)
         except ArgumentError as error:
@@ -76,7 +83,11 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed and durable when the block ends without an error."""
         with self._guard, self.engine.begin() as connection:
+            connection.info.pop(NOTED, None)  # of a transaction that failed
             yield connection
+            urgent = connection.info.pop(NOTED, None)
+        if urgent is not None:
+            self.on_noted(urgent)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

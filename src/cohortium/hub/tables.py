@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -129,4 +132,50 @@ outbox = Table(
     Column("kind", String(20), nullable=False),
     Column("subject", String(80), nullable=False),
     UniqueConstraint("site", "kind", "subject"),
+)
+
+ledger_pending = Table(
+    "ledger_pending",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(24), nullable=False),
+    Column("subject", String(300), nullable=False),
+    Column("fact", LargeBinary, nullable=False),
+    Column("urgent", Boolean, nullable=False),
+)
+
+_position = BigInteger().with_variant(Integer, "sqlite")
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("position", _position, primary_key=True, autoincrement=False),
+    Column("kind", String(24), nullable=False),
+    Column("subject", String(300), nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Index("ledger_entries_about", "kind", "subject"),
+)
+
+ledger_tiles = Table(
+    "ledger_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True),
+    Column("number", _position, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+ledger_checkpoints = Table(
+    "ledger_checkpoints",
+    metadata,
+    Column("size", _position, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("final", Boolean, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("run", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("size", _position),
 )
