@@ -1,0 +1,154 @@
+"""Lines of bounded display width, whose text cannot pass for structure or steer a terminal.
+
+Chinese characters take two columns and may be parted anywhere but before closing and after opening
+punctuation; Latin text is parted at spaces. What is longer than a line is cut: a terminal would
+otherwise wrap it to the left margin, where only headings stand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cohortium.core.canonical import canonical
+
+WIDTH: Final = 96
+
+_CLOSING: Final = frozenset("，。、；：？！）】》〉」』”’％…—,.;:?!)]}%")
+_OPENING: Final = frozenset("（【《〈「『“‘([{")
+_BARE: Final = re.compile(r"[\w.&'’·/+\-]+(?: [\w.&'’·/+\-]+)*")
+
+
+@dataclass(frozen=True)
+class Free:
+    """Text that people wrote into the contract; it stands behind bars, line by line."""
+
+    text: str
+
+
+Item = Sequence[str | Free]
+"""Parts of an item in the list; each begins a line."""
+
+
+def name(text: str) -> str:
+    """A name as it is, or in quotation marks where it holds what our own sentences are made of."""
+    return text if _BARE.fullmatch(text) else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """In quotation marks, with those inside it escaped."""
+    return "“" + re.sub(r"([\\“”])", r"\\\1", text) + "”"
+
+
+def value(data: Any) -> str:
+    """A JSON value; numbers with every digit that is signed, and text in quotation marks."""
+    if isinstance(data, str):
+        return quoted(data)
+    if isinstance(data, dict | list | tuple):
+        return json.dumps(data, ensure_ascii=False, sort_keys=True)
+    return canonical(data).decode()
+
+
+def printable(text: str) -> str:
+    """Without control and direction characters: a contract must not steer the reader's terminal.
+
+    Spaces of other widths become common ones.
+    """
+    return "".join(
+        c
+        if c.isprintable()
+        else " "
+        if unicodedata.category(c) == "Zs"
+        else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def display_width(text: str) -> int:
+    """Columns that a terminal gives to the text."""
+    return sum(_columns(c) for c in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def bulleted(item: Item, bullet: str = "  - ") -> list[str]:
+    """An item's lines: the first has the bullet, the others stand under its text."""
+    indent = " " * len(bullet)
+    lines: list[str] = []
+    for part in item:
+        if isinstance(part, Free):
+            lines += barred(part.text, indent if lines else bullet)
+        else:
+            lines += wrap(part, indent if lines else bullet, indent)
+    return lines
+
+
+def barred(text: str, indent: str = "") -> list[str]:
+    """Free text behind bars, so that it cannot pass for a section of ours."""
+    rest = " " * len(indent)
+    lines = text.replace("\r\n", "\n").strip().split("\n")
+    wrapped = [line for part in lines for line in wrap(part, "", "", WIDTH - len(indent) - 2)]
+    return [f"{rest if i else indent}| {line}".rstrip() for i, line in enumerate(wrapped)]
+
+
+def wrap(text: str, first: str, rest: str, width: int = WIDTH) -> list[str]:
+    """Lines of at most `width` columns that begin with `first` or, after it, with `rest`."""
+    lines, line, used = [], first, display_width(first)
+    empty = True
+    for piece in _pieces(printable(text), width - max(len(first), len(rest))):
+        columns = display_width(piece.rstrip(" "))
+        if not empty and used + columns > width:
+            lines.append(line.rstrip(" "))
+            line, used, empty = rest, display_width(rest), True
+        if empty:
+            piece = piece.lstrip(" ")
+        line += piece
+        used += display_width(piece)
+        empty = empty and not piece
+    return [*lines, line.rstrip(" ")]
+
+
+def _pieces(text: str, longest: int) -> Iterator[str]:
+    """What a line is filled with: words with the spaces after them, single wide characters."""
+    piece, columns = "", 0
+    for before, c in zip(" " + text, text, strict=False):
+        if piece and (_may_part(before, c) or columns + _columns(c) > longest):
+            yield piece
+            piece, columns = "", 0
+        piece += c
+        columns += 0 if c == " " else _columns(c)
+    if piece:
+        yield piece
+
+
+def _may_part(before: str, after: str) -> bool:
+    if after == " " or _columns(after) == 0:
+        return False
+    if before == " ":
+        return True
+    if before in _OPENING or after in _CLOSING:
+        return False
+    return _columns(before) == 2 or _columns(after) == 2
+
+
+__all__ = [
+    "WIDTH",
+    "Free",
+    "Item",
+    "barred",
+    "bulleted",
+    "display_width",
+    "name",
+    "printable",
+    "quoted",
+    "value",
+    "wrap",
+]
