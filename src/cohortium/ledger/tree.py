@@ -98,7 +98,7 @@ class Tree:
         while hashes:
             index = have // TILE_WIDTH
             width = have % TILE_WIDTH
-            tile = self._tile(level, index, width) if width else b""
+            tile = self.tile(level, index, width) if width else b""
             pending = tile + b"".join(hashes)
             have += len(hashes)
             hashes = []
@@ -112,6 +112,17 @@ class Tree:
         after = Tree(self.size + len(leaf_hashes), self._read)
         after._changed = {**self._changed, **changed}
         return after, changed
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """The first `width` hashes of a tile."""
+        data = self._changed.get((level, index))
+        if data is None:
+            data = self._read(level, index)
+        if len(data) < width * HASH_BYTES:
+            raise IntegrityFailure(
+                "broken-store", f"The ledger's tile {index} of level {level} is too short."
+            )
+        return data[: width * HASH_BYTES]
 
     def _size(self, size: int | None) -> int:
         wanted = self.size if size is None else size
@@ -136,19 +147,8 @@ class Tree:
         level, inner = divmod(height, TILE_HEIGHT)
         count = 1 << inner
         tile, first = divmod(index * count, TILE_WIDTH)
-        hashes = self._tile(level, tile, first + count)
+        hashes = self.tile(level, tile, first + count)
         return perfect_root(hashes[first * HASH_BYTES : (first + count) * HASH_BYTES])
-
-    def _tile(self, level: int, index: int, width: int) -> bytes:
-        """The first `width` hashes of a tile."""
-        data = self._changed.get((level, index))
-        if data is None:
-            data = self._read(level, index)
-        if len(data) < width * HASH_BYTES:
-            raise IntegrityFailure(
-                "broken-store", f"The ledger's tile {index} of level {level} is too short."
-            )
-        return data[: width * HASH_BYTES]
 
 
 def tree_of(tiles: Mapping[tuple[int, int], bytes], size: int) -> Tree:
