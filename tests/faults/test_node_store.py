@@ -70,7 +70,6 @@ class Steps:
         return self.node.ask(message).SerializeToString()
 
     def all(self) -> list[Callable[[], bytes]]:
-        proposal = pb.ContractProposal(contract=self.contract.to_bytes())
         envelopes = self.world.signed(self.contract)
         own: list[bytes] = []
 
@@ -80,7 +79,7 @@ class Steps:
             return reply.SerializeToString()
 
         return [
-            lambda: self.ask(pb.Message(contract_proposal=proposal)),
+            lambda: self.ask(self.world.proposal(self.contract)),
             self.vote,
             lambda: self.ask(active(self.contract.digest, envelopes)),
             prepare,

@@ -23,7 +23,7 @@ def _started() -> tuple[Node, list[bytes]]:
     request = world.request(contract)
     roster = world.adverts(request)
     messages = [
-        pb.Message(contract_proposal=pb.ContractProposal(contract=contract.to_bytes())),
+        world.proposal(contract),
         active(contract.digest, world.signed(contract)),
         world.prepare(request),
         round_request(request, roster),

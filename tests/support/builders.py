@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.crypto.keys import SigningKey
+from cohortium.crypto.signed import Envelope, pae
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import InputError
 from cohortium.link._generated import link_pb2 as pb
@@ -213,7 +215,12 @@ class World:
         return [contract.sign(self.keys[p.name]) for p in contract.participants]
 
     def propose(self, node: Node, contract: Contract) -> None:
-        node.ask(pb.Message(contract_proposal=pb.ContractProposal(contract=contract.to_bytes())))
+        node.ask(self.proposal(contract))
+
+    def proposal(self, contract: Contract) -> pb.Message:
+        """What the hub sends of a contract that the researcher proposed."""
+        envelope = contract.sign(self.researcher)
+        return pb.Message(contract_proposal=pb.ContractProposal(envelope=envelope))
 
     def agree(self, node: Node, contract: Contract) -> None:
         """The node receives the contract, signs it and sees all signatures."""
@@ -296,6 +303,19 @@ def datasets(seed: int) -> MemoryDatasets:
         }
     )
     return MemoryDatasets.from_frame("patients", frame)
+
+
+def enveloped(payload: bytes, key: SigningKey) -> bytes:
+    """Any bytes, signed as if they were a contract."""
+    kind = Contract.payload_type
+    signature = key.sign(pae(kind, payload))
+    return Envelope.from_json(
+        {
+            "payload": b64encode(payload).decode(),
+            "payloadType": kind,
+            "signatures": [{"keyid": key.public, "sig": b64encode(signature).decode()}],
+        }
+    ).to_bytes()
 
 
 def active(digest: str, envelopes: list[bytes]) -> pb.Message:

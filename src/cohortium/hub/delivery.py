@@ -70,7 +70,7 @@ class Delivery:
             return message
         stored = self._store.studies.get(item.subject)
         if item.kind == "proposal":
-            message.contract_proposal.contract = stored.contract.to_bytes()
+            message.contract_proposal.envelope = stored.proposal
         else:
             message.contract_active.contract_digest = stored.digest
             message.contract_active.envelopes.extend(stored.signatures)

@@ -33,6 +33,7 @@ class StoredContract:
 
     contract: Contract
     digest: str
+    proposal: bytes
     status: str
     votes: tuple[Vote, ...]
 
@@ -139,6 +140,7 @@ class StudyStore:
         return StoredContract(
             contract=_parsed(row.document),
             digest=row.digest,
+            proposal=row.proposal,
             status=row.status,
             votes=tuple(
                 Vote(ballot.site, ballot.envelope, ballot.reason, parse_rfc3339(ballot.at))

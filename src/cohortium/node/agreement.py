@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from cohortium.contract.model import Contract, Participant
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
+from cohortium.node import statements
 from cohortium.node.identity import Identity
 from cohortium.node.store import NodeStore
 
@@ -74,7 +75,7 @@ class Agreements:
             contract = Contract.from_bytes(stored.body)
             if contract.digest != digest:
                 raise IntegrityFailure("broken-store", "A stored contract was altered.")
-            check_signatures(contract, self._store.signatures(digest).values())
+            check_signatures(contract, statements.signatures(self._store, digest).values())
             self._contracts[digest] = contract
         own_participant(contract, self._identity)  # 4
         require_known_peers(contract, self._identity.name, self._store.peers())  # 5

@@ -16,7 +16,7 @@ from cohortium.errors import (
     PolicyRefusal,
     VerificationError,
 )
-from cohortium.node import journal
+from cohortium.node import journal, statements
 from cohortium.node.agreement import own_participant, require_known_peers
 from cohortium.node.datasets import Datasets
 from cohortium.node.identity import Identity
@@ -101,7 +101,9 @@ def review(node: NodeService, stored: StoredContract) -> Review:
     """Read a contract as this site sees it; changes nothing."""
     contract = open_contract(stored)
     by_key = {participant.key: participant.name for participant in contract.participants}
-    signed = [by_key[key] for key in node.store.signatures(stored.digest) if key in by_key]
+    signed = [
+        by_key[key] for key in statements.signatures(node.store, stored.digest) if key in by_key
+    ]
     return Review(
         stored=stored,
         contract=contract,
@@ -261,7 +263,14 @@ def sign(node: NodeService, reviewed: Review) -> bytes:
             for participant in reviewed.contract.participants:
                 if participant.name != identity.name:
                     store.pin_peer(participant.name, participant.key)
-            store.add_signature(digest, identity.key.public, envelope)
+            statements.keep(
+                store,
+                envelope,
+                contract=digest,
+                action="sign",
+                author=identity.name,
+                key=identity.key.public,
+            )
             store.set_contract_state(digest, "signed")
             owe_vote(store, digest, envelope)
             journal.append(store, "sign", about)

@@ -3,13 +3,18 @@
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contracts (
     digest TEXT PRIMARY KEY, study TEXT NOT NULL, body BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('proposed', 'signed', 'refused', 'active')),
+    state TEXT NOT NULL CHECK (state IN (
+        'proposed', 'signed', 'refused', 'active', 'superseded', 'suspended', 'revoked',
+        'withdrawn', 'closed'
+    )),
     received_at TEXT NOT NULL, decided_at TEXT, reason TEXT
 ) STRICT;
-CREATE TABLE IF NOT EXISTS signatures (
-    digest TEXT NOT NULL REFERENCES contracts, key TEXT NOT NULL, envelope BLOB NOT NULL,
-    PRIMARY KEY (digest, key)
+CREATE TABLE IF NOT EXISTS statements (
+    seq INTEGER PRIMARY KEY, digest TEXT NOT NULL, contract TEXT NOT NULL, action TEXT NOT NULL,
+    author TEXT NOT NULL, key TEXT NOT NULL, envelope BLOB NOT NULL, received_at TEXT NOT NULL,
+    UNIQUE (digest, action)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS statements_of_contract ON statements (contract, action);
 CREATE TABLE IF NOT EXISTS peers (
     name TEXT PRIMARY KEY, key TEXT NOT NULL, since TEXT NOT NULL
 ) STRICT;

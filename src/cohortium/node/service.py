@@ -17,7 +17,6 @@ from typing import NamedTuple
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
-from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
 from cohortium.errors import (
@@ -38,7 +37,7 @@ from cohortium.link.rounds import (
     put_key_shares,
     put_unmasking,
 )
-from cohortium.node import journal
+from cohortium.node import journal, statements
 from cohortium.node.agreement import check_signatures, own_participant
 from cohortium.node.datasets import Datasets
 from cohortium.node.guard import (
@@ -117,7 +116,14 @@ class NodeService:
     def hello(self) -> pb.Message:
         """The node's first message on a connection."""
         known = [contract.digest for contract in self.store.contracts()]
-        return pb.Message(hello=pb.Hello(protocol=PROTOCOL, software=__version__, contracts=known))
+        return pb.Message(
+            hello=pb.Hello(
+                protocol=PROTOCOL,
+                software=__version__,
+                contracts=known,
+                statements=statements.digests(self.store),
+            )
+        )
 
     def welcome(self, message: pb.Message) -> None:
         """Take in the hub's answer to `hello`.
@@ -186,13 +192,22 @@ class NodeService:
     def _proposal(self, proposal: pb.ContractProposal) -> pb.Message:
         about: About = {}
         with self._refusals("proposal", about), self.store.transaction():
-            contract = Contract.from_bytes(proposal.contract)
-            digest = digest_bytes(proposal.contract)
-            about |= {"contract": digest, "study": contract.study}
-            if contract.digest != digest:
-                raise VerificationError("bad-digest", "The contract is not in canonical form.")
+            contract, signer = Contract.open(proposal.envelope)
+            about |= {"contract": contract.digest, "study": contract.study}
+            if signer != contract.proposed_by:
+                raise VerificationError(
+                    "unknown-signer", "The contract is not signed by the proposer that it names."
+                )
             own_participant(contract, self.identity)
-            if self.store.add_proposal(digest, contract.study, proposal.contract):
+            if self.store.add_proposal(contract.digest, contract.study, contract.to_bytes()):
+                statements.keep(
+                    self.store,
+                    proposal.envelope,
+                    contract=contract.digest,
+                    action="propose",
+                    author=_proposer(contract),
+                    key=signer,
+                )
                 journal.append(self.store, "proposal", about)
         return pb.Message(ack=pb.Ack())
 
@@ -208,8 +223,16 @@ class NodeService:
             if stored.state == "signed":
                 contract = Contract.from_bytes(stored.body)
                 envelopes = check_signatures(contract, active.envelopes)
+                names = {p.key: p.name for p in contract.participants}
                 for key, envelope in envelopes.items():
-                    self.store.add_signature(stored.digest, key, envelope)
+                    statements.keep(
+                        self.store,
+                        envelope,
+                        contract=stored.digest,
+                        action="sign",
+                        author=names[key],
+                        key=key,
+                    )
                 self.store.set_contract_state(stored.digest, "active")
                 self._guard.agreements.active_contract(stored.digest)
                 journal.append(self.store, "activate", about)
@@ -504,6 +527,12 @@ def _with_column(error: InputError, run: CheckedRun) -> InputError:
         **error.details,
         column=column,
     )
+
+
+def _proposer(contract: Contract) -> str:
+    """The proposer's name where it is one of the contract's people, else its key."""
+    known = [*contract.recipients, *contract.participants]
+    return next((p.name for p in known if p.key == contract.proposed_by), contract.proposed_by)
 
 
 def _internal() -> IntegrityFailure:

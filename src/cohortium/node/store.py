@@ -20,7 +20,17 @@ from cohortium.core.clock import Clock, system_clock, to_rfc3339
 from cohortium.errors import IntegrityFailure
 from cohortium.node.schema import SCHEMA
 
-ContractState = Literal["proposed", "signed", "refused", "active"]
+ContractState = Literal[
+    "proposed",
+    "signed",
+    "refused",
+    "active",
+    "superseded",
+    "suspended",
+    "revoked",
+    "withdrawn",
+    "closed",
+]
 RunStatus = Literal["open", "failed", "succeeded", "cancelled"]
 Stage = Literal["before-commit", "after-commit"]
 
@@ -195,15 +205,6 @@ class NodeStore:
             reason,
             digest,
         )
-
-    def add_signature(self, digest: str, key: str, envelope: bytes) -> None:
-        """Keep a participant's verified signature."""
-        self.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", digest, key, envelope)
-
-    def signatures(self, digest: str) -> dict[str, bytes]:
-        """Envelopes by key."""
-        rows = self.execute("SELECT key, envelope FROM signatures WHERE digest = ?", digest)
-        return {key: envelope for key, envelope in rows}  # noqa: C416 - rows are untyped
 
     # Keys of others
 

@@ -17,7 +17,6 @@ from cohortium.cli.main import app
 from cohortium.contract.model import Computation, Contract
 from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey, fingerprint
-from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import journal, outbox, tls
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import open_service
@@ -62,8 +61,7 @@ class Site:
         own = own.model_copy(update={"dataset_digest": self.digest})
         contract = draft.model_copy(update={"participants": (own, *others), **changes})
         contract = Contract.from_bytes(contract.to_bytes())
-        proposal = pb.ContractProposal(contract=contract.to_bytes())
-        reply = self.service.answer(pb.Message(contract_proposal=proposal))
+        reply = self.service.answer(self.world.proposal(contract))
         assert reply.WhichOneof("body") == "ack", reply
         return contract
 

@@ -13,6 +13,7 @@ from tests.support.builders import (
     RoundSums,
     World,
     active,
+    enveloped,
     round_request,
     run_end,
 )
@@ -98,15 +99,14 @@ def test_a_proposal_that_is_not_canonical_is_refused(world: World) -> None:
     node = world.node("Alpha")
     body = world.contract().to_bytes() + b" "
     assert node.name == "Alpha"
-    proposal = pb.ContractProposal(contract=body)
+    proposal = pb.ContractProposal(envelope=enveloped(body, world.researcher))
     refused(world, pb.Message(contract_proposal=proposal), "bad-digest")
 
 
 def test_a_contract_of_another_consortium_is_refused(world: World) -> None:
     world.node("Alpha")
     contract = world.contract(consortium="sha256:" + "d" * 64)
-    proposal = pb.ContractProposal(contract=contract.to_bytes())
-    refused(world, pb.Message(contract_proposal=proposal), "bad-digest")
+    refused(world, world.proposal(contract), "bad-digest")
 
 
 def test_a_signature_of_a_non_participant_does_not_count(world: World) -> None:
@@ -151,7 +151,9 @@ def test_a_signature_altered_in_the_store_is_noticed(world: World) -> None:
     node = world.node("Alpha")
     world.agree(node, contract)
     other = world.contract(purpose="Another.").sign(world.keys["Beta"])
-    node.store.add_signature(contract.digest, world.keys["Beta"].public, other)
+    node.store.execute(
+        "UPDATE statements SET envelope = ? WHERE author = 'Beta' AND action = 'sign'", other
+    )
     restarted = world.node("Alpha", store=node.store)
     assert restarted.store is node.store
     refused(world, world.prepare(world.request(contract)), "bad-digest")
@@ -586,7 +588,7 @@ def test_stricter_limits_of_one_site_count_for_its_part(world: World) -> None:
         pb.Message(hello=pb.Hello()),
         pb.Message(run_prepare=pb.RunPrepare(request_envelope=b"\xff")),
         pb.Message(run_prepare=pb.RunPrepare()),
-        pb.Message(contract_proposal=pb.ContractProposal(contract=b"{}")),
+        pb.Message(contract_proposal=pb.ContractProposal(envelope=b"{}")),
         pb.Message(contract_active=pb.ContractActive(contract_digest="x")),
         pb.Message(round_request=pb.RoundRequest(run_id="\U0001f600" * 100, state_json=b"[")),
         pb.Message(round_request=pb.RoundRequest(state_json=b"[]")),
@@ -663,8 +665,7 @@ def test_another_key_under_our_name_is_refused_on_arrival(world: World) -> None:
     parties = list(contract.participants)
     parties[0] = parties[0].model_copy(update={"key": STRANGER.public})
     swapped = world.contract(participants=tuple(parties))
-    proposal = pb.ContractProposal(contract=swapped.to_bytes())
-    refused(world, pb.Message(contract_proposal=proposal), "key-mismatch")
+    refused(world, world.proposal(swapped), "key-mismatch")
 
 
 def test_a_contract_slipped_in_after_the_review_is_not_signed_for_the_reviewed_one(

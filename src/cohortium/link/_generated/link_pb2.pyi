@@ -17,7 +17,7 @@ class Frame(_message.Message):
     def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "contract_ended", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
     ID_FIELD_NUMBER: _ClassVar[int]
     IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class Message(_message.Message):
     LEDGER_UPDATE_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_STATEMENT_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_DRAFT_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_ENDED_FIELD_NUMBER: _ClassVar[int]
     RUN_PREPARE_FIELD_NUMBER: _ClassVar[int]
     ROUND_REQUEST_FIELD_NUMBER: _ClassVar[int]
     RUN_END_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +64,7 @@ class Message(_message.Message):
     ledger_update: LedgerUpdate
     contract_statement: ContractStatement
     contract_draft: ContractDraft
+    contract_ended: ContractEnded
     run_prepare: RunPrepare
     round_request: RoundRequest
     run_end: RunEnd
@@ -76,7 +78,7 @@ class Message(_message.Message):
     share_reply: ShareReply
     survivor_signature: SurvivorSignature
     unmasking: Unmasking
-    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., contract_ended: _Optional[_Union[ContractEnded, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("json",)
@@ -89,14 +91,16 @@ class Ack(_message.Message):
     def __init__(self) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "software", "contracts")
+    __slots__ = ("protocol", "software", "contracts", "statements")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     CONTRACTS_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     protocol: str
     software: str
     contracts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, protocol: _Optional[str] = ..., software: _Optional[str] = ..., contracts: _Optional[_Iterable[str]] = ...) -> None: ...
+    statements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[str] = ..., software: _Optional[str] = ..., contracts: _Optional[_Iterable[str]] = ..., statements: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("consortium", "revoked_keys", "ledger_key")
@@ -115,10 +119,10 @@ class PublishDataset(_message.Message):
     def __init__(self, json: _Optional[bytes] = ...) -> None: ...
 
 class ContractProposal(_message.Message):
-    __slots__ = ("contract",)
-    CONTRACT_FIELD_NUMBER: _ClassVar[int]
-    contract: bytes
-    def __init__(self, contract: _Optional[bytes] = ...) -> None: ...
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
 
 class Statement(_message.Message):
     __slots__ = ("envelope",)
@@ -139,6 +143,14 @@ class ContractDraft(_message.Message):
     envelope: bytes
     assignments: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, envelope: _Optional[bytes] = ..., assignments: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ContractEnded(_message.Message):
+    __slots__ = ("contract_digest", "reason")
+    CONTRACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    contract_digest: str
+    reason: str
+    def __init__(self, contract_digest: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PolicyDigest(_message.Message):
     __slots__ = ("digest",)

@@ -1,0 +1,83 @@
+"""The signed statements that this node holds: its own, and those of others that it verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cohortium.core.canonical import digest_bytes
+from cohortium.ledger.entry import ContractAction
+from cohortium.node.store import NodeStore
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A verified envelope.
+
+    Attributes:
+        digest: Of the envelope; what the ledger calls it.
+        contract: Digest of the contract or draft that it is about.
+        author: Institution or researcher whose `key` signed it.
+    """
+
+    seq: int
+    digest: str
+    contract: str
+    action: ContractAction
+    author: str
+    key: str
+    envelope: bytes
+    received_at: str
+
+
+def keep(
+    store: NodeStore,
+    envelope: bytes,
+    *,
+    contract: str,
+    action: ContractAction,
+    author: str,
+    key: str,
+) -> bool:
+    """Keep a verified statement; False where it is there already. Belongs in a transaction."""
+    digest = digest_bytes(envelope)
+    if store.execute("SELECT 1 FROM statements WHERE digest = ? AND action = ?", digest, action):
+        return False
+    store.execute(
+        "INSERT INTO statements (digest, contract, action, author, key, envelope, received_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        digest,
+        contract,
+        action,
+        author,
+        key,
+        envelope,
+        store.now(),
+    )
+    return True
+
+
+def about(store: NodeStore, contract: str, action: ContractAction | None = None) -> list[Statement]:
+    """The statements about a contract or draft in the order in which they came."""
+    rows = store.execute(
+        "SELECT * FROM statements WHERE contract = ? AND (? IS NULL OR action = ?) ORDER BY seq",
+        contract,
+        action,
+        action,
+    )
+    return [Statement(*row) for row in rows]
+
+
+def signatures(store: NodeStore, contract: str) -> dict[str, bytes]:
+    """The participants' envelopes over a contract, by key."""
+    return {signed.key: signed.envelope for signed in about(store, contract, "sign")}
+
+
+def find(store: NodeStore, digest: str) -> Statement | None:
+    """The statement whose envelope has that digest."""
+    rows = store.execute("SELECT * FROM statements WHERE digest = ? ORDER BY seq", digest)
+    return Statement(*rows[0]) if rows else None
+
+
+def digests(store: NodeStore) -> list[str]:
+    """What the hub need not send."""
+    return [digest for (digest,) in store.execute("SELECT DISTINCT digest FROM statements")]
