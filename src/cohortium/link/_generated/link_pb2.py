@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nlink.proto\x12\x11\x63ohortium.link.v1\"7\n\x05\x46rame\x12\x12\n\nmessage_id\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xd0\x0c\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x13\n\x0bin_reply_to\x18\x02 \x01(\x04\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.cohortium.link.v1.ErrorH\x00\x12%\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x16.cohortium.link.v1.AckH\x00\x12)\n\x05hello\x18\n \x01(\x0b\x32\x18.cohortium.link.v1.HelloH\x00\x12\x31\n\tstatement\x18\x0b \x01(\x0b\x32\x1c.cohortium.link.v1.StatementH\x00\x12<\n\x0fpublish_dataset\x18\x0c \x01(\x0b\x32!.cohortium.link.v1.PublishDatasetH\x00\x12\x42\n\x12rotate_certificate\x18\r \x01(\x0b\x32$.cohortium.link.v1.RotateCertificateH\x00\x12\x38\n\rpolicy_digest\x18\x0e \x01(\x0b\x32\x1f.cohortium.link.v1.PolicyDigestH\x00\x12-\n\x07welcome\x18\x14 \x01(\x0b\x32\x1a.cohortium.link.v1.WelcomeH\x00\x12@\n\x11\x63ontract_proposal\x18\x15 \x01(\x0b\x32#.cohortium.link.v1.ContractProposalH\x00\x12<\n\x0f\x63ontract_active\x18\x16 \x01(\x0b\x32!.cohortium.link.v1.ContractActiveH\x00\x12\x33\n\nrevocation\x18\x17 \x01(\x0b\x32\x1d.cohortium.link.v1.RevocationH\x00\x12\x38\n\rledger_update\x18\x19 \x01(\x0b\x32\x1f.cohortium.link.v1.LedgerUpdateH\x00\x12\x42\n\x12\x63ontract_statement\x18\x1a \x01(\x0b\x32$.cohortium.link.v1.ContractStatementH\x00\x12:\n\x0e\x63ontract_draft\x18\x1b \x01(\x0b\x32 .cohortium.link.v1.ContractDraftH\x00\x12:\n\x0e\x63ontract_ended\x18\x1d \x01(\x0b\x32 .cohortium.link.v1.ContractEndedH\x00\x12\x34\n\x0brun_prepare\x18\x1e \x01(\x0b\x32\x1d.cohortium.link.v1.RunPrepareH\x00\x12\x38\n\rround_request\x18  \x01(\x0b\x32\x1f.cohortium.link.v1.RoundRequestH\x00\x12,\n\x07run_end\x18\" \x01(\x0b\x32\x19.cohortium.link.v1.RunEndH\x00\x12\x38\n\rshare_request\x18$ \x01(\x0b\x32\x1f.cohortium.link.v1.ShareRequestH\x00\x12>\n\x13\x63onsistency_request\x18& \x01(\x0b\x32\x1f.cohortium.link.v1.SurvivorListH\x00\x12\x39\n\x0eunmask_request\x18( \x01(\x0b\x32\x1f.cohortium.link.v1.SurvivorListH\x00\x12\x35\n\x0b\x63\x65rtificate\x18\x18 \x01(\x0b\x32\x1e.cohortium.link.v1.CertificateH\x00\x12\x35\n\x0b\x63osignature\x18\x1c \x01(\x0b\x32\x1e.cohortium.link.v1.CosignatureH\x00\x12\x32\n\nrun_advert\x18\x1f \x01(\x0b\x32\x1c.cohortium.link.v1.RunAdvertH\x00\x12\x34\n\x0bround_reply\x18! \x01(\x0b\x32\x1d.cohortium.link.v1.RoundReplyH\x00\x12\x34\n\x0bshare_reply\x18% \x01(\x0b\x32\x1d.cohortium.link.v1.ShareReplyH\x00\x12\x42\n\x12survivor_signature\x18\' \x01(\x0b\x32$.cohortium.link.v1.SurvivorSignatureH\x00\x12\x31\n\tunmasking\x18) \x01(\x0b\x32\x1c.cohortium.link.v1.UnmaskingH\x00\x42\x06\n\x04\x62ody\"\x15\n\x05\x45rror\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x05\n\x03\x41\x63k\"R\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x11\n\tcontracts\x18\x03 \x03(\t\x12\x12\n\nstatements\x18\x04 \x03(\t\"G\n\x07Welcome\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x14\n\x0crevoked_keys\x18\x02 \x03(\t\x12\x12\n\nledger_key\x18\x03 \x01(\t\"\x1e\n\x0ePublishDataset\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"*\n\x10\x43ontractProposal\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"\x1d\n\tStatement\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"%\n\x11\x43ontractStatement\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"6\n\rContractDraft\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61ssignments\x18\x02 \x03(\x0c\"8\n\rContractEnded\x12\x17\n\x0f\x63ontract_digest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1e\n\x0cPolicyDigest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"Q\n\x0cLedgerUpdate\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12\r\n\x05\x66inal\x18\x04 \x01(\x0c\")\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\x0c\"<\n\x0e\x43ontractActive\x12\x17\n\x0f\x63ontract_digest\x18\x01 \x01(\t\x12\x11\n\tenvelopes\x18\x02 \x03(\x0c\"\"\n\nRevocation\x12\x14\n\x0crevoked_keys\x18\x01 \x03(\t\"7\n\x11RotateCertificate\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x1a\n\x0b\x43\x65rtificate\x12\x0b\n\x03pem\x18\x01 \x01(\x0c\"&\n\nRunPrepare\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\"\x1d\n\tRunAdvert\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"A\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xbe\x01\n\x0cRoundRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x12\n\nstate_json\x18\x03 \x01(\x0c\x12.\n\x0cstate_arrays\x18\x04 \x03(\x0b\x32\x18.cohortium.link.v1.Array\x12\x0e\n\x06roster\x18\x05 \x03(\x0c\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x0c\x12+\n\x06shares\x18\x07 \x03(\x0b\x32\x1b.cohortium.link.v1.KeyShare\"\x8b\x01\n\nRoundReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06masked\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x0e\n\x06\x61greed\x18\x06 \x01(\x0c\x12+\n\x04next\x18\x04 \x01(\x0b\x32\x1d.cohortium.link.v1.ShareReply\"=\n\x0cShareRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06roster\x18\x03 \x03(\x0c\"i\n\nShareReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x10\n\x08mask_key\x18\x03 \x01(\x0c\x12*\n\x06sealed\x18\x04 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\"&\n\x07OfParty\x12\r\n\x05party\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\";\n\x08KeyShare\x12\r\n\x05party\x18\x01 \x01(\r\x12\x10\n\x08mask_key\x18\x02 \x01(\x0c\x12\x0e\n\x06sealed\x18\x03 \x01(\x0c\"p\n\x0cSurvivorList\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x11\n\tsurvivors\x18\x03 \x01(\x0c\x12.\n\nsignatures\x18\x04 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\"E\n\x11SurvivorSignature\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"V\n\tUnmasking\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\x06shares\x18\x03 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\")\n\x06RunEnd\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t2I\n\x04Link\x12\x41\n\x07\x43onnect\x12\x18.cohortium.link.v1.Frame\x1a\x18.cohortium.link.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nlink.proto\x12\x11\x63ohortium.link.v1\"7\n\x05\x46rame\x12\x12\n\nmessage_id\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xd0\x0c\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x13\n\x0bin_reply_to\x18\x02 \x01(\x04\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.cohortium.link.v1.ErrorH\x00\x12%\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x16.cohortium.link.v1.AckH\x00\x12)\n\x05hello\x18\n \x01(\x0b\x32\x18.cohortium.link.v1.HelloH\x00\x12\x31\n\tstatement\x18\x0b \x01(\x0b\x32\x1c.cohortium.link.v1.StatementH\x00\x12<\n\x0fpublish_dataset\x18\x0c \x01(\x0b\x32!.cohortium.link.v1.PublishDatasetH\x00\x12\x42\n\x12rotate_certificate\x18\r \x01(\x0b\x32$.cohortium.link.v1.RotateCertificateH\x00\x12\x38\n\rpolicy_digest\x18\x0e \x01(\x0b\x32\x1f.cohortium.link.v1.PolicyDigestH\x00\x12-\n\x07welcome\x18\x14 \x01(\x0b\x32\x1a.cohortium.link.v1.WelcomeH\x00\x12@\n\x11\x63ontract_proposal\x18\x15 \x01(\x0b\x32#.cohortium.link.v1.ContractProposalH\x00\x12<\n\x0f\x63ontract_active\x18\x16 \x01(\x0b\x32!.cohortium.link.v1.ContractActiveH\x00\x12\x33\n\nrevocation\x18\x17 \x01(\x0b\x32\x1d.cohortium.link.v1.RevocationH\x00\x12\x38\n\rledger_update\x18\x19 \x01(\x0b\x32\x1f.cohortium.link.v1.LedgerUpdateH\x00\x12\x42\n\x12\x63ontract_statement\x18\x1a \x01(\x0b\x32$.cohortium.link.v1.ContractStatementH\x00\x12:\n\x0e\x63ontract_draft\x18\x1b \x01(\x0b\x32 .cohortium.link.v1.ContractDraftH\x00\x12:\n\x0e\x63ontract_ended\x18\x1d \x01(\x0b\x32 .cohortium.link.v1.ContractEndedH\x00\x12\x34\n\x0brun_prepare\x18\x1e \x01(\x0b\x32\x1d.cohortium.link.v1.RunPrepareH\x00\x12\x38\n\rround_request\x18  \x01(\x0b\x32\x1f.cohortium.link.v1.RoundRequestH\x00\x12,\n\x07run_end\x18\" \x01(\x0b\x32\x19.cohortium.link.v1.RunEndH\x00\x12\x38\n\rshare_request\x18$ \x01(\x0b\x32\x1f.cohortium.link.v1.ShareRequestH\x00\x12>\n\x13\x63onsistency_request\x18& \x01(\x0b\x32\x1f.cohortium.link.v1.SurvivorListH\x00\x12\x39\n\x0eunmask_request\x18( \x01(\x0b\x32\x1f.cohortium.link.v1.SurvivorListH\x00\x12\x35\n\x0b\x63\x65rtificate\x18\x18 \x01(\x0b\x32\x1e.cohortium.link.v1.CertificateH\x00\x12\x35\n\x0b\x63osignature\x18\x1c \x01(\x0b\x32\x1e.cohortium.link.v1.CosignatureH\x00\x12\x32\n\nrun_advert\x18\x1f \x01(\x0b\x32\x1c.cohortium.link.v1.RunAdvertH\x00\x12\x34\n\x0bround_reply\x18! \x01(\x0b\x32\x1d.cohortium.link.v1.RoundReplyH\x00\x12\x34\n\x0bshare_reply\x18% \x01(\x0b\x32\x1d.cohortium.link.v1.ShareReplyH\x00\x12\x42\n\x12survivor_signature\x18\' \x01(\x0b\x32$.cohortium.link.v1.SurvivorSignatureH\x00\x12\x31\n\tunmasking\x18) \x01(\x0b\x32\x1c.cohortium.link.v1.UnmaskingH\x00\x42\x06\n\x04\x62ody\"\x15\n\x05\x45rror\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x05\n\x03\x41\x63k\"R\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x11\n\tcontracts\x18\x03 \x03(\t\x12\x12\n\nstatements\x18\x04 \x03(\t\"G\n\x07Welcome\x12\x12\n\nconsortium\x18\x01 \x01(\t\x12\x14\n\x0crevoked_keys\x18\x02 \x03(\t\x12\x12\n\nledger_key\x18\x03 \x01(\t\"\x1e\n\x0ePublishDataset\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"*\n\x10\x43ontractProposal\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"\x1d\n\tStatement\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"%\n\x11\x43ontractStatement\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"6\n\rContractDraft\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61ssignments\x18\x02 \x03(\x0c\"8\n\rContractEnded\x12\x17\n\x0f\x63ontract_digest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1e\n\x0cPolicyDigest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"p\n\x0cLedgerUpdate\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12\r\n\x05\x66inal\x18\x04 \x01(\x0c\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12\x0f\n\x07sent_at\x18\x06 \x01(\x04\")\n\x0b\x43osignature\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\x0c\"<\n\x0e\x43ontractActive\x12\x17\n\x0f\x63ontract_digest\x18\x01 \x01(\t\x12\x11\n\tenvelopes\x18\x02 \x03(\x0c\"\"\n\nRevocation\x12\x14\n\x0crevoked_keys\x18\x01 \x03(\t\"7\n\x11RotateCertificate\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x1a\n\x0b\x43\x65rtificate\x12\x0b\n\x03pem\x18\x01 \x01(\x0c\"&\n\nRunPrepare\x12\x18\n\x10request_envelope\x18\x01 \x01(\x0c\"\x1d\n\tRunAdvert\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"A\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xbe\x01\n\x0cRoundRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x12\n\nstate_json\x18\x03 \x01(\x0c\x12.\n\x0cstate_arrays\x18\x04 \x03(\x0b\x32\x18.cohortium.link.v1.Array\x12\x0e\n\x06roster\x18\x05 \x03(\x0c\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x0c\x12+\n\x06shares\x18\x07 \x03(\x0b\x32\x1b.cohortium.link.v1.KeyShare\"\x8b\x01\n\nRoundReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06masked\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x0e\n\x06\x61greed\x18\x06 \x01(\x0c\x12+\n\x04next\x18\x04 \x01(\x0b\x32\x1d.cohortium.link.v1.ShareReply\"=\n\x0cShareRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06roster\x18\x03 \x03(\x0c\"i\n\nShareReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x10\n\x08mask_key\x18\x03 \x01(\x0c\x12*\n\x06sealed\x18\x04 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\"&\n\x07OfParty\x12\r\n\x05party\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\";\n\x08KeyShare\x12\r\n\x05party\x18\x01 \x01(\r\x12\x10\n\x08mask_key\x18\x02 \x01(\x0c\x12\x0e\n\x06sealed\x18\x03 \x01(\x0c\"p\n\x0cSurvivorList\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x11\n\tsurvivors\x18\x03 \x01(\x0c\x12.\n\nsignatures\x18\x04 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\"E\n\x11SurvivorSignature\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"V\n\tUnmasking\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\x06shares\x18\x03 \x03(\x0b\x32\x1a.cohortium.link.v1.OfParty\")\n\x06RunEnd\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t2I\n\x04Link\x12\x41\n\x07\x43onnect\x12\x18.cohortium.link.v1.Frame\x1a\x18.cohortium.link.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,43 +58,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYDIGEST']._serialized_start=2156
   _globals['_POLICYDIGEST']._serialized_end=2186
   _globals['_LEDGERUPDATE']._serialized_start=2188
-  _globals['_LEDGERUPDATE']._serialized_end=2269
-  _globals['_COSIGNATURE']._serialized_start=2271
-  _globals['_COSIGNATURE']._serialized_end=2312
-  _globals['_CONTRACTACTIVE']._serialized_start=2314
-  _globals['_CONTRACTACTIVE']._serialized_end=2374
-  _globals['_REVOCATION']._serialized_start=2376
-  _globals['_REVOCATION']._serialized_end=2410
-  _globals['_ROTATECERTIFICATE']._serialized_start=2412
-  _globals['_ROTATECERTIFICATE']._serialized_end=2467
-  _globals['_CERTIFICATE']._serialized_start=2469
-  _globals['_CERTIFICATE']._serialized_end=2495
-  _globals['_RUNPREPARE']._serialized_start=2497
-  _globals['_RUNPREPARE']._serialized_end=2535
-  _globals['_RUNADVERT']._serialized_start=2537
-  _globals['_RUNADVERT']._serialized_end=2566
-  _globals['_ARRAY']._serialized_start=2568
-  _globals['_ARRAY']._serialized_end=2633
-  _globals['_ROUNDREQUEST']._serialized_start=2636
-  _globals['_ROUNDREQUEST']._serialized_end=2826
-  _globals['_ROUNDREPLY']._serialized_start=2829
-  _globals['_ROUNDREPLY']._serialized_end=2968
-  _globals['_SHAREREQUEST']._serialized_start=2970
-  _globals['_SHAREREQUEST']._serialized_end=3031
-  _globals['_SHAREREPLY']._serialized_start=3033
-  _globals['_SHAREREPLY']._serialized_end=3138
-  _globals['_OFPARTY']._serialized_start=3140
-  _globals['_OFPARTY']._serialized_end=3178
-  _globals['_KEYSHARE']._serialized_start=3180
-  _globals['_KEYSHARE']._serialized_end=3239
-  _globals['_SURVIVORLIST']._serialized_start=3241
-  _globals['_SURVIVORLIST']._serialized_end=3353
-  _globals['_SURVIVORSIGNATURE']._serialized_start=3355
-  _globals['_SURVIVORSIGNATURE']._serialized_end=3424
-  _globals['_UNMASKING']._serialized_start=3426
-  _globals['_UNMASKING']._serialized_end=3512
-  _globals['_RUNEND']._serialized_start=3514
-  _globals['_RUNEND']._serialized_end=3555
-  _globals['_LINK']._serialized_start=3557
-  _globals['_LINK']._serialized_end=3630
+  _globals['_LEDGERUPDATE']._serialized_end=2300
+  _globals['_COSIGNATURE']._serialized_start=2302
+  _globals['_COSIGNATURE']._serialized_end=2343
+  _globals['_CONTRACTACTIVE']._serialized_start=2345
+  _globals['_CONTRACTACTIVE']._serialized_end=2405
+  _globals['_REVOCATION']._serialized_start=2407
+  _globals['_REVOCATION']._serialized_end=2441
+  _globals['_ROTATECERTIFICATE']._serialized_start=2443
+  _globals['_ROTATECERTIFICATE']._serialized_end=2498
+  _globals['_CERTIFICATE']._serialized_start=2500
+  _globals['_CERTIFICATE']._serialized_end=2526
+  _globals['_RUNPREPARE']._serialized_start=2528
+  _globals['_RUNPREPARE']._serialized_end=2566
+  _globals['_RUNADVERT']._serialized_start=2568
+  _globals['_RUNADVERT']._serialized_end=2597
+  _globals['_ARRAY']._serialized_start=2599
+  _globals['_ARRAY']._serialized_end=2664
+  _globals['_ROUNDREQUEST']._serialized_start=2667
+  _globals['_ROUNDREQUEST']._serialized_end=2857
+  _globals['_ROUNDREPLY']._serialized_start=2860
+  _globals['_ROUNDREPLY']._serialized_end=2999
+  _globals['_SHAREREQUEST']._serialized_start=3001
+  _globals['_SHAREREQUEST']._serialized_end=3062
+  _globals['_SHAREREPLY']._serialized_start=3064
+  _globals['_SHAREREPLY']._serialized_end=3169
+  _globals['_OFPARTY']._serialized_start=3171
+  _globals['_OFPARTY']._serialized_end=3209
+  _globals['_KEYSHARE']._serialized_start=3211
+  _globals['_KEYSHARE']._serialized_end=3270
+  _globals['_SURVIVORLIST']._serialized_start=3272
+  _globals['_SURVIVORLIST']._serialized_end=3384
+  _globals['_SURVIVORSIGNATURE']._serialized_start=3386
+  _globals['_SURVIVORSIGNATURE']._serialized_end=3455
+  _globals['_UNMASKING']._serialized_start=3457
+  _globals['_UNMASKING']._serialized_end=3543
+  _globals['_RUNEND']._serialized_start=3545
+  _globals['_RUNEND']._serialized_end=3586
+  _globals['_LINK']._serialized_start=3588
+  _globals['_LINK']._serialized_end=3661
 # @@protoc_insertion_point(module_scope)

@@ -159,16 +159,20 @@ class PolicyDigest(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class LedgerUpdate(_message.Message):
-    __slots__ = ("start", "entries", "checkpoint", "final")
+    __slots__ = ("start", "entries", "checkpoint", "final", "more", "sent_at")
     START_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_FIELD_NUMBER: _ClassVar[int]
     start: int
     entries: _containers.RepeatedScalarFieldContainer[bytes]
     checkpoint: bytes
     final: bytes
-    def __init__(self, start: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ..., final: _Optional[bytes] = ...) -> None: ...
+    more: bool
+    sent_at: int
+    def __init__(self, start: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ..., final: _Optional[bytes] = ..., more: _Optional[bool] = ..., sent_at: _Optional[int] = ...) -> None: ...
 
 class Cosignature(_message.Message):
     __slots__ = ("size", "line")
