@@ -200,12 +200,13 @@ class World:
                     key=self.keys[name].public,
                     dataset="patients",
                     dataset_digest=datasets(number).published()[0].content_digest,
+                    dictionary_digest=datasets(number).published()[0].dictionary.digest,
                     variables=("age", "weight"),
                 )
                 for number, name in enumerate(self.sites, 1)
             ),
             "recipients": (Researcher(name="Dr. Li", key=self.researcher.public),),
-            "proposed_by": self.researcher.public,
+            "proposed_by": Researcher(name="Dr. Li", key=self.researcher.public),
             "created_at": NOW - timedelta(days=1),
         }
         return Contract(**{**values, **changes})

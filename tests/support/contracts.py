@@ -67,12 +67,13 @@ def contract(**changes: Any) -> Contract:
                 key=key(site).public,
                 dataset="lung",
                 dataset_digest=digest([site, "lung"]),
+                dictionary_digest=Dictionary(variables=(AGE, SEX, WT_LOSS)).digest,
                 variables=("age", "sex", "wt_loss"),
             )
             for site in ("Aarhus", "Boston")
         ),
         "recipients": (ADA,),
-        "proposed_by": ADA.key,
+        "proposed_by": ADA,
         "created_at": NOW,
     }
     return Contract(**(fields | changes))

@@ -206,12 +206,13 @@ def make_contract(fingerprint: str, **changes: Any) -> Contract:
                 key=key(name).public,
                 dataset="lung",
                 dataset_digest=DATASET.content_digest,
+                dictionary_digest=DATASET.dictionary.digest,
                 variables=("age",),
             )
             for name in SITES
         ),
         "recipients": (Researcher(name="Ada", key=key("Ada").public),),
-        "proposed_by": key("Ada").public,
+        "proposed_by": Researcher(name="Ada", key=key("Ada").public),
         "created_at": NOW,
     }
     return Contract(**(fields | changes))

@@ -1,17 +1,19 @@
 """The study contract: what may be computed, on which data, by whom, until when.
 
-`Proposal` is what a researcher writes; `Contract` is what the sites sign: the proposal with every
-name bound to a key, a dataset digest and a type.
+`Proposal` is what a researcher writes. `Draft` has its names bound to keys, and places for data
+that its owners assign. `Contract` is what everybody in it signs: every name is bound to a key, a
+digest and a type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from cohortium.contract.noise import Noise
+from cohortium.contract.task import Code, ExecutorName, Scalar, SecurityLevel, Task
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name, Variable, VariableType
 from cohortium.core.model import Document
@@ -22,35 +24,97 @@ StudyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
 ComputationName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?$")
 ]
-SecurityLevel = Literal["L1", "L2", "L3", "L4", "L5"]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=5000)]
+Criterion = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Email = Annotated[str, StringConstraints(pattern=r"^[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}$")]
+TcbState = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,64}$")]
 
 
-class Participant(Document):
-    """An institution and what it gives.
+class Seat(Document):
+    """An institution of a draft, before it has assigned its dataset.
 
     Attributes:
         name: The institution's name in the consortium; unique.
         key: The key that signs this contract and the site's round-0 keys.
-        dataset: Name of the site's dataset.
-        dataset_digest: Digest of its content (see `cohortium.node.data`).
         variables: The study's variables that this site gives.
         sources: Dataset column by study variable, where the names differ.
     """
 
     name: Label
     key: KeyText
-    dataset: Name
-    dataset_digest: Digest
     variables: Annotated[tuple[Name, ...], Field(min_length=1)]
     sources: dict[Name, Name] = Field(default_factory=dict)
 
 
+class Participant(Seat):
+    """An institution and what it gives.
+
+    Attributes:
+        dataset: Name of the site's dataset.
+        dataset_digest: Digest of its content (see `cohortium.node.data`).
+        dictionary_digest: Digest of its confirmed dictionary.
+    """
+
+    dataset: Name
+    dataset_digest: Digest
+    dictionary_digest: Digest
+
+
 class Researcher(Document):
-    """A person who may submit runs under the contract."""
+    """A person (or an institution that gives no data), and the key that signs for it."""
 
     name: Label
     key: KeyText
+
+
+class Contact(Document):
+    """Whom to ask."""
+
+    name: Label
+    role: Label
+    email: Email
+
+
+class Cohort(Document):
+    """Who is in the study, as criteria over its variables.
+
+    Attributes:
+        adjustable: Variables over which the researcher may add or change criteria; absent: none.
+    """
+
+    include: tuple[Criterion, ...] = ()
+    exclude: tuple[Criterion, ...] = ()
+    adjustable: tuple[Name, ...] | None = None
+
+
+class Derived(Document):
+    """A variable that is computed from others."""
+
+    name: Name
+    expression: Criterion
+
+
+class Measurement(Document):
+    """What an enclave or a measured host must be: ``mrenclave``, ``mrtd``, ``pcr4`` and a value."""
+
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    value: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64,128}$")]
+
+
+class Environment(Document):
+    """Where computations run, beyond the security level.
+
+    Attributes:
+        executor: Absent: any that offers the level.
+        measurements: Any one of those of a kind is accepted.
+        tcb_states: Allowed states of a platform's trusted computing base.
+        allow_simulated: Whether a simulated TEE may stand in for a real one.
+    """
+
+    executor: ExecutorName | None = None
+    measurements: Annotated[tuple[Measurement, ...], Field(max_length=1000)] = ()
+    tcb_states: Annotated[tuple[TcbState, ...], Field(max_length=100)] = ()
+    allow_simulated: bool = False
 
 
 class Computation(Document):
@@ -59,52 +123,87 @@ class Computation(Document):
     Attributes:
         name: A built-in analysis (``glm``) or a family (``stats.*``).
         variables: The variables that it may touch; all of the study's where absent.
-        max_runs: Most runs a site takes part in; absent: no limit.
+        max_runs: Most runs a site takes part in; 0 means never; absent: no limit.
         limits: Parameter name to its only allowed values.
         noise: Noise in every sum, and the privacy budget; absent: exact sums.
+        versions: The version of each built-in analysis that this entry permits; another version,
+            or an analysis that is not named, is not permitted. A proposal leaves it out.
+        code: Custom code instead of a built-in analysis.
+        recipients: Who of the contract's recipients may run it; absent: all.
     """
 
     name: ComputationName
     variables: tuple[Name, ...] | None = None
     max_runs: Annotated[int, Field(ge=0)] | None = None
-    limits: dict[Name, tuple[str | int | float | bool, ...]] = Field(default_factory=dict)
+    limits: dict[Name, tuple[Scalar, ...]] = Field(default_factory=dict)
     noise: Noise | None = None
+    versions: dict[ComputationName, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    code: Code | None = None
+    recipients: tuple[Label, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.code is not None and self.versions:
+            raise ValueError(f"{self.name} is custom code, which is bound by its digest")
+        foreign = sorted(name for name in self.versions if not self.covers(name))
+        if foreign:
+            raise ValueError(f"{self.name} gives versions of other computations: {foreign}")
+        return self
 
     def covers(self, computation: str) -> bool:
         """Whether this entry is about `computation`."""
-        if self.name.endswith(".*"):
-            return computation.startswith(self.name[:-1])
-        return self.name == computation
+        return covers(self.name, computation)
+
+
+def covers(entry: str, computation: str) -> bool:
+    """Whether a name is the computation's, or its family's (``stats.*``)."""
+    return computation.startswith(entry[:-1]) if entry.endswith(".*") else entry == computation
 
 
 class _Terms(Document):
-    """What proposal and contract have in common."""
+    """What proposal, draft and contract have in common."""
 
     study: StudyId
     title: Label
     purpose: LongText
+    contacts: Annotated[tuple[Contact, ...], Field(max_length=100)] = ()
+    cohort: Cohort | None = None
+    derived: Annotated[tuple[Derived, ...], Field(max_length=1000)] = ()
     computations: Annotated[tuple[Computation, ...], Field(min_length=1, max_length=1000)]
+    tasks: Annotated[tuple[Task, ...], Field(max_length=1000)] = ()
     security_level: SecurityLevel = "L1"
+    environment: Environment | None = None
+    aggregation: Literal["masked", "enclave"] = "masked"
     disclosure: Disclosure = Disclosure()
     expires_at: Instant
 
-    def _check_names(self, names: Sequence[str]) -> None:
+    def _check_names(self, given: Sequence[str]) -> None:
+        names = [*given, *(variable.name for variable in self.derived)]
         if len({name.lower() for name in names}) != len(names):
             raise ValueError("two variables have the same name")
-        computations = [computation.name for computation in self.computations]
-        if len(set(computations)) != len(computations):
-            raise ValueError("two computations have the same name")
+        for what, listed in (
+            ("computations", [computation.name for computation in self.computations]),
+            ("tasks", [task.name for task in self.tasks]),
+        ):
+            if len(set(listed)) != len(listed):
+                raise ValueError(f"two {what} have the same name")
         for computation in self.computations:
             unknown = set(computation.variables or ()) - set(names)
             if unknown:
                 raise ValueError(f"{computation.name} names unknown variables: {sorted(unknown)}")
+        if self.cohort is not None and not set(self.cohort.adjustable or ()) <= set(names):
+            raise ValueError("the cohort's adjustable variables are not all of the study")
 
 
 class ProposedParticipant(Document):
-    """A participant as the researcher names it; by default it gives all the study's variables."""
+    """A participant as the researcher names it; by default it gives all the study's variables.
+
+    Attributes:
+        dataset: Absent in a draft, where the participant itself says which.
+    """
 
     name: Label
-    dataset: Name
+    dataset: Name | None = None
     variables: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     sources: dict[Name, Name] = Field(default_factory=dict)
 
@@ -153,37 +252,37 @@ class Proposal(_Terms):
         return self
 
 
-class Contract(_Terms, Signable):
-    """What every participant signs; its digest names it everywhere.
+class _Bound(_Terms, Signable):
+    """What draft and contract have in common: names are bound to keys.
 
     Attributes:
+        version: 1, and one more with each amendment.
+        amends: Digest of the contract in force that this one is to replace.
         consortium: Fingerprint of the consortium's CA: a contract is void elsewhere.
         recipients: The researchers who may run and read results.
+        owners: Others who own code or artefacts of tasks.
+        proposed_by: Who wrote it; a task's proposer is one of its approvers.
     """
 
-    payload_type: ClassVar[str] = "application/vnd.cohortium.contract+json"
-
-    schema_id: Literal["cohortium/contract/1"] = "cohortium/contract/1"
+    version: Annotated[int, Field(ge=1)] = 1
+    amends: Digest | None = None
     consortium: Digest
     variables: Annotated[tuple[Variable, ...], Field(min_length=1, max_length=2000)]
-    participants: Annotated[tuple[Participant, ...], Field(min_length=2, max_length=10_000)]
+    participants: Annotated[tuple[Participant | Seat, ...], Field(min_length=2, max_length=10_000)]
     min_sites: Annotated[int, Field(ge=2)]
     recipients: Annotated[tuple[Researcher, ...], Field(min_length=1)]
-    proposed_by: KeyText
+    owners: Annotated[tuple[Researcher, ...], Field(max_length=1000)] = ()
+    proposed_by: Researcher
     created_at: Instant
 
     @model_validator(mode="after")
-    def _contract_consistent(self) -> Self:
+    def _bound_consistent(self) -> Self:
+        if (self.version == 1) != (self.amends is None):
+            raise ValueError("the first version, and only that, amends nothing")
         self._check_names([variable.name for variable in self.variables])
         if any(variable.type is VariableType.TEXT for variable in self.variables):
             raise ValueError("free text cannot be a study variable")
-        for what, values in (
-            ("participants have the same name", [p.name for p in self.participants]),
-            ("participants have the same key", [p.key for p in self.participants]),
-            ("recipients have the same key", [r.key for r in self.recipients]),
-        ):
-            if len(set(values)) != len(values):
-                raise ValueError(f"two {what}")
+        self._check_people()
         if not 2 <= self.min_sites <= len(self.participants):
             raise ValueError("min_sites must lie between 2 and the number of participants")
         self._check_noise()
@@ -197,6 +296,35 @@ class Contract(_Terms, Signable):
             raise ValueError("the contract expires before it begins")
         return self
 
+    def _check_people(self) -> None:
+        """One name, one key; whoever is named elsewhere is one of the parties."""
+        for what, people in (
+            ("participants", self.participants),
+            ("recipients", self.recipients),
+            ("owners", self.owners),
+        ):
+            if len({p.name for p in people}) != len(people):
+                raise ValueError(f"two {what} have the same name")
+            if len({p.key for p in people}) != len(people):
+                raise ValueError(f"two {what} have the same key")
+        pairs = {(one.name, one.key) for one in self._people()}
+        parties = self.parties
+        if len(pairs) != len(parties) or len(set(parties.values())) != len(parties):
+            raise ValueError("a name has two keys, or a key two names")
+        recipients = {researcher.name for researcher in self.recipients}
+        for entry in self.computations:
+            if not set(entry.recipients or ()) <= recipients:
+                raise ValueError(f"{entry.name} is for people who are not recipients")
+            if entry.code is not None and entry.code.owner not in parties:
+                raise ValueError(f"the owner of {entry.name} has no key here")
+        for task in self.tasks:
+            task.check_proposer(self.proposed_by.name)
+            readers = {name for slot in task.outputs for name in slot.recipients}
+            if not {task.code.owner, *task.approvers(self.proposed_by.name), *readers} <= {
+                *parties
+            }:
+                raise ValueError(f"the task {task.name} names people who have no key here")
+
     def _check_noise(self) -> None:
         for entry in self.computations:
             if entry.noise is None:
@@ -209,13 +337,32 @@ class Contract(_Terms, Signable):
                     f"allowed for in the noise of {entry.name}"
                 )
 
-    def participant(self, name: str) -> Participant | None:
-        """The participant of that name."""
-        return next((p for p in self.participants if p.name == name), None)
+    def _people(self) -> Iterable[Seat | Researcher]:
+        return (*self.participants, self.proposed_by, *self.recipients, *self.owners)
 
-    def recipient(self, key: str) -> Researcher | None:
-        """The researcher with that key."""
-        return next((r for r in self.recipients if r.key == key), None)
+    @property
+    def parties(self) -> dict[str, str]:
+        """The key of everybody who is named, by name: who may read it."""
+        return {one.name: one.key for one in self._people()}
+
+    @property
+    def signatories(self) -> dict[str, str]:
+        """The key, by name, of everybody without whose signature it is not active: institutions
+        that give data, the approvers of tasks, and owners of private code.
+        """
+        named = {participant.name for participant in self.participants}
+        for task in self.tasks:
+            named |= task.approvers(self.proposed_by.name)
+        named |= {e.code.owner for e in self.computations if e.code and not e.code.public}
+        return {name: key for name, key in self.parties.items() if name in named}
+
+    def recipient(self, key: str, computation: str | None = None) -> Researcher | None:
+        """The researcher with that key; with a computation only where it is also for them."""
+        found = next((r for r in self.recipients if r.key == key), None)
+        entry = None if computation is None else self.computation(computation)
+        if found and entry and entry.recipients is not None and found.name not in entry.recipients:
+            return None
+        return found
 
     def computation(self, name: str) -> Computation | None:
         """The entry that permits `name`; an exact one first, then the narrowest family."""
@@ -231,6 +378,34 @@ class Contract(_Terms, Signable):
             return {}
         allowed = None if entry.variables is None else set(entry.variables)
         return {v.name: v for v in self.variables if allowed is None or v.name in allowed}
+
+
+class Draft(_Bound):
+    """A contract with unfilled slots, signed by its proposer; see `cohortium.contract.draft`."""
+
+    payload_type: ClassVar[str] = "application/vnd.cohortium.draft+json"
+
+    schema_id: Literal["cohortium/draft/1"] = "cohortium/draft/1"
+
+
+class Contract(_Bound):
+    """What every signatory signs; its digest names it everywhere."""
+
+    payload_type: ClassVar[str] = "application/vnd.cohortium.contract+json"
+
+    schema_id: Literal["cohortium/contract/2"] = "cohortium/contract/2"
+    participants: Annotated[tuple[Participant, ...], Field(min_length=2, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        for task in self.tasks:
+            if task.unfilled:
+                raise ValueError(f"inputs of {task.name} are unfilled: {list(task.unfilled)}")
+        return self
+
+    def participant(self, name: str) -> Participant | None:
+        """The participant of that name."""
+        return next((p for p in self.participants if p.name == name), None)
 
 
 class RunRequest(Signable):

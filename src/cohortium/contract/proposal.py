@@ -125,7 +125,7 @@ def resolve(
             recipients=tuple(
                 Researcher(name=name, key=users[name]) for name in proposal.recipients
             ),
-            proposed_by=researcher.key,
+            proposed_by=researcher,
             created_at=now,
         )
         contract.to_bytes()
@@ -213,6 +213,7 @@ class _Giver:
             key=self.key,
             dataset=self.dataset.name,
             dataset_digest=self.dataset.content_digest,
+            dictionary_digest=self.dataset.dictionary.digest,
             variables=self.names,
             sources=renamed,
         )
@@ -229,7 +230,7 @@ def _giver(
     if entry is None:
         faults.append(f"{site!r} is not a member; members are {_list(directory)}")
         return None
-    dataset = entry.dataset(proposed.dataset)
+    dataset = None if proposed.dataset is None else entry.dataset(proposed.dataset)
     if dataset is None:
         published = _list(d.name for d in entry.datasets)
         faults.append(f"{site} has no confirmed dataset {proposed.dataset!r}; it has {published}")

@@ -37,7 +37,7 @@ class Studies:
             ConflictError: ``already-exists``.
         """
         contract, _ = Contract.open(envelope, key=user_key)
-        if contract.proposed_by != user_key:
+        if contract.proposed_by.key != user_key:
             raise VerificationError("unknown-signer", "The contract names another proposer.")
         if contract.consortium != self._fingerprint:
             raise VerificationError("bad-digest", "The contract is for another consortium.")

@@ -194,7 +194,7 @@ class NodeService:
         with self._refusals("proposal", about), self.store.transaction():
             contract, signer = Contract.open(proposal.envelope)
             about |= {"contract": contract.digest, "study": contract.study}
-            if signer != contract.proposed_by:
+            if signer != contract.proposed_by.key:
                 raise VerificationError(
                     "unknown-signer", "The contract is not signed by the proposer that it names."
                 )
@@ -205,7 +205,7 @@ class NodeService:
                     proposal.envelope,
                     contract=contract.digest,
                     action="propose",
-                    author=_proposer(contract),
+                    author=contract.proposed_by.name,
                     key=signer,
                 )
                 journal.append(self.store, "proposal", about)
@@ -527,12 +527,6 @@ def _with_column(error: InputError, run: CheckedRun) -> InputError:
         **error.details,
         column=column,
     )
-
-
-def _proposer(contract: Contract) -> str:
-    """The proposer's name where it is one of the contract's people, else its key."""
-    known = [*contract.recipients, *contract.participants]
-    return next((p.name for p in known if p.key == contract.proposed_by), contract.proposed_by)
 
 
 def _internal() -> IntegrityFailure:

@@ -47,7 +47,7 @@ def test_every_field_is_in_the_digest() -> None:
         contract(expires_at=NOW + timedelta(days=1)),
         contract(created_at=NOW - timedelta(days=1)),
         contract(consortium="sha256:" + "1" * 64),
-        contract(proposed_by=key("Eve").public),
+        contract(proposed_by={"name": "Eve", "key": key("Eve").public}),
         contract(recipients=({"name": "Eve", "key": key("Eve").public},)),
         contract(computations=({"name": "stats.*", "max_runs": 1},)),
         contract(variables=(AGE, SEX, {"name": "wt_loss", "type": "real"})),

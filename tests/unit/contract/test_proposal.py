@@ -78,7 +78,7 @@ def test_names_become_keys_digests_and_types() -> None:
         assert participant.variables == ("age", "sex", "wt_loss")
         assert participant.sources == {}
     assert made.recipients == (ADA,)
-    assert made.proposed_by == ADA.key
+    assert made.proposed_by == ADA
     assert made.consortium == CONSORTIUM
     assert made.created_at == NOW
     assert make().digest == made.digest
@@ -217,7 +217,7 @@ def test_expiry_may_be_written_in_these_ways(written: str, meant: str) -> None:
         ("", "is a mapping"),
         (edited(min_sites="two"), "line 16: min_sites"),
         (TEXT.replace("family: [binomial]", "family: binomial"), "line 14: computations.1.limits"),
-        (TEXT.replace("    dataset: lung\n", "    data: lung\n", 1), "participants.0.dataset"),
+        (TEXT.replace("    dataset: lung\n", "    data: lung\n", 1), "participants.0.data"),
         (TEXT + "colour: red\n", "line 18: colour: Extra inputs are not permitted"),
         (edited(expires_at="2027-11-22 09:30:00"), "the time has no zone"),
         (edited(expires_at="2027-13-22"), "month must be in 1..12"),

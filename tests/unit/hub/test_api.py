@@ -220,7 +220,7 @@ def _participants(**changes: Any) -> tuple[Any, ...]:
     [
         ({"consortium": "sha256:" + "0" * 64}, "bad-digest"),
         ({"expires_at": NOW, "created_at": NOW - timedelta(days=1)}, "contract-expired"),
-        ({"proposed_by": key("Eve").public}, "unknown-signer"),
+        ({"proposed_by": {"name": "Eve", "key": key("Eve").public}}, "unknown-signer"),
         ({"recipients": ({"name": "Eve", "key": key("Eve").public},)}, "not-authorised"),
         ({"participants": _participants(key=key("Eve").public)}, "key-mismatch"),
         ({"participants": _participants(name="Nowhere")}, "not-found"),

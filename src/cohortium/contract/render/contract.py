@@ -27,7 +27,7 @@ def render(
         signatures: Names of the participants that have signed it.
         refusals: Reasons of those that refused it, by name.
     """
-    signed, proposer = set(signatures), contract.proposed_by
+    signed, proposer = set(signatures), contract.proposed_by.key
     names = [participant.name for participant in contract.participants]
     progress = f"{sum(name in signed for name in names)} of {len(names)} signed"
     sections: dict[str, list[str]] = {
