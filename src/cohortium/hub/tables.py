@@ -83,19 +83,23 @@ contracts = Table(
     Column("digest", String(80), nullable=False, unique=True),
     Column("study", String(63), nullable=False, index=True),
     Column("document", LargeBinary, nullable=False),
-    Column("proposal", LargeBinary, nullable=False),
-    Column("status", String(12), nullable=False),
     Column("created_at", String(40), nullable=False),
 )
 
-votes = Table(
-    "votes",
+statements = Table(
+    "statements",
     metadata,
-    Column("contract", String(80), ForeignKey("contracts.digest"), primary_key=True),
-    Column("site", String(200), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("study", String(63), nullable=False, index=True),
+    Column("contract", String(80), nullable=False, index=True),
+    Column("action", String(12), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("key", String(60), nullable=False),
+    Column("digest", String(80), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
-    Column("reason", Text),
     Column("at", String(40), nullable=False),
+    Column("reason", Text),
+    Column("state", String(12), nullable=False),
 )
 
 runs = Table(
@@ -177,5 +181,6 @@ releases = Table(
     metadata,
     Column("run", String(32), ForeignKey("runs.id"), primary_key=True),
     Column("nonce", LargeBinary, nullable=False),
+    Column("position", _position),
     Column("size", _position),
 )

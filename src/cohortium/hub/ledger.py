@@ -1,0 +1,314 @@
+"""The ledger at the serving hub: facts get their place, members witness it, results are released.
+
+One round of witnesses is under way at a time, so that all members cosign the same checkpoint. What
+is noted meanwhile waits for the next round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from cohortium.core.clock import Clock
+from cohortium.errors import CohortiumError, IntegrityFailure, VerificationError
+from cohortium.hub.ledger_store import LedgerStore, Log, Release, StoredCheckpoint
+from cohortium.hub.witnesses import MAX_BYTES, Round, Witnesses, in_thread, log_refusal
+from cohortium.ledger.checkpoint import cosigners, open_checkpoint
+from cohortium.ledger.members import quorum
+from cohortium.link.ports import Peers
+
+logger = logging.getLogger(__name__)
+
+LINGER_S: Final = 0.25
+"""How long a fact that nobody waits for may wait for others; also how often we look for facts of
+other processes."""
+ASK_AGAIN_S: Final = 5.0
+RETRY_S: Final = 1.0
+ROUND_S: Final = 5.0
+"""How long a round that does not settle holds up the next one."""
+
+
+class Ledger:
+    """Lives on the hub's event loop.
+
+    Args:
+        participants: The keys of the participants of a run's contract, by name.
+        released: Called when a run's result may be given out, and when more is known of its wait.
+        clock: Dates the entries.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        log: Log,
+        *,
+        clock: Clock,
+        participants: Callable[[str], Mapping[str, str]],
+        released: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        self.log = log
+        self._clock = clock
+        self._participants = participants
+        self._released = released
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._witnesses: Witnesses | None = None
+        self._watch = True
+        self._round: Round | None = None
+        self._final: StoredCheckpoint | None = None
+        self._noted = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._storing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Life
+
+    async def start(self, peers: Peers, *, watch: bool = True) -> None:
+        """Serve on the running loop.
+
+        Args:
+            watch: Look for facts that other processes note in the database.
+
+        Raises:
+            IntegrityFailure: ``broken-store`` where the stored log was signed with another key.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._watch = watch
+        self._witnesses = Witnesses(self.store, self.log, peers, self._clock)
+        newest = self.store.newest()
+        self._final = self.store.newest_final()
+        if newest is not None:
+            self._round = self._resumed(newest)
+        self._urgent.set()
+        self._noted.set()
+        self._spawn(self._serve())
+
+    def _resumed(self, stored: StoredCheckpoint) -> Round:
+        try:
+            checkpoint, note = open_checkpoint(stored.note, self.log.verifier)
+        except VerificationError as error:
+            raise IntegrityFailure(
+                "broken-store",
+                "The ledger's newest checkpoint is not signed with this hub's ledger key: "
+                "bring back the key file that belongs to this database.",
+            ) from error
+        keys = self.store.members_at(stored.size)
+        return Round(
+            stored.size,
+            stored.note,
+            keys,
+            stored.size,
+            [],
+            signed=cosigners(note, checkpoint.origin, keys),
+            final=stored.final,
+        )
+
+    async def close(self) -> None:
+        """Stop; what is noted stays noted."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def noted(self, urgent: bool) -> None:
+        """Facts were noted; from any thread."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        with suppress(RuntimeError):  # the loop closed meanwhile
+            self._loop.call_soon_threadsafe(self._wake, urgent)
+
+    def _wake(self, urgent: bool) -> None:
+        self._noted.set()
+        if urgent:
+            self._urgent.set()
+
+    def on_connect(self, site: str) -> None:
+        """A node is there: it gets what it misses, and is asked to cosign."""
+        if self._witnesses is not None:
+            self._witnesses.forget(site)
+            if self._round is not None:
+                self._ask(site, self._round)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The sequencer
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                await self._due()
+                await self._append()
+                await self._witness()
+            except Exception:
+                # It must outlive a database that is away for a moment.
+                logger.exception("cannot put facts on the ledger")
+                await asyncio.sleep(RETRY_S)
+                self._wake(urgent=True)
+
+    async def _due(self) -> None:
+        """Wait until facts are due for their place."""
+        asked = asyncio.get_running_loop().time()
+        while not self._noted.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._noted.wait(), LINGER_S)
+                break
+            if self._watch and await in_thread(self.store.pending):
+                return
+            now = asyncio.get_running_loop().time()
+            if now - asked > ASK_AGAIN_S and self._round is not None:
+                asked = now
+                self._ask_all(self._round)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._urgent.wait(), LINGER_S)
+
+    async def _append(self) -> None:
+        """Sequence all that waits."""
+        self._noted.clear()
+        self._urgent.clear()
+        before = 0 if self._round is None else self._round.size
+        while await in_thread(self.store.append, self.log, self._clock()):
+            pass
+        made = await in_thread(self._newest_round, before)
+        if made is not None:
+            if self._round is not None:
+                self._round.superseded = True
+            self._round = made
+
+    def _newest_round(self, before: int) -> Round | None:
+        newest = self.store.newest()
+        if newest is None or newest.size == before:
+            return None
+        entries = self.store.entries(before, newest.size - before, MAX_BYTES)
+        complete = before + len(entries) == newest.size
+        return Round(
+            newest.size,
+            newest.note,
+            self.store.members_at(newest.size),
+            before if complete else newest.size,
+            entries if complete else [],
+        )
+
+    # The witnesses
+
+    async def _witness(self) -> None:
+        """Ask all who are there, and give them time to answer."""
+        current = self._round
+        if current is None:
+            return
+        self._ask_all(current)
+        if current.asked:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(current.settled.wait(), ROUND_S)
+        if not current.satisfied:
+            await self._tell_who_waits()
+
+    def _ask_all(self, current: Round) -> None:
+        if self._witnesses is not None and not current.satisfied:
+            for site in self._witnesses.connected():
+                self._ask(site, current)
+
+    def _ask(self, site: str, current: Round) -> None:
+        if site in current.signed or site in current.asked or site not in current.keys:
+            return
+        current.settled.clear()
+        current.asked.add(site)
+
+        def done(_: object) -> None:
+            current.asked.discard(site)
+            if not current.asked:
+                current.settled.set()
+
+        self._spawn(self._asked(site, current)).add_done_callback(done)
+
+    async def _tell_who_waits(self) -> None:
+        for release in await in_thread(self.store.waiting):
+            self._released(release.run_id)
+
+    async def _asked(self, site: str, current: Round) -> None:
+        if self._witnesses is None:
+            return
+        try:
+            if await self._witnesses.ask(site, current, self._final):
+                await self._settle(current)
+                if current.settled.is_set() and not current.satisfied:
+                    await self._tell_who_waits()
+        except CohortiumError as error:
+            log_refusal(site, error)
+        except Exception:
+            logger.exception("cannot have the ledger witnessed by %s", site)
+
+    async def _settle(self, current: Round) -> None:
+        """Store finality and release results, as far as the cosignatures go."""
+        async with self._storing:
+            final = current.enough(current.keys)
+            waiting = await in_thread(self.store.waiting) if final else []
+            covered = [one for one in waiting if one.position is not None]
+            covered = [one for one in covered if (one.position or 0) < current.size]
+            ready = [
+                one.run_id for one in covered if current.enough(self._participants(one.run_id))
+            ]
+            if final and (ready or not current.final):
+                await self._store(current, ready)
+                if self._final is None or self._final.size <= current.size:
+                    self._final = StoredCheckpoint(current.size, current.note, True)
+                current.final = True
+                self._spawn(self._announce(current))
+            current.satisfied = final and len(ready) == len(covered)
+        if current.satisfied:
+            current.settled.set()
+        for run_id in ready:
+            self._released(run_id)
+
+    async def _store(self, current: Round, released: list[str]) -> None:
+        n_signed = len(current.signed)
+        await in_thread(self._stored, current.size, current.note, released)
+        current.stored = n_signed
+
+    def _stored(self, size: int, note: bytes, released: list[str]) -> None:
+        self.store.witnessed(size, note, final=True, released=released)
+
+    async def _announce(self, current: Round) -> None:
+        """Show the final checkpoint to the nodes, unless the next round does it soon."""
+        await asyncio.sleep(LINGER_S)
+        try:
+            async with self._storing:
+                if current.stored < len(current.signed):  # who came later
+                    await self._store(current, [])
+                    if self._final is not None and self._final.size == current.size:
+                        self._final = replace(self._final, note=current.note)
+            if self._witnesses is None or self._final is None or self._round is not current:
+                return
+            for site in sorted(self._witnesses.connected() & current.keys.keys()):
+                try:
+                    await self._witnesses.tell(site, current, self._final)
+                except CohortiumError as error:
+                    log_refusal(site, error)
+        except Exception:
+            logger.exception("cannot announce the ledger's final checkpoint")
+
+    # What people see
+
+    def waits_for(self, release: Release) -> str:
+        """Who has witnessed the end of a run, and who is missing."""
+        current = self._round
+        if release.position is None or current is None or current.size <= release.position:
+            return "The run's end is being put on the ledger."
+        participants = self._participants(release.run_id)
+        wanted = {**current.keys, **participants}
+        there = sorted(site for site in current.signed if site in wanted)
+        missing = sorted(wanted.keys() - current.signed.keys())
+        needed = quorum(len(current.keys))
+        return (
+            f"The result waits for its witnesses: {needed} of {len(current.keys)} members and "
+            f"{quorum(len(participants))} of {len(participants)} participants must cosign the "
+            f"ledger. Witnessed by {', '.join(there) or 'nobody yet'}; "
+            f"missing: {', '.join(missing) or 'nobody'}."
+        )

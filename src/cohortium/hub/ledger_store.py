@@ -1,0 +1,374 @@
+"""The stored ledger: facts are put in their place, signed, and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from cohortium.core.canonical import parse_json
+from cohortium.core.clock import to_rfc3339
+from cohortium.crypto.keys import SigningKey
+from cohortium.errors import InputError
+from cohortium.hub.database import Database
+from cohortium.hub.ledger_notes import note as note  # noqa: PLC0414 - for who notes facts
+from cohortium.hub.ledger_notes import subject_of
+from cohortium.hub.tables import (
+    ledger_checkpoints,
+    ledger_entries,
+    ledger_pending,
+    ledger_tiles,
+    releases,
+)
+from cohortium.ledger.checkpoint import Checkpoint, log_key, members_line, origin, sign
+from cohortium.ledger.entry import Entry, Founded, RunEnded, parse_entry
+from cohortium.ledger.members import Members
+from cohortium.ledger.merkle import leaf_hash
+from cohortium.ledger.note import VerifierKey
+from cohortium.ledger.tree import Tiles, Tree
+
+BATCH: Final = 2_000
+"""Entries that one transaction appends."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Which log this is, and what signs it.
+
+    Attributes:
+        name: The consortium's.
+        fingerprint: The consortium's.
+        key: Signs checkpoints; each node pins it at its first Welcome.
+    """
+
+    name: str
+    fingerprint: str
+    key: SigningKey
+
+    @property
+    def origin(self) -> str:
+        """The log's name in checkpoints."""
+        return origin(self.fingerprint)
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The key that checks the log's signatures."""
+        return log_key(self.origin, self.key.public)
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A signed checkpoint with the cosignatures that are stored beside it."""
+
+    size: int
+    note: bytes
+    final: bool
+
+
+@dataclass(frozen=True)
+class Release:
+    """A result that waits for its witnesses, or had them.
+
+    Attributes:
+        nonce: Opens the commitment on the ledger.
+        position: Of the run's end on the ledger; None while it is on its way there.
+        size: Of the final checkpoint with which the result was released.
+    """
+
+    run_id: str
+    nonce: bytes
+    position: int | None
+    size: int | None
+
+
+class LedgerStore:
+    """An append-only log.
+
+    Durability: what `append` put in a place stays there, and a fact that was noted is appended
+    once, however many processes sequence and whenever they are killed.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._members: dict[int, Members] = {}
+
+    # Appending
+
+    def pending(self) -> bool:
+        """Whether facts wait for their place."""
+        with self._db.read() as c:
+            return c.execute(select(ledger_pending.c.seq).limit(1)).first() is not None
+
+    def append(self, log: Log, now: datetime) -> bool:
+        """Give the facts that wait their place, at most `BATCH`, and sign a checkpoint over all.
+
+        Returns:
+            Whether something was appended.
+        """
+        with self._db.write() as c:
+            _lock(c)
+            size = _size(c)
+            rows = c.execute(
+                select(ledger_pending).order_by(ledger_pending.c.seq).limit(BATCH)
+            ).all()
+            if not rows:
+                return False
+            last = None if size == 0 else parse_entry(_entry(c, size - 1)).at
+            at = to_rfc3339(now if last is None else max(now, last))
+            facts = [row.fact for row in rows]
+            if size == 0:
+                facts.insert(0, Founded(name=log.name, fingerprint=log.fingerprint).to_bytes())
+            entries = [_dated(fact, at) for fact in facts]
+            root = self._insert(c, size, entries)
+            taken = [row.seq for row in rows]
+            c.execute(delete(ledger_pending).where(ledger_pending.c.seq.in_(taken)))
+            members = self._members_at(c, size).after_all(entry.fact for entry in entries)
+            size += len(entries)
+            signed = _signed(log, size, root, members)
+            c.execute(insert(ledger_checkpoints).values(size=size, note=signed, final=False))
+        return True
+
+    def _insert(self, c: Connection, size: int, entries: Sequence[Entry]) -> bytes:
+        """Store entries and their tiles; the new root."""
+        encoded = [entry.to_bytes() for entry in entries]
+        tree, tiles = _tree(c, size).extended([leaf_hash(data) for data in encoded])
+        _put_tiles(c, tiles)
+        c.execute(
+            insert(ledger_entries),
+            [
+                {
+                    "position": size + offset,
+                    "kind": entry.fact.kind,
+                    "subject": subject_of(entry.fact),
+                    "entry": data,
+                }
+                for offset, (entry, data) in enumerate(zip(entries, encoded, strict=True))
+            ],
+        )
+        for offset, entry in enumerate(entries):
+            if isinstance(entry.fact, RunEnded) and entry.fact.status == "succeeded":
+                c.execute(
+                    update(releases)
+                    .where(releases.c.run == entry.fact.run_id)
+                    .values(position=size + offset)
+                )
+        return tree.root()
+
+    def checkpoint_at(self, log: Log, size: int) -> bytes:
+        """A signed checkpoint of an earlier size, for who catches up in steps."""
+        with self._db.read() as c:
+            stored = c.execute(
+                select(ledger_checkpoints.c.note).where(ledger_checkpoints.c.size == size)
+            ).scalar()
+            if stored is not None:
+                return bytes(stored)
+            if size > _size(c):
+                raise InputError("not-found", f"The ledger does not have {size} entries yet.")
+            return _signed(log, size, _tree(c, size).root(), self._members_at(c, size))
+
+    # Finality
+
+    def newest(self) -> StoredCheckpoint | None:
+        """The checkpoint over all entries."""
+        return self._newest()
+
+    def newest_final(self) -> StoredCheckpoint | None:
+        """The newest one that enough members cosigned."""
+        return self._newest(final=True)
+
+    def _newest(self, *, final: bool | None = None) -> StoredCheckpoint | None:
+        query = select(ledger_checkpoints).order_by(ledger_checkpoints.c.size.desc()).limit(1)
+        if final is not None:
+            query = query.where(ledger_checkpoints.c.final.is_(final))
+        with self._db.read() as c:
+            row = c.execute(query).mappings().one_or_none()
+        return None if row is None else StoredCheckpoint(**row)
+
+    def checkpoint(self, size: int) -> StoredCheckpoint:
+        """The stored checkpoint of that size, or InputError ``not-found``."""
+        with self._db.read() as c:
+            query = select(ledger_checkpoints).where(ledger_checkpoints.c.size == size)
+            row = c.execute(query).mappings().one_or_none()
+        if row is None:
+            raise InputError("not-found", f"No checkpoint of the ledger has {size} entries.")
+        return StoredCheckpoint(**row)
+
+    def witnessed(
+        self, size: int, note: bytes, *, final: bool, released: Sequence[str] = ()
+    ) -> None:
+        """Store a checkpoint's cosignatures, whether it is final, and what may be released by it.
+
+        Checkpoints that were never final go when a later one is.
+        """
+        with self._db.write() as c:
+            stored = ledger_checkpoints.c.size == size
+            c.execute(update(ledger_checkpoints).where(stored).values(note=note, final=final))
+            if not final:
+                return
+            c.execute(
+                delete(ledger_checkpoints).where(
+                    ledger_checkpoints.c.size < size, ledger_checkpoints.c.final.is_(False)
+                )
+            )
+            if released:
+                c.execute(
+                    update(releases)
+                    .where(releases.c.run.in_(released), releases.c.size.is_(None))
+                    .values(size=size)
+                )
+
+    def waiting(self) -> list[Release]:
+        """Results that are on the ledger or on their way, and not released."""
+        with self._db.read() as c:
+            rows = c.execute(select(releases).where(releases.c.size.is_(None))).all()
+        return [Release(row.run, row.nonce, row.position, row.size) for row in rows]
+
+    def release(self, run_id: str) -> Release | None:
+        """How far the release of a run's result is; None where it has none."""
+        with self._db.read() as c:
+            row = c.execute(select(releases).where(releases.c.run == run_id)).one_or_none()
+        return None if row is None else Release(row.run, row.nonce, row.position, row.size)
+
+    # Reading
+
+    def size(self) -> int:
+        """How many entries there are."""
+        with self._db.read() as c:
+            return _size(c)
+
+    def entry(self, position: int) -> bytes:
+        """One entry, or InputError ``not-found``."""
+        with self._db.read() as c:
+            return _entry(c, position)
+
+    def entries(self, start: int, count: int, max_bytes: int | None = None) -> list[bytes]:
+        """Up to `count` entries from `start`; of them as many as fit in `max_bytes`, or one."""
+        query = (
+            select(ledger_entries.c.entry)
+            .where(ledger_entries.c.position >= start, ledger_entries.c.position < start + count)
+            .order_by(ledger_entries.c.position)
+        )
+        out: list[bytes] = []
+        left = max_bytes
+        with self._db.read() as c:
+            for data in c.execute(query).scalars():
+                if left is not None and out and left < len(data):
+                    break
+                left = None if left is None else left - len(data)
+                out.append(bytes(data))
+        return out
+
+    def about(self, kind: str, subject: str) -> list[tuple[int, bytes]]:
+        """Places and entries of one kind about a subject, in order; see `subject_of`."""
+        query = (
+            select(ledger_entries.c.position, ledger_entries.c.entry)
+            .where(ledger_entries.c.kind == kind, ledger_entries.c.subject == subject)
+            .order_by(ledger_entries.c.position)
+        )
+        with self._db.read() as c:
+            return [(row.position, bytes(row.entry)) for row in c.execute(query)]
+
+    def tree(self, size: int | None = None) -> Tree:
+        """The tree over the first `size` entries; all of them by default."""
+        return Tree(self.size() if size is None else size, self.tile)
+
+    def tile(self, level: int, number: int) -> bytes:
+        """The hashes of a tile as far as they are there."""
+        with self._db.read() as c:
+            return _tile(c, level, number)
+
+    def inclusion(self, position: int, size: int) -> tuple[bytes, list[bytes]]:
+        """An entry and the proof that a checkpoint of `size` covers it."""
+        with self._db.read() as c:
+            if not 0 <= size <= _size(c):
+                raise InputError("not-found", f"The ledger does not have {size} entries yet.")
+            proof = _tree(c, size).inclusion_proof(position)
+            return _entry(c, position), proof
+
+    def members_at(self, size: int) -> Mapping[str, str]:
+        """The approved members after `size` entries: name to contract key."""
+        with self._db.read() as c:
+            return self._members_at(c, size).members
+
+    def _members_at(self, c: Connection, size: int) -> Members:
+        changes = select(ledger_entries.c.position).where(
+            ledger_entries.c.kind == "member", ledger_entries.c.position < size
+        )
+        last = c.execute(changes.order_by(ledger_entries.c.position.desc()).limit(1)).scalar()
+        if last is None:
+            return Members()
+        known = self._members.get(last)
+        if known is None:
+            start = max((at for at in list(self._members) if at < last), default=-1)
+            rows = c.execute(
+                select(ledger_entries.c.entry)
+                .where(
+                    ledger_entries.c.kind == "member",
+                    ledger_entries.c.position > start,
+                    ledger_entries.c.position <= last,
+                )
+                .order_by(ledger_entries.c.position)
+            ).scalars()
+            facts = [parse_entry(data).fact for data in rows]
+            known = self._members.get(start, Members()).after_all(facts)
+            self._members = {**self._members, last: known}
+        return known
+
+
+def _signed(log: Log, size: int, root: bytes, members: Members) -> bytes:
+    lines = (members_line(members.digest),)
+    return sign(Checkpoint(log.origin, size, root, lines), log.key)
+
+
+def _lock(c: Connection) -> None:
+    """One sequencer at a time; SQLite's writing transactions are alone as they are."""
+    if c.dialect.name == "postgresql":
+        c.execute(text("LOCK TABLE ledger_entries IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _size(c: Connection) -> int:
+    last = c.execute(select(func.max(ledger_entries.c.position))).scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def _entry(c: Connection, position: int) -> bytes:
+    data = c.execute(
+        select(ledger_entries.c.entry).where(ledger_entries.c.position == position)
+    ).scalar()
+    if data is None:
+        raise InputError("not-found", f"The ledger has no entry {position}.")
+    return bytes(data)
+
+
+def _dated(fact: bytes, at: str) -> Entry:
+    return Entry.from_json({"at": at, "fact": parse_json(fact)})
+
+
+def _tile(c: Connection, level: int, number: int) -> bytes:
+    place = (ledger_tiles.c.level == level, ledger_tiles.c.number == number)
+    data = c.execute(select(ledger_tiles.c.hashes).where(*place)).scalar()
+    return b"" if data is None else bytes(data)
+
+
+def _tree(c: Connection, size: int) -> Tree:
+    return Tree(size, partial(_tile, c))
+
+
+def _put_tiles(c: Connection, tiles: Tiles) -> None:
+    for level, number in tiles:
+        c.execute(
+            delete(ledger_tiles).where(
+                ledger_tiles.c.level == level, ledger_tiles.c.number == number
+            )
+        )
+    c.execute(
+        insert(ledger_tiles),
+        [
+            {"level": level, "number": number, "hashes": hashes}
+            for (level, number), hashes in tiles.items()
+        ],
+    )
