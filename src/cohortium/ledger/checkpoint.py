@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from cohortium.crypto.keys import PREFIX, SigningKey, b64url, unb64url, verify
+from cohortium.crypto.keys import PREFIX, SigningKey, unb64url
 from cohortium.errors import VerificationError
 from cohortium.ledger.merkle import HASH_BYTES
 from cohortium.ledger.note import (
@@ -22,6 +22,8 @@ from cohortium.ledger.note import (
     decode_base64,
     parse_signature,
     refused,
+    verify_note,
+    verify_signature,
 )
 
 MEMBERS: Final = "members "
@@ -126,13 +128,6 @@ def sign(checkpoint: Checkpoint, key: SigningKey) -> bytes:
     return Note(checkpoint.body, (NoteSignature(signer.name, signer.id, signature),)).to_bytes()
 
 
-def _verify(key: VerifierKey, signature: bytes, data: bytes) -> None:
-    try:
-        verify(PREFIX + b64url(key.public), signature, data)
-    except VerificationError as error:
-        raise refused(f"The signature of {key.name} on the checkpoint does not verify.") from error
-
-
 def open_checkpoint(note: bytes, log_key: VerifierKey) -> tuple[Checkpoint, Note]:
     """Verify the log's own signature; who else signed is for `cosigners` to say.
 
@@ -143,11 +138,8 @@ def open_checkpoint(note: bytes, log_key: VerifierKey) -> tuple[Checkpoint, Note
     checkpoint = Checkpoint.parse(parsed.text)
     if checkpoint.origin != log_key.name:
         raise refused("The checkpoint is of another log.")
-    own = parsed.by(log_key)
-    if log_key.kind != ED25519 or not own:
+    if not verify_note(parsed, log_key):
         raise refused("The checkpoint is not signed by the log's key.")
-    for signature in own:
-        _verify(log_key, signature.signature, parsed.text.encode())
     return checkpoint, parsed
 
 
@@ -189,8 +181,20 @@ def _time_of(witness: VerifierKey, signature: NoteSignature, text: str) -> int:
     time_s = int(_TIME.unpack_from(signature.signature)[0])
     if time_s > _MAX_TIME_S:
         raise refused(f"The cosignature of {witness.name} has no valid time.")
-    _verify(witness, signature.signature[_TIME.size :], _cosigned(time_s, text))
+    verify_signature(witness, signature.signature[_TIME.size :], _cosigned(time_s, text))
     return time_s
+
+
+def cosigned_at(note: Note, witness: VerifierKey) -> int | None:
+    """When a witness cosigned (POSIX seconds), the latest time; None where it did not.
+
+    Raises:
+        VerificationError: ``bad-checkpoint`` where a cosignature by this key does not verify.
+    """
+    if witness.kind != COSIGNATURE:
+        raise refused(f"{witness.name} is not a witness's key.")
+    times = [_time_of(witness, signature, note.text) for signature in note.by(witness)]
+    return max(times, default=None)
 
 
 def cosigners(note: Note, origin: str, keys: Mapping[str, str]) -> dict[str, int]:
@@ -202,17 +206,5 @@ def cosigners(note: Note, origin: str, keys: Mapping[str, str]) -> dict[str, int
     Raises:
         VerificationError: ``bad-checkpoint`` where a cosignature by one of `keys` does not verify.
     """
-    named: dict[str, list[NoteSignature]] = {}
-    for signature in note.signatures:
-        named.setdefault(signature.name, []).append(signature)
-    out = {}
-    for site, key in keys.items():
-        witness = witness_key(origin, site, key)
-        times = [
-            _time_of(witness, signature, note.text)
-            for signature in named.get(witness.name, [])
-            if signature.key_id == witness.id
-        ]
-        if times:
-            out[site] = max(times)
-    return out
+    times = {site: cosigned_at(note, witness_key(origin, site, key)) for site, key in keys.items()}
+    return {site: time_s for site, time_s in times.items() if time_s is not None}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from cohortium.crypto.keys import PREFIX, b64url, verify
 from cohortium.errors import VerificationError
 
 ED25519: Final = 0x01
@@ -71,7 +72,7 @@ class VerifierKey:
 
 
 def parse_verifier_key(text: str) -> VerifierKey:
-    """A verifier key from its text; its id must be the one that follows from the key.
+    """A verifier key from its text: Ed25519 or cosignature; its id must follow from the key.
 
     Raises:
         VerificationError: ``bad-checkpoint``.
@@ -82,8 +83,8 @@ def parse_verifier_key(text: str) -> VerifierKey:
     name, key_id, encoded = parts
     _check_name(name)
     data = decode_base64(encoded)
-    if not data or (data[0] in {ED25519, COSIGNATURE} and len(data) != 33):
-        raise refused("The verifier key has the wrong length.")
+    if len(data) != 33 or data[0] not in {ED25519, COSIGNATURE}:
+        raise refused("The verifier key is of another type, or has the wrong length.")
     try:
         key = VerifierKey(name, data[0], data[1:])
         found = key.id.hex()
@@ -107,10 +108,6 @@ class NoteSignature:
         """With its newline."""
         encoded = base64.b64encode(self.key_id + self.signature).decode()
         return f"{_DASH}{self.name} {encoded}\n".encode()
-
-    def is_of(self, key: VerifierKey) -> bool:
-        """True where it claims to be by this key."""
-        return self.name == key.name and self.key_id == key.id
 
 
 def parse_signature(line: str) -> NoteSignature:
@@ -163,7 +160,8 @@ class Note:
 
     def by(self, key: VerifierKey) -> list[NoteSignature]:
         """The signatures that claim to be by this key."""
-        return [signature for signature in self.signatures if signature.is_of(key)]
+        key_id = key.id
+        return [s for s in self.signatures if s.name == key.name and s.key_id == key_id]
 
     def with_signatures(self, more: Iterable[NoteSignature]) -> Note:
         """With more signatures; of each key the first one stays."""
@@ -171,3 +169,29 @@ class Note:
         for signature in more:
             known.setdefault((signature.name, signature.key_id), signature)
         return Note(self.text, tuple(known.values()))
+
+
+def verify_signature(key: VerifierKey, signature: bytes, data: bytes) -> None:
+    """Check an Ed25519 signature of a note's key.
+
+    Raises:
+        VerificationError: ``bad-checkpoint``.
+    """
+    try:
+        verify(PREFIX + b64url(key.public), signature, data)
+    except VerificationError as error:
+        raise refused(f"The signature of {key.name} on the note does not verify.") from error
+
+
+def verify_note(note: Note, key: VerifierKey) -> bool:
+    """True where this Ed25519 key (type 0x01) signed the note; False where it did not try to.
+
+    Raises:
+        VerificationError: ``bad-checkpoint`` where a signature of this key does not verify.
+    """
+    if key.kind != ED25519:
+        raise refused(f"The key {key.name} is not one that signs notes.")
+    signatures = note.by(key)
+    for signature in signatures:
+        verify_signature(key, signature.signature, note.text.encode())
+    return bool(signatures)
