@@ -260,6 +260,8 @@ class Ledger:
                 if self._final is None or self._final.size <= current.size:
                     self._final = StoredCheckpoint(current.size, current.note, True)
                 current.final = True
+            if final and not current.announced:
+                current.announced = True
                 self._spawn(self._announce(current))
             current.satisfied = final and len(ready) == len(covered)
         if current.satisfied:
@@ -278,6 +280,7 @@ class Ledger:
     async def _announce(self, current: Round) -> None:
         """Show the final checkpoint to the nodes, unless the next round does it soon."""
         await asyncio.sleep(LINGER_S)
+        current.announced = False
         try:
             async with self._storing:
                 if current.stored < len(current.signed):  # who came later

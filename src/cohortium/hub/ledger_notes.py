@@ -6,9 +6,10 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
+from cohortium.core.canonical import digest_bytes
 from cohortium.errors import InputError
 from cohortium.hub.database import NOTED
-from cohortium.hub.tables import ledger_entries, ledger_pending
+from cohortium.hub.tables import documents, ledger_entries, ledger_pending
 from cohortium.ledger.entry import (
     MAX_ENTRY_BYTES,
     ContractChanged,
@@ -71,6 +72,14 @@ def latest(c: Connection, kind: str, subject: str) -> bytes | None:
         .limit(1)
     ).scalar()
     return None if entry is None else parse_entry(entry).fact.to_bytes()
+
+
+def keep(c: Connection, run_id: str, envelope: bytes) -> str:
+    """Keep a signed document that a fact about a run names; returns its digest."""
+    digest = digest_bytes(envelope)
+    if c.execute(select(documents.c.digest).where(documents.c.digest == digest)).first() is None:
+        c.execute(insert(documents).values(digest=digest, run=run_id, envelope=envelope))
+    return digest
 
 
 def is_urgent(fact: Fact) -> bool:

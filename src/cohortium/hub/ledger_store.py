@@ -18,6 +18,7 @@ from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note as note  # noqa: PLC0414 - for who notes facts
 from cohortium.hub.ledger_notes import subject_of
 from cohortium.hub.tables import (
+    documents,
     ledger_checkpoints,
     ledger_entries,
     ledger_pending,
@@ -271,6 +272,12 @@ class LedgerStore:
         )
         with self._db.read() as c:
             return [(row.position, bytes(row.entry)) for row in c.execute(query)]
+
+    def documents(self, run_id: str) -> list[bytes]:
+        """The signed documents that facts about a run name: requests, the sites' round keys."""
+        with self._db.read() as c:
+            query = select(documents.c.envelope).where(documents.c.run == run_id)
+            return [bytes(envelope) for envelope in c.execute(query).scalars()]
 
     def tree(self, size: int | None = None) -> Tree:
         """The tree over the first `size` entries; all of them by default."""

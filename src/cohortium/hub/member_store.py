@@ -14,9 +14,17 @@ from cohortium.core.invitation import Invitation
 from cohortium.core.rest import MemberStatus
 from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.hub.database import Database
+from cohortium.hub.ledger_notes import note, note_change
 from cohortium.hub.tables import certificates, counters, datasets, invitations, members, users
+from cohortium.ledger.entry import (
+    DatasetChanged,
+    MemberChanged,
+    PolicyChanged,
+    ResearcherChanged,
+)
 
 MEMBERSHIP = "membership"
+LEDGER = "ledger"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,26 @@ class MemberStore:
         with self._db.read() as c:
             row = c.execute(select(counters.c.value).where(counters.c.name == MEMBERSHIP)).scalar()
         return int(row or 0)
+
+    def note_all(self) -> None:
+        """Begin the ledger with who is there, where the database is older than it; once."""
+        begun = select(counters.c.value).where(counters.c.name == LEDGER)
+        with self._db.read() as c:
+            if c.execute(begun).first() is not None:
+                return
+        with self._db.write() as c:
+            if c.execute(begun).first() is not None:  # another process was first
+                return
+            c.execute(insert(counters).values(name=LEDGER, value=1))
+            standing = {"approved", "suspended", "removed"}
+            for row in c.execute(select(members).order_by(members.c.name)).mappings().all():
+                if row["status"] in standing:
+                    self._note_member(c, Member(**row), row["status"])
+            for user in c.execute(select(users).order_by(users.c.name)).all():
+                note(c, ResearcherChanged(name=user.name, key=user.key, status=user.status))
+            rows = c.execute(select(datasets).order_by(datasets.c.member, datasets.c.name)).all()
+            for row in rows:
+                note(c, dataset_fact(row.member, PublishedDataset.from_bytes(row.document)))
 
     def _touch(self, c: Connection) -> None:
         bumped = c.execute(
@@ -125,6 +153,8 @@ class MemberStore:
                     .where(members.c.name == name)
                     .values(status="pending", csr_pem=csr_pem)
                 )
+                if known.status == "approved":  # until the operator approves it anew
+                    note(c, MemberChanged(name=name, key=key, status="suspended"))
             else:
                 self._insert_member(
                     c,
@@ -149,6 +179,7 @@ class MemberStore:
                 status="approved",
                 created_at=to_rfc3339(now),
             )
+            note(c, MemberChanged(name=name, key=key, status="approved"))
             self._touch(c)
 
     def _insert_member(self, c: Connection, **values: str | None) -> None:
@@ -199,8 +230,25 @@ class MemberStore:
                     f"{name} is {member.status}; this needs: {' or '.join(sorted(allowed))}.",
                 )
             c.execute(update(members).where(members.c.name == name).values(status=to))
+            self._note_member(c, member, to)
             self._touch(c)
         return self.member(name)
+
+    def _note_member(self, c: Connection, member: Member, status: MemberStatus) -> None:
+        if status == "pending" or (status == "removed" and member.status == "pending"):
+            return  # it never was a member
+        certificate = None
+        if status == "approved":
+            certificate = c.execute(
+                select(certificates.c.fingerprint)
+                .where(certificates.c.member == member.name, certificates.c.revoked_at.is_(None))
+                .order_by(certificates.c.issued_at.desc(), certificates.c.used_at.is_not(None))
+                .limit(1)
+            ).scalar()
+        fact = MemberChanged(
+            name=member.name, key=member.key, status=status, certificate=certificate
+        )
+        note(c, fact)
 
     # Certificates
 
@@ -213,6 +261,12 @@ class MemberStore:
                 )
             )
             c.execute(update(members).where(members.c.name == name).values(csr_pem=None))
+            member = self._member(c, name)
+            if member is not None and member.status == "approved":  # it changes its certificate
+                fact = MemberChanged(
+                    name=name, key=member.key, status="approved", certificate=fingerprint
+                )
+                note(c, fact)
             self._touch(c)
 
     def latest_certificate(self, name: str) -> str | None:
@@ -297,14 +351,19 @@ class MemberStore:
                     member=member, name=dataset.name, document=dataset.to_bytes()
                 )
             )
+            note_change(c, dataset_fact(member, dataset))
 
     def withdraw(self, member: str, dataset: str) -> None:
         """Take a dataset out of the directory."""
         with self._db.write() as c:
-            self._withdraw(c, member, dataset)
+            if self._withdraw(c, member, dataset):
+                note(c, DatasetChanged(member=member, name=dataset))
 
-    def _withdraw(self, c: Connection, member: str, dataset: str) -> None:
-        c.execute(delete(datasets).where(datasets.c.member == member, datasets.c.name == dataset))
+    def _withdraw(self, c: Connection, member: str, dataset: str) -> bool:
+        gone = c.execute(
+            delete(datasets).where(datasets.c.member == member, datasets.c.name == dataset)
+        )
+        return gone.rowcount > 0
 
     def datasets(self) -> dict[str, list[PublishedDataset]]:
         """Published datasets by member, by name."""
@@ -314,6 +373,11 @@ class MemberStore:
         for row in rows:
             out.setdefault(row.member, []).append(PublishedDataset.from_bytes(row.document))
         return out
+
+    def policy(self, fact: PolicyChanged) -> None:
+        """A member says what its own policy is; only a change is news."""
+        with self._db.write() as c:
+            note_change(c, fact)
 
     # Researchers
 
@@ -340,6 +404,7 @@ class MemberStore:
             raise ConflictError(
                 "already-exists", "A researcher with this name or key exists, or once existed."
             ) from error
+        note(c, ResearcherChanged(name=name, key=key, status="active"))
 
     def users(self) -> list[User]:
         """All, removed ones too, by name."""
@@ -365,6 +430,7 @@ class MemberStore:
                 raise InputError("not-found", f"There is no active researcher {name!r}.")
             self._touch(c)
             row = c.execute(select(users).where(users.c.name == name)).mappings().one()
+            note(c, ResearcherChanged(name=name, key=row["key"], status="removed"))
         return User(**row)
 
     def revoked_keys(self) -> frozenset[str]:
@@ -372,3 +438,13 @@ class MemberStore:
         with self._db.read() as c:
             rows = c.execute(select(users.c.key).where(users.c.status == "removed")).scalars()
             return frozenset(rows)
+
+
+def dataset_fact(member: str, dataset: PublishedDataset) -> DatasetChanged:
+    """What the ledger holds of a published dataset."""
+    return DatasetChanged(
+        member=member,
+        name=dataset.name,
+        content=dataset.content_digest,
+        dictionary=dataset.dictionary.digest,
+    )

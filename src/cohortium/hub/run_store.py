@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cohortium.contract.model import RunRequest
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.core.rest import FINAL, RunInfo
-from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
+from cohortium.errors import CohortiumError, ConflictError, InputError, PeerError, VerificationError
 from cohortium.hub.database import Database
+from cohortium.hub.ledger_notes import keep, note, note_change
 from cohortium.hub.outbox import owe
-from cohortium.hub.tables import results, runs
+from cohortium.hub.tables import releases, results, runs
+from cohortium.ledger.entry import (
+    Code,
+    Rounds,
+    RunDecided,
+    RunDenied,
+    RunEnded,
+    RunSubmitted,
+    SiteDecision,
+    commitment,
+)
 
 OPEN = ("queued", "running")
 
@@ -30,12 +42,14 @@ class StoredRun:
 
     Attributes:
         attempt: 1, and one more with each resume.
+        released: Whether nothing holds back its result; False while witnesses are missing.
     """
 
     info: RunInfo
     request: RunRequest
     envelope: bytes
     attempt: int
+    released: bool = True
 
 
 @lru_cache(maxsize=64)
@@ -63,14 +77,25 @@ def _stored(row: Row[Any]) -> StoredRun:
         finished_at=None if row.finished_at is None else parse_rfc3339(row.finished_at),
         progress=1.0 if row.status == "succeeded" else 0.0,
     )
-    return StoredRun(info, request, row.request, row.attempt)
+    released = row.nonce is None or row.final_size is not None
+    return StoredRun(info, request, row.request, row.attempt, released)
+
+
+def _runs() -> Select[Any]:
+    return select(runs, releases.c.nonce, releases.c.size.label("final_size")).join(
+        releases, releases.c.run == runs.c.id, isouter=True
+    )
 
 
 class RunStore:
-    """A run ends once: every change to a final state is conditional on the run being open."""
+    """A run ends once: every change to a final state is conditional on the run being open.
 
-    def __init__(self, database: Database) -> None:
+    What happens to a run is noted for the ledger in the transaction that makes it so.
+    """
+
+    def __init__(self, database: Database, random: Callable[[int], bytes] = os.urandom) -> None:
         self._db = database
+        self._random = random
 
     def submit(self, request: RunRequest, envelope: bytes, now: datetime) -> bool:
         """Store a new run; False where the same envelope is stored already.
@@ -105,12 +130,25 @@ class RunStore:
                     submitted_at=to_rfc3339(now),
                 )
             )
+            note(c, RunSubmitted(**_ordered(request), request=keep(c, request.run_id, envelope)))
         return True
+
+    def deny(self, request: RunRequest, envelope: bytes, code: Code) -> None:
+        """Record a signed request that was refused; the same one again is no news."""
+        with self._db.write() as c:
+            digest = keep(c, request.run_id, envelope)
+            note_change(c, RunDenied(**_ordered(request), request=digest, code=code))
+
+    def decided(self, run_id: str, answers: Mapping[str, bytes | CohortiumError]) -> None:
+        """Record each participant's answer to a request: its signed round key, or why not."""
+        with self._db.write() as c:
+            sites = {site: _decision(c, run_id, answer) for site, answer in answers.items()}
+            note_change(c, RunDecided(run_id=run_id, sites=sites))
 
     def find(self, run_id: str) -> StoredRun | None:
         """The run of that id."""
         with self._db.read() as c:
-            row = c.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+            row = c.execute(_runs().where(runs.c.id == run_id)).one_or_none()
         return None if row is None else _stored(row)
 
     def get(self, run_id: str) -> StoredRun:
@@ -122,7 +160,7 @@ class RunStore:
 
     def list(self, study: str | None = None, limit: int = 1000) -> Sequence[StoredRun]:
         """Newest first."""
-        query = select(runs).order_by(runs.c.seq.desc()).limit(limit)
+        query = _runs().order_by(runs.c.seq.desc()).limit(limit)
         if study is not None:
             query = query.where(runs.c.study == study)
         with self._db.read() as c:
@@ -130,7 +168,7 @@ class RunStore:
 
     def open(self) -> Sequence[StoredRun]:
         """Runs that are queued or running."""
-        query = select(runs).where(runs.c.status.in_(OPEN)).order_by(runs.c.seq)
+        query = _runs().where(runs.c.status.in_(OPEN)).order_by(runs.c.seq)
         with self._db.read() as c:
             return [_stored(row) for row in c.execute(query).all()]
 
@@ -147,11 +185,15 @@ class RunStore:
         result: bytes | None = None,
         error: CohortiumError | None = None,
         end_sites: Sequence[str] = (),
+        sums: Sequence[Rounds] = (),
+        suppressed: int = 0,
     ) -> bool:
         """End an open run, with its result in the same transaction; False where it has ended.
 
         Args:
             end_sites: Sites that are owed word that the run is over.
+            sums: Over whom its rounds were.
+            suppressed: Numbers that disclosure control left out of the result.
         """
         if status not in FINAL or (status == "succeeded") != (result is not None):
             raise RuntimeError("a run that succeeded, and only that, has a result")
@@ -171,13 +213,32 @@ class RunStore:
             )
             if ended.rowcount != 1:
                 return False
+            committed = None
             if result is not None:
+                nonce = self._random(32)
+                committed = commitment(nonce, result)
                 c.execute(insert(results).values(run=run_id, document=result))
+                c.execute(insert(releases).values(run=run_id, nonce=nonce))
+            fact = {
+                "run_id": run_id,
+                "status": status,
+                "rounds": tuple(sums),
+                "result": committed,
+                "suppressed": suppressed,
+                "code": None if error is None else error.code,
+            }
+            note(c, RunEnded.model_validate(fact))
             for site in end_sites:
                 owe(c, site, "run-end", run_id)
         return True
 
-    def cancel(self, run_id: str, now: datetime, end_sites: Sequence[str]) -> None:
+    def cancel(
+        self,
+        run_id: str,
+        now: datetime,
+        end_sites: Sequence[str],
+        sums: Sequence[Rounds] = (),
+    ) -> None:
         """Cancel an open or failed run.
 
         Raises:
@@ -191,6 +252,7 @@ class RunStore:
             )
             if done.rowcount != 1:
                 raise ConflictError("wrong-state", "The run has ended already.")
+            note(c, RunEnded(run_id=run_id, status="cancelled", rounds=tuple(sums)))
             for site in end_sites:
                 owe(c, site, "run-end", run_id)
 
@@ -214,3 +276,21 @@ class RunStore:
         """The result's JSON bytes."""
         with self._db.read() as c:
             return c.execute(select(results.c.document).where(results.c.run == run_id)).scalar()
+
+
+def _ordered(request: RunRequest) -> dict[str, str]:
+    """What the ledger holds of a request."""
+    return {
+        "run_id": request.run_id,
+        "study": request.study,
+        "contract": request.contract_digest,
+        "computation": request.computation,
+        "researcher": request.researcher,
+    }
+
+
+def _decision(c: Connection, run_id: str, answer: bytes | CohortiumError) -> SiteDecision:
+    if isinstance(answer, bytes):
+        return SiteDecision(decision="accepted", statement=keep(c, run_id, answer))
+    absent = isinstance(answer, PeerError) and answer.code != "peer-failed"
+    return SiteDecision(decision="absent" if absent else "refused", code=answer.code)

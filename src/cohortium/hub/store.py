@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cohortium.hub.database import Database
+from cohortium.hub.ledger_store import LedgerStore
 from cohortium.hub.member_store import MemberStore
 from cohortium.hub.outbox import Outbox
 from cohortium.hub.run_store import RunStore
@@ -23,10 +26,17 @@ class HubStore:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         metadata.create_all(self._database.engine)
+        self.ledger = LedgerStore(self._database)
         self.members = MemberStore(self._database)
         self.studies = StudyStore(self._database)
         self.runs = RunStore(self._database)
         self.outbox = Outbox(self._database)
+
+        self.members.note_all()
+
+    def on_noted(self, tell: Callable[[bool], None]) -> None:
+        """Let `tell` know, in the writing thread, when facts were noted; True where urgent."""
+        self._database.on_noted = tell
 
     def close(self) -> None:
         """Close all connections."""

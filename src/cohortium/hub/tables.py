@@ -176,6 +176,14 @@ ledger_checkpoints = Table(
     Column("final", Boolean, nullable=False),
 )
 
+documents = Table(
+    "documents",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("run", String(32), nullable=False, index=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
 releases = Table(
     "releases",
     metadata,

@@ -39,6 +39,7 @@ class Round:
         start, entries: What was appended with it.
         asked: The sites that are being asked.
         settled: Set when nobody waits for this checkpoint any more, or nobody is being asked.
+        announced: Word of its finality is on its way.
         superseded: There is a newer one; who has not been asked yet is asked for that.
     """
 
@@ -51,6 +52,7 @@ class Round:
     stored: int = 0
     final: bool = False
     satisfied: bool = False
+    announced: bool = False
     superseded: bool = False
     asked: set[str] = field(default_factory=set)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,7 +125,7 @@ class Witnesses:
                         "unexpected-message",
                         f"{site} has {size} entries of the ledger, the hub {checkpoint.size}.",
                     )
-                if size == start or size == checkpoint.size:
+                if size in {start, checkpoint.size}:
                     return False  # it does not take it, or does not sign
             return False
 
