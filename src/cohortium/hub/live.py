@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cohortium.core.rest import RunInfo
+from cohortium.errors import CohortiumError, ConflictError, InputError
+from cohortium.ledger.entry import MAX_ENTRY_BYTES, Rounds
 from cohortium.runs.journal import Journal
 
+MAX_SUMS_BYTES = MAX_ENTRY_BYTES - 2048
 _MEASURES = struct.Struct("<QdI")
 
 
@@ -25,6 +28,8 @@ class Live:
         roster: Who agreed on keys.
         asked: Who was invited.
         bytes: Masked payload bytes that left each site and are in a sum.
+        cancelled: Set when nobody is to be waited for any more; `stopped` says why, where it was
+            not the researcher.
     """
 
     info: RunInfo
@@ -34,11 +39,19 @@ class Live:
     rounds: int = 0
     seconds: float = 0.0
     bytes: dict[str, int] = field(default_factory=dict)
+    sums: list[Rounds] = field(default_factory=list)
+    suppressed: int = 0
     progress: float = 0.0
     message: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    stopped: CohortiumError | None = None
     waiting: concurrent.futures.Future[Any] | None = None
     wake: Callable[[], None] | None = None
+
+    @property
+    def ending(self) -> CohortiumError:
+        """Why nobody waits any more."""
+        return self.stopped or ConflictError("run-cancelled", "The run was cancelled.")
 
     def show(self) -> RunInfo:
         """The stored record of an open run with what is only in memory yet."""
@@ -53,6 +66,29 @@ class Live:
                 "message": self.message,
             }
         )
+
+    def require_room(self) -> None:
+        """Before a round: it fits on the ledger, whoever will be in its sum.
+
+        Raises:
+            InputError: ``too-large``.
+        """
+        known = sum(len(rounds.to_bytes()) for rounds in self.sums)
+        most = Rounds(first=1, last=1, sites=self.roster)
+        if known + len(most.to_bytes()) > MAX_SUMS_BYTES:
+            raise InputError(
+                "too-large",
+                "Sites came and went so often in this run that the ledger cannot hold who was in "
+                "which round; submit it again when the links are steady.",
+            )
+
+    def summed(self, number: int, sites: tuple[str, ...]) -> None:
+        """Round `number` was over these sites."""
+        if self.sums and self.sums[-1].sites == sites:
+            first = self.sums.pop().first
+            self.sums.append(Rounds(first=first, last=number, sites=sites))
+        else:
+            self.sums.append(Rounds(first=number, last=number, sites=sites))
 
 
 class MeasuredJournal:

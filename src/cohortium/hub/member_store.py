@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,8 +73,8 @@ class MemberStore:
         with self._db.read() as c:
             if c.execute(begun).first() is not None:
                 return
-        with self._db.write() as c:
-            if c.execute(begun).first() is not None:  # another process was first
+        with suppress(IntegrityError), self._db.write() as c:  # another process was first
+            if c.execute(begun).first() is not None:
                 return
             c.execute(insert(counters).values(name=LEDGER, value=1))
             standing = {"approved", "suspended", "removed"}

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import Admitted, check_run
+from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import plan
 from cohortium.core.canonical import canonical
@@ -25,7 +26,6 @@ from cohortium.core.rounds import State, Total
 from cohortium.crypto.keys import b64url, unb64url
 from cohortium.errors import (
     CohortiumError,
-    ConflictError,
     IntegrityFailure,
     PeerError,
     PolicyRefusal,
@@ -36,6 +36,7 @@ from cohortium.hub.live import Live, MeasuredJournal
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.secure_sum import Patience, SecureSum
 from cohortium.hub.store import HubStore
+from cohortium.ledger.entry import Rounds
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect, raise_if_error
 from cohortium.link.ports import Peers, Request
@@ -47,6 +48,8 @@ from cohortium.secagg.roster import Roster
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Answers = dict[str, bytes | CohortiumError]
+"""Each participant's signed round key, or why there is none."""
 
 RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel", "round-burnt"})
 
@@ -95,10 +98,16 @@ class RunDriver:
         live = self._live.get(run_id)
         return None if live is None or live.cancelled.is_set() else live.show()
 
-    def interrupt(self, run_id: str) -> None:
-        """Stop waiting for the sites of a run that was cancelled."""
+    def sums(self, run_id: str) -> tuple[Rounds, ...]:
+        """Over whom the rounds of a run under way were so far."""
+        live = self._live.get(run_id)
+        return () if live is None else tuple(live.sums)
+
+    def interrupt(self, run_id: str, reason: CohortiumError | None = None) -> None:
+        """Stop waiting for the sites of a run that was cancelled, or ends with `reason`."""
         live = self._live.get(run_id)
         if live is not None:
+            live.stopped = reason
             live.cancelled.set()
             waiting, wake = live.waiting, live.wake  # the run's thread may clear them meanwhile
             if waiting is not None:
@@ -128,12 +137,13 @@ class RunDriver:
             self._finished(run_id)
 
     def _compute(self, run: StoredRun, journal: Journal, live: Live) -> bytes:
-        stored = self._store.studies.get(run.info.contract_digest)
+        version = self._store.studies.get(run.info.contract_digest)
+        permits(version, run.request.computation, self._clock())
         admitted = check_run(
-            stored.contract,
+            version.contract,
             run.request,
             run.request.researcher,
-            signatures_ok=stored.status == "active",
+            signatures_ok=True,
             find_analysis=self._find_analysis,
             now=self._clock(),
             revoked=self._store.members.revoked_keys(),
@@ -152,8 +162,12 @@ class RunDriver:
             on_progress=execution.on_progress,
         )
         result = dict(done.result)
+        suppressed = result.get("suppressed")
+        live.suppressed = len(suppressed) if isinstance(suppressed, list) else 0
         if done.arrays:
             result["arrays"] = {name: array.tolist() for name, array in done.arrays.items()}
+        if live.stopped is not None:  # since the last sum
+            raise live.stopped
         return canonical(result)
 
     def _end(
@@ -176,6 +190,8 @@ class RunDriver:
             result=result,
             error=error,
             end_sites=() if keep_keys else live.roster or live.asked,
+            sums=live.sums,
+            suppressed=live.suppressed if error is None else 0,
         )
 
     def on_loop(self, live: Live, work: Coroutine[Any, Any, T]) -> T:
@@ -187,7 +203,7 @@ class RunDriver:
                 future.cancel()
             return future.result()
         except concurrent.futures.CancelledError as error:
-            raise ConflictError("run-cancelled", "The run was cancelled.") from error
+            raise live.ending from error
         finally:
             live.waiting = None
 
@@ -225,12 +241,10 @@ class RunDriver:
             raise named(error, site) from error
         return reply
 
-    async def gather(self, contract: Contract, envelope: bytes) -> list[bytes]:
-        """The signed round keys of all participants that can be reached in time.
-
-        Raises:
-            PolicyRefusal: ``too-few-sites``, naming those that are absent; or a site's refusal.
-        """
+    async def gather(
+        self, contract: Contract, envelope: bytes
+    ) -> dict[str, bytes | CohortiumError]:
+        """What each participant answers in time: its signed round key, or why not."""
         message = Message()
         message.run_prepare.request_envelope = envelope
         approved = {m.name for m in self._store.members.members() if m.status == "approved"}
@@ -241,9 +255,24 @@ class RunDriver:
             *(self._advert(name, message, timeout_s) for name in names),
             return_exceptions=True,
         )
-        envelopes: list[bytes] = []
-        absent = [name for name in parties if name not in approved]
+        away = PeerError("peer-unreachable", "Not a member in good standing.")
+        given: Answers = dict.fromkeys(parties, away)
         for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, CohortiumError):
+                raise answer
+            given[name] = answer
+        return given
+
+    def take_part(self, run_id: str, contract: Contract, answers: Answers) -> list[bytes]:
+        """Record the participants' decisions; the signed round keys of those that are there.
+
+        Raises:
+            PolicyRefusal: ``too-few-sites``, naming those that are absent; or a site's refusal.
+        """
+        self._store.runs.decided(run_id, answers)
+        envelopes: list[bytes] = []
+        absent: list[str] = []
+        for name, answer in answers.items():
             if isinstance(answer, bytes):
                 envelopes.append(answer)
             elif isinstance(answer, PeerError) and answer.code != "peer-failed":
@@ -292,6 +321,7 @@ class _Execution:
         self._request_digest = run.request.digest
         self._sums: SecureSum | None = None
         self._bytes: dict[str, int] = {}
+        self._number = 0
 
     def agree_keys(self) -> None:
         """Round 0, and the keys of round 1. The roster is a journaled step: it stays for life."""
@@ -299,9 +329,10 @@ class _Execution:
         self._live.asked = tuple(participant.name for participant in contract.participants)
 
         def ask() -> bytes:
-            gathered = self._driver.on_loop(
+            answers = self._driver.on_loop(
                 self._live, self._driver.gather(contract, self._run.envelope)
             )
+            gathered = self._driver.take_part(self._run.info.id, contract, answers)
             self._sums = sums = self._secure_sum(gathered)
             sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)
             sums.require_enough()
@@ -332,6 +363,7 @@ class _Execution:
 
     def step(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """See `Journal.step`."""
+        self._live.require_room()
         computed = False
 
         def work() -> bytes:
@@ -346,6 +378,9 @@ class _Execution:
             self._bytes[site] = self._bytes.get(site, 0) + self._measured.payload_bytes
         self._live.bytes = {s: self._bytes[s] for s in self._live.roster if s in self._bytes}
         self._live.sites = tuple(self._live.bytes)
+        self._number += 1
+        summed = self._agreed.summed
+        self._live.summed(self._number, tuple(s for s in self._live.roster if s in summed))
         return data
 
     @property
