@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, make_request
+from tests.support.life import record_proposal, record_signature, transition
 
+from cohortium.contract import lifecycle
+from cohortium.contract.lifecycle import StudyLife
+from cohortium.core.canonical import digest_bytes
 from cohortium.core.invitation import Invitation
 from cohortium.errors import CohortiumError, ConflictError, PeerError, VerificationError
 from cohortium.hub.store import HubStore
+from cohortium.hub.study_store import Said
 
 CONTRACT = make_contract("sha256:" + "c" * 64)
-ENVELOPE = CONTRACT.sign(key("Ada"))
 
 
 @pytest.fixture(
@@ -127,48 +131,84 @@ def test_published_datasets_are_replaced_and_withdrawn(store: HubStore) -> None:
     assert store.members.datasets() == {}
 
 
+def settle(store: HubStore, site: str) -> list[str]:
+    """What a site was owed; it has it now."""
+    owed = store.outbox.owed(site)
+    for item in owed:
+        store.outbox.settle(item)
+    return [item.kind for item in owed]
+
+
 def test_a_contract_becomes_active_with_the_last_signature_and_is_owed(store: HubStore) -> None:
-    store.studies.propose(CONTRACT, ENVELOPE, NOW)
-    store.studies.propose(CONTRACT, ENVELOPE, NOW)
-    assert len(store.studies.all()) == 1
+    record_proposal(store, CONTRACT, key("Ada"))
+    record_proposal(store, CONTRACT, key("Ada"))
+    assert store.studies.studies() == ["lung"]
     digest = CONTRACT.digest
     for name in SITES:
         assert [item.kind for item in store.outbox.owed(name)] == ["proposal"]
-    states = [
-        store.studies.vote(digest, site=name, envelope=name.encode(), reason=None, now=NOW)
-        for name in SITES
-    ]
+    states = [record_signature(store, CONTRACT, name, key(name)) for name in SITES]
     assert states == ["proposed", "proposed", "active"]
-    stored = store.studies.get(digest)
-    assert sorted(stored.signatures) == sorted(name.encode() for name in SITES)
-    assert stored.contract == CONTRACT
+    signed = store.studies.signatures(digest)
+    assert [said.envelope for said in signed] == [CONTRACT.sign(key(name)) for name in SITES]
+    assert store.studies.get(digest).contract == CONTRACT
     for name in SITES:
-        owed = store.outbox.owed(name)
-        assert [item.kind for item in owed] == ["proposal", "active"]
-        for item in owed:
-            store.outbox.settle(item)
+        assert settle(store, name) == ["proposal", "active"]
     assert store.outbox.sites() == frozenset()
-    store.studies.owe_unknown("Alpha", [digest])
+    store.studies.owe_unknown("Alpha", [digest], [])
     assert store.outbox.owed("Alpha") == []
-    store.studies.owe_unknown("Alpha", [])
-    store.studies.owe_unknown("Alpha", [])
-    assert [item.kind for item in store.outbox.owed("Alpha")] == ["proposal", "active"]
-    store.studies.owe_unknown("Nowhere", [])
+    store.studies.owe_unknown("Alpha", [], [])
+    store.studies.owe_unknown("Alpha", [], [])
+    assert settle(store, "Alpha") == ["proposal", "active"]
+    assert record_signature(store, CONTRACT, "Alpha", key("Alpha")) == "active"
+    assert settle(store, "Alpha") == ["active"]  # it lost its store and signed again
+    assert len(store.studies.statements("lung")) == 4
+    store.studies.owe_unknown("Nowhere", [], [])
     assert store.outbox.owed("Nowhere") == []
 
 
 def test_a_study_has_one_contract_in_force(store: HubStore) -> None:
-    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    record_proposal(store, CONTRACT, key("Ada"))
     other = make_contract("sha256:" + "c" * 64, title="Other")
     with pytest.raises(ConflictError):
-        store.studies.propose(other, ENVELOPE, NOW)
-    store.studies.propose(other, ENVELOPE, CONTRACT.expires_at + timedelta(days=1))
-    assert store.studies.newest("lung").digest == other.digest
-    assert len(store.studies.all()) == 2
+        record_proposal(store, other, key("Ada"))
+    later = CONTRACT.expires_at + timedelta(days=1)
+    fields = {"created_at": later, "expires_at": later + timedelta(days=9)}
+    other = make_contract("sha256:" + "c" * 64, title="Other", **fields)
+    record_proposal(store, other, key("Ada"), later)
+    assert store.studies.life("lung").newest.digest == other.digest
+    assert len(store.studies.life("lung").versions) == 2
+
+
+def test_a_statement_is_owed_to_the_others_and_to_who_lost_it(store: HubStore) -> None:
+    record_proposal(store, CONTRACT, key("Ada"))
+    for name in SITES:
+        record_signature(store, CONTRACT, name, key(name))
+    for name in SITES:
+        settle(store, name)
+    suspended = transition(CONTRACT, "suspend", "Beta")
+    envelope = suspended.sign(key("Beta"))
+    said = Said("lung", CONTRACT.digest, "suspend", "Beta", key("Beta").public, envelope)
+
+    def change(life: StudyLife | None) -> StudyLife:
+        assert life is not None
+        return lifecycle.apply(life, suspended, key("Beta").public, NOW)
+
+    assert store.studies.record(said, change, NOW).state == "suspended"
+    assert store.studies.record(said, change, NOW).state == "suspended"
+    assert [settle(store, name) for name in SITES] == [["statement"], [], ["statement"]]
+    last = store.studies.statements("lung")[-1]
+    assert (last.action, last.author, last.state) == ("suspend", "Beta", "suspended")
+    assert store.studies.statement(last.seq) == last
+    heard = digest_bytes(envelope)
+    store.studies.owe_unknown("Alpha", [CONTRACT.digest], [heard])
+    store.studies.owe_unknown("Beta", [CONTRACT.digest], [])
+    store.studies.owe_unknown("Gamma", [], [])
+    owed = [settle(store, name) for name in SITES]
+    assert owed == [[], ["statement"], ["proposal", "active", "statement"]]
 
 
 def test_a_run_is_stored_once_and_ends_once(store: HubStore) -> None:
-    store.studies.propose(CONTRACT, ENVELOPE, NOW)
+    record_proposal(store, CONTRACT, key("Ada"))
     request = make_request(CONTRACT)
     envelope = request.sign(key("Ada"))
     with ThreadPoolExecutor(8) as pool:
@@ -225,10 +265,10 @@ def test_what_was_written_is_there_after_a_restart(url: str) -> None:
         pytest.skip("memory forgets")
     first = HubStore(url)
     first.members.add_member(name="A", key="k1", node_id="1", now=NOW)
-    first.studies.propose(CONTRACT, ENVELOPE, NOW)
+    record_proposal(first, CONTRACT, key("Ada"))
     first.close()
     second = HubStore(url)
     assert second.members.member("A").key == "k1"
-    assert second.studies.newest("lung").contract == CONTRACT
+    assert second.studies.life("lung").newest.contract == CONTRACT
     assert second.outbox.sites() == set(SITES)
     second.close()

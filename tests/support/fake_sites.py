@@ -292,10 +292,10 @@ async def start_world(hub: Hub, contract: Contract | None = None) -> World:
     if not hub.store.members.members():
         enrol_everyone(hub)
     await hub.start(link, watch=False)
-    if not hub.studies.store.all():
+    if not hub.studies.store.studies():
         hub.propose(contract.sign(key("Ada")), hub.user(key("Ada").public))
         for name in SITES:
-            hub.vote(name, contract.sign(key(name)))
+            hub.say(name, contract.sign(key(name)))
     return World(hub, link, contract, sites)
 
 

@@ -14,7 +14,17 @@ from cohortium.core.model import Document
 API = "/api/v1"
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-StudyStatus = Literal["proposed", "active", "refused", "expired"]
+StudyStatus = Literal[
+    "proposed",
+    "active",
+    "refused",
+    "withdrawn",
+    "superseded",
+    "suspended",
+    "revoked",
+    "closed",
+    "expired",
+]
 MemberStatus = Literal["pending", "approved", "suspended", "removed"]
 
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -80,11 +90,28 @@ class RefusalInfo(Document):
     at: Instant
 
 
+class SuspensionInfo(Document):
+    """Who suspended a contract; of only these computations where some are named."""
+
+    by: Label
+    computations: tuple[str, ...] | None = None
+
+
+class VersionInfo(Document):
+    """A version of a study's contract; two amendments of one contract have the same number."""
+
+    version: int
+    contract_digest: Digest
+    status: StudyStatus
+
+
 class StudyInfo(Document):
     """A contract and how far it is.
 
     Attributes:
         contract: The contract's canonical JSON values; `contract_digest` is over them.
+        reason: Why it ended, or was suspended last, and `ended_by` whom.
+        versions: Those of the study's contracts that are visible to you, oldest first.
         rendered: The contract as text for people; only for a single study.
     """
 
@@ -94,7 +121,59 @@ class StudyInfo(Document):
     contract: dict[str, Any]
     signatures: tuple[SignatureInfo, ...] = ()
     refusals: tuple[RefusalInfo, ...] = ()
+    suspensions: tuple[SuspensionInfo, ...] = ()
+    ended_by: Label | None = None
+    reason: str | None = None
+    versions: tuple[VersionInfo, ...] = ()
     rendered: str | None = None
+
+
+class StatementInfo(Document):
+    """A signed statement on a contract, as ``GET /studies/{study}/statements`` lists it.
+
+    Attributes:
+        at: When the hub received it.
+        state: The contract's state with it.
+        envelope: The signed document; whoever reads it verifies it.
+    """
+
+    seq: int
+    study: str
+    contract_digest: Digest
+    version: int
+    action: str
+    author: Label
+    key: str
+    at: Instant
+    state: str
+    reason: str | None = None
+    envelope: str
+
+
+class AssignmentInfo(Document):
+    """An owner's word on what fills a slot."""
+
+    slot: str
+    author: Label
+    artefact: dict[str, Any]
+    at: Instant
+
+
+class DraftInfo(Document):
+    """A draft and what its slots are filled with.
+
+    Attributes:
+        draft: Its canonical JSON values; `draft_digest` is over them.
+        unfilled: Slots that still wait for an owner; it can be proposed when there is none.
+        envelopes: The signed draft, then every signed assignment.
+    """
+
+    id: str
+    draft_digest: Digest
+    draft: dict[str, Any]
+    assignments: tuple[AssignmentInfo, ...] = ()
+    unfilled: tuple[str, ...] = ()
+    envelopes: tuple[str, ...] = ()
 
 
 class RunInfo(Document):

@@ -19,6 +19,7 @@ from cohortium.core.rest import (
     MemberInfo,
     RunInfo,
     RunResult,
+    StatementInfo,
     StudyInfo,
     UserInfo,
 )
@@ -145,19 +146,31 @@ def _directory_routes(hub: Hub, authentication: Authentication) -> APIRouter:
 
     @routes.get("/studies", response_model_exclude_none=True)
     async def studies(request: Request) -> list[StudyInfo]:
-        """The newest contract of each study."""
-        await _sender(request, authentication)
-        return hub.studies.all()
+        """The studies that name you, each by its contract in force, or else its newest."""
+        user, _ = await _sender(request, authentication)
+        return hub.studies.all(user)
 
     @routes.get("/studies/{study}", response_model_exclude_none=True)
-    async def study(request: Request, study: str) -> StudyInfo:
-        """A study's contract, its votes and its text for people."""
-        await _sender(request, authentication)
-        return hub.studies.one(study)
+    async def study(request: Request, study: str, contract: str | None = None) -> StudyInfo:
+        """A study's contract in force, or that of the digest `contract`, and its text."""
+        user, _ = await _sender(request, authentication)
+        return hub.studies.one(study, user, contract)
+
+    @routes.get("/studies/{study}/statements", response_model_exclude_none=True)
+    async def statements(request: Request, study: str) -> list[StatementInfo]:
+        """What was stated about a study's contracts, oldest first, as signed."""
+        user, _ = await _sender(request, authentication)
+        return hub.studies.statements(study, user)
+
+    @routes.post("/studies/{study}/statements", response_model_exclude_none=True)
+    async def state(request: Request, study: str) -> StudyInfo:
+        """State something on a contract: body is the envelope of a Transition or a Contract."""
+        user, body = await _sender(request, authentication, CONTRACT_BYTES)
+        return hub.state(study, body, user)
 
     @routes.post("/studies", response_model_exclude_none=True)
     async def propose(request: Request) -> StudyInfo:
-        """Propose a contract: body is its envelope, signed by the proposer."""
+        """Propose a contract or an amendment: body is its envelope, signed by the proposer."""
         user, body = await _sender(request, authentication, CONTRACT_BYTES)
         return hub.propose(body, user)
 

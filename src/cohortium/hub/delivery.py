@@ -68,12 +68,21 @@ class Delivery:
             message.run_end.run_id = item.subject
             message.run_end.outcome = run.info.status
             return message
-        stored = self._store.studies.get(item.subject)
-        if item.kind == "proposal":
-            message.contract_proposal.envelope = stored.proposal
+        studies = self._store.studies
+        if item.kind == "statement":
+            said = studies.statement(int(item.subject))
+            if said is None:
+                return None
+            message.contract_statement.envelope = said.envelope
+        elif item.kind == "proposal":
+            message.contract_proposal.envelope = studies.about(item.subject)[0].envelope
+        elif item.kind == "active":
+            message.contract_active.contract_digest = item.subject
+            signed = studies.signatures(item.subject)
+            message.contract_active.envelopes.extend(said.envelope for said in signed)
         else:
-            message.contract_active.contract_digest = stored.digest
-            message.contract_active.envelopes.extend(stored.signatures)
+            message.contract_ended.contract_digest = item.subject
+            message.contract_ended.reason = studies.get(item.subject).reason or ""
         return message
 
     async def settled(self) -> None:

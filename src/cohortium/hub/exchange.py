@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from cohortium.errors import CohortiumError, ConflictError
+from cohortium.errors import CohortiumError
 from cohortium.hub.live import Live
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.ports import Request
@@ -60,11 +60,11 @@ class Exchange:
         """The next answer; None when the monotonic clock has passed `until`.
 
         Raises:
-            ConflictError: ``run-cancelled``.
+            CohortiumError: Why the run was interrupted: ``run-cancelled``, ``contract-suspended``.
         """
         while True:
             if self._live.cancelled.is_set():
-                raise ConflictError("run-cancelled", "The run was cancelled.")
+                raise self._live.ending
             try:
                 answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:

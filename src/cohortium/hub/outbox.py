@@ -10,12 +10,16 @@ from sqlalchemy import Connection, delete, insert, select
 from cohortium.hub.database import Database
 from cohortium.hub.tables import outbox
 
-Kind = Literal["proposal", "active", "run-end"]
+Kind = Literal["proposal", "active", "statement", "ended", "draft", "run-end"]
 
 
 @dataclass(frozen=True)
 class Owed:
-    """A message to a site; `subject` is a contract digest or a run id."""
+    """A message to a site.
+
+    Attributes:
+        subject: A contract's or draft's digest, a statement's number, or a run id.
+    """
 
     seq: int
     site: str

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import check_run
+from cohortium.contract.lifecycle import Version, permits
 from cohortium.contract.model import RunRequest
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
@@ -197,9 +198,41 @@ class Hub:
     def propose(self, envelope: bytes, user: User) -> StudyInfo:
         """See `Studies.propose`; connected participants get it at once."""
         _, _, delivery = self._started()
-        info = self.studies.propose(envelope, user.key)
+        info = self.studies.propose(envelope, user)
+        self._stop_runs(info.id)
         delivery.wake_all()
         return info
+
+    def state(self, study: str, envelope: bytes, user: User) -> StudyInfo:
+        """A researcher's signed statement on a contract: withdraw, close, suspend, resume.
+
+        Raises:
+            CohortiumError: See `Studies.say`; ``not-found`` for a contract of another study.
+        """
+        self.studies.one(study, user, text=False)
+        version = self.say(user.name, envelope, study)
+        return self.studies.one(study, user, version.digest, text=False)
+
+    def say(self, author: str, envelope: bytes, study: str | None = None) -> Version:
+        """A party's statement; what it changes reaches the others, and runs that it ends."""
+        version = self.studies.say(author, envelope, study)
+        self._stop_runs(version.contract.study)
+        if self._delivery is not None:
+            self._delivery.wake_all()
+        return version
+
+    def _stop_runs(self, study: str) -> None:
+        """End the runs under way that the study's contracts no longer permit."""
+        if self._driver is None:
+            return
+        for run in self.store.runs.open():
+            if run.info.study != study:
+                continue
+            try:
+                version = self.store.studies.get(run.info.contract_digest)
+                permits(version, run.info.computation, self.clock())
+            except PolicyRefusal as refusal:
+                self._driver.interrupt(run.info.id, refusal)
 
     # Runs
 
@@ -213,12 +246,13 @@ class Hub:
         known = self.store.runs.find(request.run_id)
         if known is not None and known.envelope == envelope:
             return self._shown(known)
-        stored = self.store.studies.get(request.contract_digest)
+        version = self.store.studies.get(request.contract_digest)
+        permits(version, request.computation, self.clock())
         admitted = check_run(
-            stored.contract,
+            version.contract,
             request,
             signer,
-            signatures_ok=stored.status == "active",
+            signatures_ok=True,
             find_analysis=self._find_analysis,
             now=self.clock(),
             revoked=self.store.members.revoked_keys(),
@@ -353,13 +387,8 @@ class Hub:
             fingerprint=self.consortium.fingerprint,
             members=self.members,
             studies=self.store.studies,
-            vote=self.vote,
+            say=self.say,
         )
-
-    def vote(self, site: str, envelope: bytes) -> None:
-        """A member's signature or refusal; the last signature activates the contract."""
-        if self.studies.vote(site, envelope) == "active" and self._delivery is not None:
-            self._delivery.wake_all()
 
     def on_connect(self, site: str) -> None:
         """A member's link is up: hand over what it missed."""

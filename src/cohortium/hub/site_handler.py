@@ -20,7 +20,7 @@ class SiteHandler:
 
     Args:
         fingerprint: Of the consortium.
-        vote: Takes a member's name and its signed vote on a contract.
+        say: Takes a member's name and its signed statement on a contract or draft.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class SiteHandler:
         fingerprint: str,
         members: Membership,
         studies: StudyStore,
-        vote: Callable[[str, bytes], None],
+        say: Callable[[str, bytes], object],
     ) -> None:
         self._site = site
         self._fingerprint = fingerprint
         self._members = members
         self._studies = studies
-        self._vote = vote
+        self._say = say
 
     async def handle(self, message: Message) -> Message:
         """See `Handler`."""
@@ -55,12 +55,12 @@ class SiteHandler:
         body = message.WhichOneof("body")
         reply = Message()
         if body == "hello":
-            self._studies.owe_unknown(site, message.hello.contracts)
+            self._studies.owe_unknown(site, message.hello.contracts, message.hello.statements)
             reply.welcome.consortium = self._fingerprint
             reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))
             return reply
         if body == "statement":
-            self._vote(site, message.statement.envelope)
+            self._say(site, message.statement.envelope)
         elif body == "publish_dataset":
             self._members.publish(site, Publication.from_bytes(message.publish_dataset.json))
         elif body == "rotate_certificate":

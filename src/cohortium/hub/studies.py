@@ -1,23 +1,35 @@
-"""Contracts at the hub: proposals checked against the directory, votes verified, activation.
+"""Contracts at the hub: proposals checked against the directory, statements taken, who sees what.
 
 The hub's word counts for nothing at a node; these checks keep mistakes from reaching the sites.
 """
 
 from __future__ import annotations
 
-from cohortium.contract.model import Contract, Participant, Refusal
+from datetime import datetime
+
+from cohortium.contract import lifecycle
+from cohortium.contract.lifecycle import StudyLife, Version
+from cohortium.contract.model import Contract, Draft, Participant, Seat
+from cohortium.contract.statements import Transition, open_statement
 from cohortium.core.clock import Clock
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.directory import PublishedDataset
-from cohortium.core.rest import RefusalInfo, SignatureInfo, StudyInfo, StudyStatus
-from cohortium.crypto.signed import Envelope
+from cohortium.core.rest import (
+    RefusalInfo,
+    SignatureInfo,
+    StatementInfo,
+    StudyInfo,
+    StudyStatus,
+    SuspensionInfo,
+    VersionInfo,
+)
 from cohortium.errors import InputError, PolicyRefusal, VerificationError
-from cohortium.hub.member_store import Member, MemberStore
-from cohortium.hub.study_store import StoredContract, StudyStore
+from cohortium.hub.member_store import Member, MemberStore, User
+from cohortium.hub.study_store import Said, Statement, StudyStore
 
 
 class Studies:
-    """Proposals and votes."""
+    """Proposals and statements."""
 
     def __init__(
         self, studies: StudyStore, members: MemberStore, *, fingerprint: str, clock: Clock
@@ -27,115 +39,218 @@ class Studies:
         self._fingerprint = fingerprint
         self._clock = clock
 
-    def propose(self, envelope: bytes, user_key: str) -> StudyInfo:
-        """Accept a proposer's signed contract and owe it to its participants.
+    def propose(self, envelope: bytes, user: User) -> StudyInfo:
+        """Accept a proposer's signed contract, or amendment, and owe it to its participants.
 
         Raises:
             VerificationError: ``unknown-signer``, ``key-mismatch``, ``bad-digest``.
             PolicyRefusal: ``contract-expired``, ``not-authorised``.
             InputError: ``not-found``, ``bad-proposal``.
-            ConflictError: ``already-exists``.
+            ConflictError: ``already-exists``, ``stale-version``.
         """
-        contract, _ = Contract.open(envelope, key=user_key)
-        if contract.proposed_by.key != user_key:
+        contract, _ = Contract.open(envelope, key=user.key)
+        self.check_terms(contract, user)
+        self._check_amends(contract, user)
+        published = self._members.datasets()
+        for participant in contract.participants:
+            _check_dataset(contract, participant, published.get(participant.name, []))
+        now = self._clock()
+
+        def proposed(life: StudyLife | None) -> StudyLife:
+            return lifecycle.propose(life, contract, user.key, now)
+
+        said = Said(contract.study, contract.digest, "propose", user.name, user.key, envelope)
+        self.store.record(said, proposed, now)
+        return self.one(contract.study, user, contract.digest, text=False)
+
+    def check_terms(self, contract: Contract | Draft, user: User) -> None:
+        """What a draft and a contract must be alike.
+
+        Raises:
+            CohortiumError: See `propose`.
+        """
+        if (contract.proposed_by.name, contract.proposed_by.key) != (user.name, user.key):
             raise VerificationError("unknown-signer", "The contract names another proposer.")
         if contract.consortium != self._fingerprint:
             raise VerificationError("bad-digest", "The contract is for another consortium.")
-        now = self._clock()
-        if now >= contract.expires_at:
+        if self._clock() >= contract.expires_at:
             raise PolicyRefusal("contract-expired", "The contract's expiry has passed.")
-        self._check_recipients(contract)
-        members = {member.name: member for member in self._members.members()}
-        published = self._members.datasets()
-        for participant in contract.participants:
-            _check_member(participant, members.get(participant.name))
-            _check_dataset(contract, participant, published.get(participant.name, []))
-        self.store.propose(contract, envelope, now)
-        return self.info(self.store.get(contract.digest))
-
-    def _check_recipients(self, contract: Contract) -> None:
-        active = {user.key: user.name for user in self._members.users() if user.status == "active"}
+        active = {one.key: one.name for one in self._members.users() if one.status == "active"}
         for recipient in contract.recipients:
             if active.get(recipient.key) != recipient.name:
                 raise PolicyRefusal(
                     "not-authorised",
                     f"The recipient {recipient.name} is not a registered researcher with that key.",
                 )
+        members = {member.name: member for member in self._members.members()}
+        for participant in contract.participants:
+            _check_member(participant, members.get(participant.name))
 
-    def vote(self, site: str, envelope: bytes) -> str:
-        """Record a member's signature or refusal; returns the contract's status.
+    def _check_amends(self, contract: Contract, user: User) -> None:
+        """Only who can see the version in force amends it."""
+        if contract.amends is not None:
+            before = self.store.get(contract.amends)
+            if not _sees(before, user.key):
+                raise InputError("not-found", "The hub has no contract with that digest.")
+
+    def say(self, author: str, envelope: bytes, study: str | None = None) -> Version:
+        """Take a party's signature or transition; returns the version with it.
+
+        Args:
+            author: The member or researcher who sent it.
+            study: Which study it must be about.
 
         Raises:
-            VerificationError: Not signed by the participant's contract key.
+            VerificationError: Not signed by the key that the contract names for the author.
             InputError: ``not-found`` where the hub does not know the contract.
+            ConflictError: ``stale-version``, ``wrong-state``.
         """
-        reason = None
-        if Envelope.from_bytes(envelope).payloadType == Refusal.payload_type:
-            refusal, signer = Refusal.open(envelope)
-            if refusal.site != site:
-                raise VerificationError("unknown-signer", "The refusal names another site.")
-            digest, reason = refusal.contract_digest, refusal.reason
+        document, key = open_statement(envelope)
+        if isinstance(document, Contract):
+            digest, said_by, reason = document.digest, author, None
+        elif isinstance(document, Transition):
+            digest, said_by, reason = document.contract_digest, document.author, document.reason
         else:
-            contract, signer = Contract.open(envelope)
-            digest = contract.digest
-        stored = self.store.get(digest)
-        participant = stored.contract.participant(site)
-        if participant is None or participant.key != signer:
+            raise VerificationError("bad-signature", "The statement is not about a contract.")
+        contract = self.store.contract(digest)
+        if study is not None and contract.study != study:
+            raise InputError("not-found", f"The study {study} has no contract with that digest.")
+        if said_by != author or contract.parties.get(author) != key:
             raise VerificationError(
-                "unknown-signer", "Only a participant votes, with the key that the contract names."
+                "unknown-signer",
+                "Only a party of the contract speaks on it, with the key that the contract names.",
             )
-        return self.store.vote(
-            digest, site=site, envelope=envelope, reason=reason, now=self._clock()
-        )
+        now = self._clock()
 
-    def all(self) -> list[StudyInfo]:
-        """The newest contract of each study, newest first."""
-        newest: dict[str, StoredContract] = {}
-        for stored in self.store.all():
-            newest.setdefault(stored.contract.study, stored)
-        return [self.info(stored) for stored in newest.values()]
+        def stated(life: StudyLife | None) -> StudyLife:
+            if life is None:
+                raise InputError("not-found", "The hub has no contract with that digest.")
+            if isinstance(document, Transition):
+                return lifecycle.apply(life, document, key, now)
+            return lifecycle.sign(life, digest, key, now)
 
-    def one(self, study: str) -> StudyInfo:
-        """The newest contract of a study, with its text for people."""
+        action = document.action if isinstance(document, Transition) else "sign"
+        said = Said(contract.study, digest, action, author, key, envelope, reason)
+        return self.store.record(said, stated, now)
+
+    # Who sees what: a contract is shown to those whom it names
+
+    def all(self, user: User) -> list[StudyInfo]:
+        """The studies that are visible to `user`, newest first."""
+        shown = []
+        for study in self.store.studies():
+            life = self.store.life(study)
+            version = _shown(life, user.key)
+            if version is not None:
+                shown.append(self._info(life, version, user))
+        return shown
+
+    def one(
+        self, study: str, user: User, contract: str | None = None, *, text: bool = True
+    ) -> StudyInfo:
+        """A study's contract in force, or else its newest, or the one of that digest.
+
+        Raises:
+            InputError: ``not-found``, also where it is not for `user` to see.
+        """
         from cohortium.contract.render import render
 
-        stored = self.store.newest(study)
-        info = self.info(stored)
-        text = render(
-            stored.contract,
-            [signature.site for signature in info.signatures],
-            {refusal.site: refusal.reason for refusal in info.refusals},
-        )
-        return info.model_copy(update={"rendered": text})
+        life = self._visible(study, user)
+        version = _shown(life, user.key) if contract is None else life.version(contract)
+        if version is None or not _sees(version, user.key):
+            raise InputError("not-found", f"The study {study} has no contract with that digest.")
+        info = self._info(life, version, user)
+        if not text:
+            return info
+        refused = {refusal.site: refusal.reason for refusal in info.refusals}
+        rendered = render(version.contract, [one.site for one in info.signatures], refused)
+        return info.model_copy(update={"rendered": rendered})
 
-    def info(self, stored: StoredContract) -> StudyInfo:
-        """A stored contract as REST shows it."""
-        status: StudyStatus = "proposed"
-        if stored.status == "refused":
-            status = "refused"
-        elif self._clock() >= stored.contract.expires_at:
-            status = "expired"
-        elif stored.status == "active":
-            status = "active"
+    def _visible(self, study: str, user: User) -> StudyLife:
+        life = self.store.life(study)
+        if _shown(life, user.key) is None:
+            raise InputError(
+                "not-found", f"There is no study {study!r}; `cohortium study list` shows all."
+            )
+        return life
+
+    def statements(self, study: str, user: User) -> list[StatementInfo]:
+        """What was stated about the contracts of a study that `user` sees, oldest first."""
+        life = self._visible(study, user)
+        seen = {v.digest: v.contract.version for v in life.versions if _sees(v, user.key)}
+        return [
+            _statement(said, seen[said.contract])
+            for said in self.store.statements(study)
+            if said.contract in seen
+        ]
+
+    def _info(self, life: StudyLife, version: Version, user: User) -> StudyInfo:
+        now, about = self._clock(), self.store.about(version.digest)
+        signed = {said.author: said.at for said in about if said.action == "sign"}
+        refused = {said.author: said.at for said in about if said.action == "refuse"}
         return StudyInfo(
-            id=stored.contract.study,
-            contract_digest=stored.digest,
-            status=status,
-            contract=stored.contract.to_json(),
+            id=life.study,
+            contract_digest=version.digest,
+            status=_status(version, now),
+            contract=version.contract.to_json(),
             signatures=tuple(
-                SignatureInfo(site=vote.site, signed_at=vote.at)
-                for vote in stored.votes
-                if vote.reason is None
+                SignatureInfo(site=name, signed_at=at)
+                for name, at in signed.items()
+                if name in version.signed
             ),
             refusals=tuple(
-                RefusalInfo(site=vote.site, reason=vote.reason, at=vote.at)
-                for vote in stored.votes
-                if vote.reason is not None
+                RefusalInfo(site=name, reason=reason, at=refused[name])
+                for name, reason in version.refused.items()
+            ),
+            suspensions=tuple(
+                SuspensionInfo(by=name, computations=None if only is None else tuple(sorted(only)))
+                for name, only in version.suspensions.items()
+            ),
+            ended_by=version.ended_by,
+            reason=version.reason,
+            versions=tuple(
+                VersionInfo(
+                    version=v.contract.version, contract_digest=v.digest, status=_status(v, now)
+                )
+                for v in life.versions
+                if _sees(v, user.key)
             ),
         )
 
 
-def _check_member(participant: Participant, member: Member | None) -> None:
+def _sees(version: Version, key: str) -> bool:
+    return key in version.contract.parties.values()
+
+
+def _shown(life: StudyLife, key: str) -> Version | None:
+    """The version in force where it is visible, else the newest that is."""
+    visible = [version for version in life.versions if _sees(version, key)]
+    if life.in_force in visible:
+        return life.in_force
+    return visible[-1] if visible else None
+
+
+def _status(version: Version, now: datetime) -> StudyStatus:
+    return "expired" if version.open and now >= version.contract.expires_at else version.state
+
+
+def _statement(said: Statement, version: int) -> StatementInfo:
+    return StatementInfo(
+        seq=said.seq,
+        study=said.study,
+        contract_digest=said.contract,
+        version=version,
+        action=said.action,
+        author=said.author,
+        key=said.key,
+        at=said.at,
+        state=said.state,
+        reason=said.reason,
+        envelope=said.envelope.decode(),
+    )
+
+
+def _check_member(participant: Seat, member: Member | None) -> None:
     if member is None or member.status != "approved":
         raise InputError("not-found", f"{participant.name} is not a member in good standing.")
     if member.key != participant.key:

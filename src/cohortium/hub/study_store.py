@@ -1,46 +1,56 @@
-"""Stored contracts and the sites' votes."""
+"""Stored statements on contracts: a study's life is their replay.
+
+The statements of a contract's parties, in the order in which the hub took them, are all that is
+kept of a contract's state; see `cohortium.contract.lifecycle`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select
 
+from cohortium.contract import lifecycle
+from cohortium.contract.lifecycle import StudyLife, Version
 from cohortium.contract.model import Contract
+from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
-from cohortium.errors import ConflictError, InputError
+from cohortium.errors import InputError, IntegrityFailure
 from cohortium.hub.database import Database
+from cohortium.hub.ledger_notes import note
 from cohortium.hub.outbox import owe
-from cohortium.hub.tables import contracts, votes
+from cohortium.hub.tables import contracts, statements
+from cohortium.ledger.entry import ContractAction, ContractChanged
+
+MAX_LIVES: Final = 256
+"""Studies whose lives are kept in memory."""
+DRAFTING: Final[tuple[ContractAction, ...]] = ("draft", "assign")
 
 
 @dataclass(frozen=True)
-class Vote:
-    """A site's signed answer; `reason` is set where it refused."""
+class Said:
+    """A verified statement that is to be recorded; `contract` is a contract's or draft's digest."""
 
-    site: str
+    study: str
+    contract: str
+    action: ContractAction
+    author: str
+    key: str
     envelope: bytes
-    reason: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement(Said):
+    """A recorded statement, and the state that its contract has with it."""
+
+    seq: int
     at: datetime
-
-
-@dataclass(frozen=True)
-class StoredContract:
-    """A contract, how far it is, and its votes. `status` is proposed, active or refused."""
-
-    contract: Contract
-    digest: str
-    proposal: bytes
-    status: str
-    votes: tuple[Vote, ...]
-
-    @property
-    def signatures(self) -> list[bytes]:
-        """The envelopes of the sites that signed."""
-        return [vote.envelope for vote in self.votes if vote.reason is None]
+    state: str
 
 
 @lru_cache(maxsize=256)
@@ -49,112 +59,91 @@ def _parsed(document: bytes) -> Contract:
     return Contract.from_bytes(document)
 
 
+def sites_of(contract: Contract) -> frozenset[str]:
+    """The institutions that are told of a contract: who gives data, and who owns what it uses."""
+    people = {researcher.name for researcher in contract.recipients}
+    people.add(contract.proposed_by.name)
+    named = {participant.name for participant in contract.participants}
+    return frozenset(named | (set(contract.signatories) - people))
+
+
 class StudyStore:
-    """Contracts by digest; a study is the newest contract under its id."""
+    """Contracts by digest, and what was stated about each study."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lives: dict[str, tuple[int, StudyLife]] = {}
 
-    def propose(self, contract: Contract, envelope: bytes, now: datetime) -> None:
-        """Store a proposal and owe it to its participants; the same one again changes nothing.
+    def record(
+        self, said: Said, change: Callable[[StudyLife | None], StudyLife], now: datetime
+    ) -> Version:
+        """Apply a statement to the study's life; it is stored where it changes that.
 
-        Raises:
-            ConflictError: ``already-exists`` where the study has another contract in force.
-        """
-        digest = contract.digest
-        with self._db.write() as c:
-            rows = c.execute(select(contracts).where(contracts.c.study == contract.study)).all()
-            if any(row.digest == digest for row in rows):
-                return
-            for row in rows:
-                expires = _parsed(row.document).expires_at
-                if row.status != "refused" and now < expires:
-                    raise ConflictError(
-                        "already-exists",
-                        f"The study {contract.study} has a contract already: choose another id.",
-                    )
-            c.execute(
-                insert(contracts).values(
-                    digest=digest,
-                    study=contract.study,
-                    document=contract.to_bytes(),
-                    proposal=envelope,
-                    status="proposed",
-                    created_at=to_rfc3339(now),
-                )
-            )
-            for participant in contract.participants:
-                owe(c, participant.name, "proposal", digest)
+        In one transaction with it: its fact for the ledger, and word to the sites that it is about.
 
-    def vote(
-        self, digest: str, *, site: str, envelope: bytes, reason: str | None, now: datetime
-    ) -> str:
-        """Record a verified vote; the last one counts until the contract is active.
-
-        When the last signature arrives the contract becomes active, which is then owed to all.
+        Args:
+            change: The life with the statement, from the life without it.
 
         Returns:
-            The contract's status after the vote.
+            The version that the statement is about, with it.
 
         Raises:
-            ConflictError: ``wrong-state`` for a refusal of an active contract.
+            CohortiumError: What `change` says.
         """
         with self._db.write() as c:
-            stored = self._get(c, digest)
-            if stored.status == "active":
-                if reason is not None:
-                    raise ConflictError("wrong-state", "The contract is active already.")
-                owe(c, site, "active", digest)  # a node that lost its store signs again
-                return stored.status
-            c.execute(votes.delete().where(votes.c.contract == digest, votes.c.site == site))
-            c.execute(
-                insert(votes).values(
-                    contract=digest, site=site, envelope=envelope, reason=reason, at=to_rfc3339(now)
+            before = self._life(c, said.study)
+            after = change(before)
+            version = after.version(said.contract)
+            if before is not None and _standing(before) == _standing(after):
+                if said.action == "sign" and version.in_force:
+                    # A node that lost its store signs again.
+                    owe(c, said.author, "active", said.contract)
+                return version
+            if said.action == "propose":
+                c.execute(
+                    insert(contracts).values(
+                        digest=said.contract,
+                        study=said.study,
+                        document=version.contract.to_bytes(),
+                        created_at=to_rfc3339(now),
+                    )
                 )
-            )
-            return self._settle(c, self._get(c, digest))
+            seq = append(c, said, state=version.state, now=now, version=version.contract.version)
+            _owe_sites(c, seq, said, before, after)
+        return version
 
-    def _settle(self, c: Connection, stored: StoredContract) -> str:
-        names = {participant.name for participant in stored.contract.participants}
-        signed = {vote.site for vote in stored.votes if vote.reason is None}
-        status = "proposed"
-        if any(vote.reason is not None for vote in stored.votes):
-            status = "refused"
-        elif signed >= names:
-            status = "active"
-            for name in names:
-                owe(c, name, "active", stored.digest)
-        if status != stored.status:
-            c.execute(
-                update(contracts).where(contracts.c.digest == stored.digest).values(status=status)
-            )
-        return status
-
-    def _get(self, c: Connection, digest: str) -> StoredContract:
-        row = c.execute(select(contracts).where(contracts.c.digest == digest)).one_or_none()
-        if row is None:
-            raise InputError("not-found", "The hub has no contract with that digest.")
-        ballots = c.execute(
-            select(votes).where(votes.c.contract == digest).order_by(votes.c.at, votes.c.site)
+    def _life(self, c: Connection, study: str) -> StudyLife | None:
+        seen, life = self._lives.get(study, (0, None))
+        rows = c.execute(
+            select(statements.c.seq, statements.c.envelope, statements.c.at)
+            .where(statements.c.study == study, statements.c.seq > seen)
+            .where(statements.c.action.not_in(DRAFTING))
+            .order_by(statements.c.seq)
         ).all()
-        return StoredContract(
-            contract=_parsed(row.document),
-            digest=row.digest,
-            proposal=row.proposal,
-            status=row.status,
-            votes=tuple(
-                Vote(ballot.site, ballot.envelope, ballot.reason, parse_rfc3339(ballot.at))
-                for ballot in ballots
-            ),
-        )
+        if rows:
+            said = [(row.envelope, parse_rfc3339(row.at)) for row in rows]
+            life = lifecycle.replay(said, life)
+            if len(self._lives) >= MAX_LIVES:
+                self._lives.clear()
+            self._lives[study] = (rows[-1].seq, life)
+        return life
 
-    def get(self, digest: str) -> StoredContract:
-        """The contract of that digest, or InputError ``not-found``."""
+    def life(self, study: str) -> StudyLife:
+        """The study's contracts and their states, or InputError ``not-found``."""
         with self._db.read() as c:
-            return self._get(c, digest)
+            life = self._life(c, study)
+        if life is None:
+            raise InputError(
+                "not-found", f"There is no study {study!r}; `cohortium study list` shows all."
+            )
+        return life
+
+    def get(self, digest: str) -> Version:
+        """The contract of that digest with its state, or InputError ``not-found``."""
+        return self.life(self.contract(digest).study).version(digest)
 
     def contract(self, digest: str) -> Contract:
-        """The contract of that digest without its votes, or InputError ``not-found``."""
+        """The contract of that digest without its state, or InputError ``not-found``."""
         with self._db.read() as c:
             document = c.execute(
                 select(contracts.c.document).where(contracts.c.digest == digest)
@@ -163,43 +152,139 @@ class StudyStore:
             raise InputError("not-found", "The hub has no contract with that digest.")
         return _parsed(document)
 
-    def newest(self, study: str) -> StoredContract:
-        """The newest contract of a study, or InputError ``not-found``."""
+    def studies(self) -> list[str]:
+        """The studies that have a contract, the one with the newest contract first."""
         with self._db.read() as c:
-            digest = c.execute(
-                select(contracts.c.digest)
-                .where(contracts.c.study == study)
-                .order_by(contracts.c.seq.desc())
-                .limit(1)
-            ).scalar()
-            if digest is None:
-                raise InputError(
-                    "not-found", f"There is no study {study!r}; `cohortium study list` shows all."
-                )
-            return self._get(c, digest)
+            query = select(contracts.c.study).order_by(contracts.c.seq.desc())
+            return list(dict.fromkeys(c.execute(query).scalars()))
 
-    def all(self) -> list[StoredContract]:
-        """Every contract, newest first."""
+    def statements(self, study: str) -> list[Statement]:
+        """What was stated about a study's contracts, oldest first."""
+        return self._statements(statements.c.study == study, statements.c.action.not_in(DRAFTING))
+
+    def _statements(self, *conditions: ColumnElement[bool]) -> list[Statement]:
+        query = select(statements).where(*conditions).order_by(statements.c.seq)
         with self._db.read() as c:
-            digests = c.execute(
-                select(contracts.c.digest).order_by(contracts.c.seq.desc())
-            ).scalars()
-            return [self._get(c, digest) for digest in list(digests)]
-
-    def owe_unknown(self, site: str, known: Iterable[str]) -> None:
-        """Owe a site the contracts that it takes part in and does not list."""
-        held = set(known)
-        missing = [
-            stored
-            for stored in self.all()
-            if stored.digest not in held
-            and stored.status != "refused"
-            and stored.contract.participant(site) is not None
+            rows = c.execute(query).mappings().all()
+        return [
+            Statement(
+                **{key: row[key] for key in row if key not in {"at", "digest"}},
+                at=parse_rfc3339(row["at"]),
+            )
+            for row in rows
         ]
-        if not missing:
-            return
+
+    def statement(self, seq: int) -> Statement | None:
+        """The statement of that number."""
+        found = self._statements(statements.c.seq == seq)
+        return found[0] if found else None
+
+    def about(self, digest: str) -> list[Statement]:
+        """The statements about one contract or draft, oldest first."""
+        return self._statements(statements.c.contract == digest)
+
+    def signatures(self, digest: str) -> list[Statement]:
+        """The newest signature of each party that has signed."""
+        signed = self.get(digest).signed
+        said = [one for one in self.about(digest) if one.action in {"propose", "sign"}]
+        return list({one.author: one for one in said if one.author in signed}.values())
+
+    def owe_unknown(self, site: str, known: Iterable[str], heard: Iterable[str]) -> None:
+        """Owe a site what it does not list of the contracts and drafts that it takes part in.
+
+        Args:
+            known: Digests of contracts.
+            heard: Digests of the envelopes of transitions, drafts and assignments.
+        """
+        held, said = set(known), set(heard)
         with self._db.write() as c:
-            for stored in missing:
-                owe(c, site, "proposal", stored.digest)
-                if stored.status == "active":
-                    owe(c, site, "active", stored.digest)
+            studies = c.execute(select(contracts.c.study).order_by(contracts.c.seq)).scalars()
+            for study in dict.fromkeys(studies):
+                life = self._life(c, study)
+                for version in () if life is None else life.versions:
+                    if site not in sites_of(version.contract):
+                        continue
+                    if version.digest not in held:
+                        if not version.open:
+                            continue
+                        owe(c, site, "proposal", version.digest)
+                        if version.in_force:
+                            owe(c, site, "active", version.digest)
+                    for seq in _transitions(c, version.digest, said):
+                        owe(c, site, "statement", str(seq))
+
+
+def append(c: Connection, said: Said, *, version: int, state: str, now: datetime) -> int:
+    """Store a statement and note it for the ledger; returns its number."""
+    digest = digest_bytes(said.envelope)
+    seq = c.execute(
+        insert(statements).values(
+            study=said.study,
+            contract=said.contract,
+            action=said.action,
+            author=said.author,
+            key=said.key,
+            digest=digest,
+            envelope=said.envelope,
+            at=to_rfc3339(now),
+            reason=said.reason,
+            state=state,
+        )
+    ).inserted_primary_key
+    note(
+        c,
+        ContractChanged(
+            study=said.study,
+            contract=said.contract,
+            version=version,
+            action=said.action,
+            author=said.author,
+            key=said.key,
+            statement=digest,
+            state=state,
+        ),
+    )
+    if seq is None:
+        raise IntegrityFailure("broken-store", "A statement was stored without a number.")
+    return int(seq[0])
+
+
+def _standing(life: StudyLife) -> list[tuple[object, ...]]:
+    """What a statement can change."""
+    return [
+        (v.digest, v.state, v.signed, dict(v.refused), dict(v.suspensions), v.ended_by)
+        for v in life.versions
+    ]
+
+
+def _owe_sites(
+    c: Connection, seq: int, said: Said, before: StudyLife | None, after: StudyLife
+) -> None:
+    """Word to the sites whose contracts a statement changed."""
+    version = after.version(said.contract)
+    sites = sites_of(version.contract)
+    if said.action == "propose":
+        for site in sites:
+            owe(c, site, "proposal", said.contract)
+    elif said.action != "sign":
+        for site in sites - {said.author}:
+            owe(c, site, "statement", str(seq))
+    elif version.in_force:
+        for site in sites:
+            owe(c, site, "active", said.contract)
+        were_open = {v.digest for v in before.versions if v.open} if before else set()
+        for other in after.versions:
+            if other.state == "superseded" and other.digest in were_open:
+                # The others see it from the signatures of the new version.
+                for site in sites_of(other.contract) - sites:
+                    owe(c, site, "ended", other.digest)
+
+
+def _transitions(c: Connection, contract: str, heard: Collection[str]) -> list[int]:
+    rows = c.execute(
+        select(statements.c.seq, statements.c.digest)
+        .where(statements.c.contract == contract)
+        .where(statements.c.action.not_in((*DRAFTING, "propose", "sign")))
+        .order_by(statements.c.seq)
+    ).all()
+    return [row.seq for row in rows if row.digest not in heard]

@@ -79,5 +79,6 @@ def find(store: NodeStore, digest: str) -> Statement | None:
 
 
 def digests(store: NodeStore) -> list[str]:
-    """What the hub need not send."""
-    return [digest for (digest,) in store.execute("SELECT DISTINCT digest FROM statements")]
+    """What the hub need not send again; signatures come with the contract that they activate."""
+    rows = store.execute("SELECT digest FROM statements WHERE action NOT IN ('propose', 'sign')")
+    return [digest for (digest,) in rows]

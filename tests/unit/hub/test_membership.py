@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, make_hub, start_world
+from tests.support.life import transition
 
-from cohortium.contract.model import Refusal
 from cohortium.core.invitation import Invitation
 from cohortium.core.publication import Publication
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr, read_certificate
@@ -253,26 +253,26 @@ async def test_a_contract_is_active_when_every_participant_has_signed_it() -> No
     contract = make_contract(world.contract.consortium, study="second")
     hub.propose(contract.sign(key("Ada")), hub.user(key("Ada").public))
     with pytest.raises(VerificationError):
-        hub.vote("Alpha", contract.sign(key("Beta")))
+        hub.say("Alpha", contract.sign(key("Beta")))
     with pytest.raises(VerificationError):
-        hub.vote("Nowhere", contract.sign(key("Alpha")))
+        hub.say("Nowhere", contract.sign(key("Alpha")))
     altered = contract.model_copy(update={"purpose": contract.purpose + "!"})
     with pytest.raises(InputError):
-        hub.vote("Alpha", altered.sign(key("Alpha")))
+        hub.say("Alpha", altered.sign(key("Alpha")))
     for name in SITES[:2]:
-        hub.vote(name, contract.sign(key(name)))
-    assert hub.studies.one("second").status == "proposed"
+        hub.say(name, contract.sign(key(name)))
+    assert hub.studies.one("second", hub.user(key("Ada").public)).status == "proposed"
     await hub.delivered()
     before = world.sites["Gamma"].seen.count("contract_active")
-    hub.vote(SITES[2], contract.sign(key(SITES[2])))
-    hub.vote(SITES[2], contract.sign(key(SITES[2])))
-    assert hub.studies.one("second").status == "active"
+    hub.say(SITES[2], contract.sign(key(SITES[2])))
+    hub.say(SITES[2], contract.sign(key(SITES[2])))
+    assert hub.studies.one("second", hub.user(key("Ada").public)).status == "active"
     await hub.delivered()
     assert world.sites["Alpha"].seen.count("contract_active") == 2
     assert world.sites["Gamma"].seen.count("contract_active") >= before + 1
-    refusal = Refusal(contract_digest=contract.digest, site="Alpha", reason="too late")
-    with pytest.raises(ConflictError):
-        hub.vote("Alpha", refusal.sign(key("Alpha")))
+    refusal = transition(contract, "refuse", "Alpha", reason="too late")
+    with pytest.raises(ConflictError, match="revoke it instead"):
+        hub.say("Alpha", refusal.sign(key("Alpha")))
     await hub.stop()
 
 
@@ -282,16 +282,16 @@ async def test_a_refused_study_can_be_proposed_anew() -> None:
     ada = hub.user(key("Ada").public)
     contract = make_contract(world.contract.consortium, study="second")
     hub.propose(contract.sign(key("Ada")), ada)
-    refusal = Refusal(contract_digest=contract.digest, site="Beta", reason="not like this")
+    refusal = transition(contract, "refuse", "Beta", reason="not like this")
     with pytest.raises(VerificationError):
-        hub.vote("Alpha", refusal.sign(key("Beta")))
-    hub.vote("Beta", refusal.sign(key("Beta")))
-    shown = hub.studies.one("second")
+        hub.say("Alpha", refusal.sign(key("Beta")))
+    hub.say("Beta", refusal.sign(key("Beta")))
+    shown = hub.studies.one("second", hub.user(key("Ada").public))
     assert shown.status == "refused"
     assert [(r.site, r.reason) for r in shown.refusals] == [("Beta", "not like this")]
     better = make_contract(world.contract.consortium, study="second", title="Better")
     hub.propose(better.sign(key("Ada")), ada)
-    assert hub.studies.one("second").contract_digest == better.digest
+    assert hub.studies.one("second", hub.user(key("Ada").public)).contract_digest == better.digest
     await hub.stop()
 
 
