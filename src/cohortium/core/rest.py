@@ -13,7 +13,8 @@ from cohortium.core.model import Document
 
 API = "/api/v1"
 
-RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+RunStatus = Literal["queued", "running", "witnessing", "succeeded", "failed", "cancelled"]
+"""A run that is ``witnessing`` is computed; its result waits until enough have witnessed it."""
 StudyStatus = Literal[
     "proposed",
     "active",
@@ -36,12 +37,14 @@ class ConsortiumInfo(Document):
     Attributes:
         fingerprint: Digest of the CA certificate (DER); people compare it by telephone.
         link_address: ``host:port`` that nodes dial.
+        ledger_key: The verifier key of the ledger (C2SP signed-note).
     """
 
     name: Label
     fingerprint: Digest
     ca_pem: str
     link_address: str
+    ledger_key: str | None = None
 
 
 class EnrolmentInfo(Document):
@@ -208,8 +211,58 @@ class RunInfo(Document):
     message: str = ""
 
 
+class Receipt(Document):
+    """That an entry stands on the ledger, and who has witnessed it.
+
+    Attributes:
+        index: The entry's place.
+        entry: Its canonical JSON.
+        proof: RFC 9162 inclusion proof in the checkpoint's tree; hex.
+        checkpoint: A C2SP signed note with the members' cosignatures.
+        members: The members at that checkpoint and their keys; the checkpoint has their digest.
+    """
+
+    index: int
+    entry: str
+    proof: tuple[str, ...]
+    checkpoint: str
+    members: dict[Label, str]
+
+
+class LedgerInfo(Document):
+    """``GET /ledger``: what is needed to check a copy of the ledger.
+
+    Attributes:
+        origin: The log's name.
+        size: Entries; `final` of them are covered by a final checkpoint.
+        log_key: The log's verifier key (C2SP signed-note).
+        witness_keys: Verifier keys of the members' cosignatures.
+    """
+
+    origin: str
+    size: int
+    final: int
+    log_key: str
+    witness_keys: dict[Label, str]
+
+
+class ConsistencyProof(Document):
+    """That the ledger of `old` entries is the beginning of that of `size`; hex (RFC 9162)."""
+
+    old: int
+    size: int
+    proof: tuple[str, ...]
+
+
 class RunResult(Document):
-    """``GET /runs/{id}/result``."""
+    """``GET /runs/{id}/result``.
+
+    Attributes:
+        nonce: Opens the commitment to the result that stands on the ledger; hex.
+        receipt: That the commitment stands there, and is final.
+    """
 
     run: RunInfo
     result: dict[str, Any]
+    nonce: str | None = None
+    receipt: Receipt | None = None

@@ -26,6 +26,7 @@ from cohortium.core.rest import (
 from cohortium.errors import CohortiumError, InputError, IntegrityFailure
 from cohortium.hub.auth import Authentication
 from cohortium.hub.events import Event
+from cohortium.hub.ledger_api import ledger_routes
 from cohortium.hub.limits import CONTRACT_BYTES, RUN_BYTES, SMALL_BYTES, RateLimit, read_body
 from cohortium.hub.member_store import User
 from cohortium.hub.service import Hub
@@ -49,6 +50,7 @@ def build_app(hub: Hub) -> FastAPI:
         _open_routes(hub, limit),
         _directory_routes(hub, authentication),
         _run_routes(hub, authentication),
+        ledger_routes(hub.store.ledger, hub.log, lambda request: _sender(request, authentication)),
     ):
         app.include_router(routes, prefix=API)
     _one_error_shape(app)

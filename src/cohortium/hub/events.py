@@ -1,6 +1,7 @@
 """Progress of the runs under way, for whoever listens; nothing here needs to survive a crash.
 
-Event numbers are round numbers, so that a run that is replayed after a crash repeats none.
+Event numbers are round numbers, so that a run that is replayed after a crash repeats none. While a
+run waits for its witnesses there is an event, with the last round's number, for each change.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ HEARTBEAT_S = 15.0
 
 @dataclass(frozen=True)
 class Event:
-    """``progress`` after a round, ``done`` at the end; or a heartbeat where `info` is None."""
+    """``progress`` after a round or while witnesses are missing, ``done`` at the end.
+
+    A heartbeat has no `info`.
+    """
 
     number: int
     info: RunInfo | None
@@ -66,7 +70,7 @@ class RunEvents:
         listeners = self._runs.setdefault(run_id, _Listeners())
         waiting = asyncio.Event()
         listeners.waiting.add(waiting)
-        last = after
+        last, said = after, ""
         try:
             while True:
                 waiting.clear()
@@ -74,8 +78,9 @@ class RunEvents:
                 if info.status in FINAL:
                     yield Event(info.rounds + 1, info)
                     return
-                if info.rounds > last:
-                    last = info.rounds
+                waits = info.status == "witnessing" and info.message != said
+                if info.rounds > last or waits:
+                    last, said = max(last, info.rounds), info.message
                     yield Event(last, info)
                 try:
                     await asyncio.wait_for(waiting.wait(), HEARTBEAT_S)

@@ -15,6 +15,7 @@ from typing import Any
 from cohortium.core.clock import Clock, system_clock
 from cohortium.crypto.authority import Authority, read_certificate
 from cohortium.crypto.files import write_atomically, write_private
+from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, InputError
 from cohortium.hub.config import CONFIG_FILE, HubConfig
 from cohortium.hub.members import Membership
@@ -45,6 +46,11 @@ class HubFolder:
         return self.path / "tls" / "hub.pem"
 
     @property
+    def ledger_file(self) -> Path:
+        """The key that signs the ledger."""
+        return self.path / "ledger.pem"
+
+    @property
     def objects(self) -> Path:
         """Folder of large journal entries."""
         return self.path / "objects"
@@ -56,6 +62,22 @@ class HubFolder:
     def load_authority(self) -> Authority:
         """The consortium's CA."""
         return Authority.load(self.authority)
+
+    def ledger_key(self, store: HubStore) -> SigningKey:
+        """The key that signs the ledger; made here where the folder is older than the ledger.
+
+        Raises:
+            InputError: ``not-found`` where the ledger has entries, and its key is gone.
+        """
+        if not self.ledger_file.exists():
+            if store.ledger.size():
+                raise InputError(
+                    "not-found",
+                    f"The ledger's key {self.ledger_file} is missing: bring it back from your "
+                    "backup. With another key, every node would take this hub for a false one.",
+                )
+            SigningKey.generate().save(self.ledger_file)
+        return SigningKey.load(self.ledger_file)
 
     def store(self) -> HubStore:
         """Open the database."""
@@ -197,6 +219,7 @@ def create(path: Path, config: HubConfig, clock: Clock = system_clock) -> HubFol
     authority.save(folder.authority)
     write_private(path / CONFIG_FILE, _toml(config).encode())
     folder.issue_certificate(clock)
+    SigningKey.generate().save(folder.ledger_file)
     folder.store().close()
     return folder
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import to_rfc3339
+from cohortium.core.rest import Receipt
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import InputError
 from cohortium.hub.database import Database
@@ -295,6 +296,21 @@ class LedgerStore:
                 raise InputError("not-found", f"The ledger does not have {size} entries yet.")
             proof = _tree(c, size).inclusion_proof(position)
             return _entry(c, position), proof
+
+    def receipt(self, position: int, size: int) -> Receipt:
+        """That the stored checkpoint of `size` covers an entry.
+
+        Raises:
+            InputError: ``not-found``.
+        """
+        entry, proof = self.inclusion(position, size)
+        return Receipt(
+            index=position,
+            entry=entry.decode(),
+            proof=tuple(node.hex() for node in proof),
+            checkpoint=self.checkpoint(size).note.decode(),
+            members=dict(self.members_at(size)),
+        )
 
     def members_at(self, size: int) -> Mapping[str, str]:
         """The approved members after `size` entries: name to contract key."""

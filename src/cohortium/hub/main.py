@@ -78,8 +78,9 @@ def serve(path: Path, on_ready: Callable[[dict[str, Any]], None] = lambda _addre
 async def _serve(folder: HubFolder, on_ready: Callable[[dict[str, Any]], None]) -> None:
     config, authority, earlier = folder.config(), folder.load_authority(), folder.address()
     runner = DbosRunner(folder.workflow_url(), ObjectFolder(folder.objects))
+    store = folder.store()
     hub = Hub(
-        folder.store(),
+        store,
         consortium=ConsortiumInfo(
             name=config.name,
             fingerprint=authority.fingerprint,
@@ -89,6 +90,7 @@ async def _serve(folder: HubFolder, on_ready: Callable[[dict[str, Any]], None]) 
         runner=runner,
         authority=authority,
         config=config,
+        ledger_key=folder.ledger_key(store),
     )
 
     def on_connect(site: str) -> None:

@@ -83,9 +83,9 @@ class MemberStore:
                     self._note_member(c, Member(**row), row["status"])
             for user in c.execute(select(users).order_by(users.c.name)).all():
                 note(c, ResearcherChanged(name=user.name, key=user.key, status=user.status))
-            rows = c.execute(select(datasets).order_by(datasets.c.member, datasets.c.name)).all()
-            for row in rows:
-                note(c, dataset_fact(row.member, PublishedDataset.from_bytes(row.document)))
+            published = select(datasets).order_by(datasets.c.member, datasets.c.name)
+            for held in c.execute(published).all():
+                note(c, dataset_fact(held.member, PublishedDataset.from_bytes(held.document)))
 
     def _touch(self, c: Connection) -> None:
         bumped = c.execute(

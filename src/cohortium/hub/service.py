@@ -23,16 +23,21 @@ from cohortium.core.rest import (
     UserInfo,
 )
 from cohortium.crypto.authority import Authority
+from cohortium.crypto.keys import SigningKey
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
     InputError,
     IntegrityFailure,
     PolicyRefusal,
+    ProtocolError,
+    VerificationError,
 )
 from cohortium.hub.config import HubConfig
 from cohortium.hub.delivery import Delivery
 from cohortium.hub.events import Event, RunEvents
+from cohortium.hub.ledger import Ledger
+from cohortium.hub.ledger_store import Log
 from cohortium.hub.member_store import User
 from cohortium.hub.members import Membership
 from cohortium.hub.run_store import StoredRun
@@ -61,6 +66,7 @@ class Hub:
         peers: The connected nodes. The link needs `handler_for`, so it may be set after
             construction, before `start`.
         runner: Executes runs.
+        ledger_key: Signs the ledger; None only for a hub in memory, which begins a new one.
     """
 
     def __init__(
@@ -74,9 +80,12 @@ class Hub:
         clock: Clock = system_clock,
         random: Callable[[int], bytes] = os.urandom,
         find_analysis: Callable[[str], AnyAnalysis] = find_builtin,
+        ledger_key: SigningKey | None = None,
     ) -> None:
         self.store = store
-        self.consortium = consortium
+        key = ledger_key or SigningKey.generate()
+        self.log = Log(consortium.name, consortium.fingerprint, key)
+        self.consortium = consortium.model_copy(update={"ledger_key": self.log.verifier.text})
         self.config = config or HubConfig()
         self.clock = clock
         self.members = Membership(
@@ -97,6 +106,13 @@ class Hub:
         self._driver: RunDriver | None = None
         self._delivery: Delivery | None = None
         self._watch: MembershipWatch | None = None
+        self.ledger = Ledger(
+            store.ledger,
+            self.log,
+            clock=clock,
+            participants=self._participant_keys,
+            released=self._events.changed,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # Life
@@ -126,6 +142,8 @@ class Hub:
         await asyncio.to_thread(self._runner.launch, self._driver.execute)
         await asyncio.to_thread(self._runner.recover, open_runs)
         self._delivery.wake_all()
+        self.store.on_noted(self.ledger.noted)
+        await self.ledger.start(peers, watch=watch)
         self._watch = MembershipWatch(self.store.members, peers)
         if watch:
             self._watch.start()
@@ -136,6 +154,7 @@ class Hub:
             await self._watch.close()
         if self._delivery is not None:
             await self._delivery.close()
+        await self.ledger.close()
 
     async def delivered(self) -> None:
         """Wait until connected nodes have what they are owed."""
@@ -242,10 +261,24 @@ class Hub:
         Raises:
             CohortiumError: See `check_run`; ``replayed`` for a used run id.
         """
-        request, signer = RunRequest.open(envelope, key=user.key)
+        try:
+            request, signer = RunRequest.open(envelope, key=user.key)
+        except VerificationError as refusal:
+            self._deny_foreign(envelope, refusal)
+            raise
         known = self.store.runs.find(request.run_id)
         if known is not None and known.envelope == envelope:
             return self._shown(known)
+        try:
+            self._admit(request, signer)
+            if self.store.runs.submit(request, envelope, self.clock()):
+                self._runner.start(request.run_id, 1)
+        except CohortiumError as refusal:
+            self.store.runs.deny(request, envelope, refusal.code)
+            raise
+        return self._shown(self.store.runs.get(request.run_id))
+
+    def _admit(self, request: RunRequest, signer: str) -> None:
         version = self.store.studies.get(request.contract_digest)
         permits(version, request.computation, self.clock())
         admitted = check_run(
@@ -259,9 +292,13 @@ class Hub:
         )
         # What does not fit the variables fails here, not at the sites.
         admitted.analysis.start(admitted.params, admitted.scope)
-        if self.store.runs.submit(request, envelope, self.clock()):
-            self._runner.start(request.run_id, 1)
-        return self._shown(self.store.runs.get(request.run_id))
+
+    def _deny_foreign(self, envelope: bytes, refusal: CohortiumError) -> None:
+        """Record a request that another registered researcher signed than the one who sends it."""
+        with suppress(VerificationError, ProtocolError, PolicyRefusal):
+            request, signer = RunRequest.open(envelope)
+            if request.researcher == self.user(signer).key:
+                self.store.runs.deny(request, envelope, refusal.code)
 
     def _visible(self, run_id: str, user: User) -> StoredRun:
         run = self.store.runs.get(run_id)
@@ -278,12 +315,24 @@ class Hub:
         contract = self.store.studies.contract(run.info.contract_digest)
         names = (participant.name for participant in contract.participants)
         absent = tuple(name for name in names if name not in run.info.participants)
-        return run.info.model_copy(update={"absent": absent})
+        return self._witnessing(run).model_copy(update={"absent": absent})
+
+    def _witnessing(self, run: StoredRun) -> RunInfo:
+        """A run that has succeeded is not over before its end is final on the ledger."""
+        release = None if run.released else self.store.ledger.release(run.info.id)
+        if release is None or release.size is not None:
+            return run.info
+        message = self.ledger.waits_for(release)
+        return run.info.model_copy(update={"status": "witnessing", "message": message})
+
+    def _participant_keys(self, run_id: str) -> dict[str, str]:
+        contract = self.store.studies.contract(self.store.runs.get(run_id).info.contract_digest)
+        return {participant.name: participant.key for participant in contract.participants}
 
     def _look(self, run_id: str) -> RunInfo:
         """`_shown`, without the database while the run is under way."""
         live = None if self._driver is None else self._driver.show(run_id)
-        return live or self.store.runs.get(run_id).info
+        return live or self._witnessing(self.store.runs.get(run_id))
 
     def run(self, run_id: str, user: User) -> RunInfo:
         """A run of a study whose results `user` may read."""
@@ -306,7 +355,8 @@ class Hub:
         """A finished run and its result.
 
         Raises:
-            ConflictError: ``run-failed``, ``run-cancelled``, or ``wrong-state`` while it runs.
+            ConflictError: ``run-failed``, ``run-cancelled``, or ``wrong-state`` while it runs or
+                waits for its witnesses.
         """
         info = self.run(run_id, user)
         if info.status == "cancelled":
@@ -314,12 +364,17 @@ class Hub:
         if info.status == "failed":
             reason = (info.error or {}).get("message", "")
             raise ConflictError("run-failed", f"The run failed: {reason}", error=info.error)
-        document = self.store.runs.result(run_id)
         if info.status != "succeeded":
-            raise ConflictError("wrong-state", "The run is not finished yet.")
+            waits = info.message if info.status == "witnessing" else ""
+            raise ConflictError("wrong-state", waits or "The run is not finished yet.")
+        document, release = self.store.runs.result(run_id), self.store.ledger.release(run_id)
         if document is None:
             raise IntegrityFailure("broken-store", "The run's result is missing.")
-        return RunResult(run=info, result=parse_json(document))
+        result = RunResult(run=info, result=parse_json(document))
+        if release is None or release.position is None or release.size is None:
+            return result  # of a run that ended before there was a ledger
+        receipt = self.store.ledger.receipt(release.position, release.size)
+        return result.model_copy(update={"nonce": release.nonce.hex(), "receipt": receipt})
 
     def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
         """The run's events."""
@@ -332,7 +387,10 @@ class Hub:
         run = self._visible(run_id, user)
         contract = self.store.studies.contract(run.info.contract_digest)
         self.store.runs.cancel(
-            run_id, self.clock(), [participant.name for participant in contract.participants]
+            run_id,
+            self.clock(),
+            [participant.name for participant in contract.participants],
+            driver.sums(run_id),
         )
         driver.interrupt(run_id)
         self._events.changed(run_id)
@@ -385,6 +443,7 @@ class Hub:
         return SiteHandler(
             site,
             fingerprint=self.consortium.fingerprint,
+            ledger_key=self.log.verifier.text,
             members=self.members,
             studies=self.store.studies,
             say=self.say,
@@ -394,3 +453,4 @@ class Hub:
         """A member's link is up: hand over what it missed."""
         if self._delivery is not None:
             self._delivery.wake(site)
+        self.ledger.on_connect(site)

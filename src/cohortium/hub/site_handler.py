@@ -9,6 +9,7 @@ from cohortium.core.publication import Publication
 from cohortium.errors import CohortiumError, IntegrityFailure, ProtocolError
 from cohortium.hub.members import Membership
 from cohortium.hub.study_store import StudyStore
+from cohortium.ledger.entry import PolicyChanged
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message
 
@@ -20,6 +21,7 @@ class SiteHandler:
 
     Args:
         fingerprint: Of the consortium.
+        ledger_key: The ledger's verifier key.
         say: Takes a member's name and its signed statement on a contract or draft.
     """
 
@@ -28,12 +30,14 @@ class SiteHandler:
         site: str,
         *,
         fingerprint: str,
+        ledger_key: str,
         members: Membership,
         studies: StudyStore,
         say: Callable[[str, bytes], object],
     ) -> None:
         self._site = site
         self._fingerprint = fingerprint
+        self._ledger_key = ledger_key
         self._members = members
         self._studies = studies
         self._say = say
@@ -57,12 +61,16 @@ class SiteHandler:
         if body == "hello":
             self._studies.owe_unknown(site, message.hello.contracts, message.hello.statements)
             reply.welcome.consortium = self._fingerprint
+            reply.welcome.ledger_key = self._ledger_key
             reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))
             return reply
         if body == "statement":
             self._say(site, message.statement.envelope)
         elif body == "publish_dataset":
             self._members.publish(site, Publication.from_bytes(message.publish_dataset.json))
+        elif body == "policy_digest":
+            policy = {"member": site, "policy": message.policy_digest.digest}
+            self._members.store.policy(PolicyChanged.from_json(policy))
         elif body == "rotate_certificate":
             rotation = message.rotate_certificate
             reply.certificate.pem = self._members.rotate(site, rotation.csr_pem, rotation.signature)
