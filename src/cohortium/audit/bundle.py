@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -94,7 +95,7 @@ class Bundle(Document):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         indices = [entry.index for entry in self.entries]
-        if any(later <= earlier for earlier, later in zip(indices, indices[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(indices)):
             raise ValueError("the entries are not in the order of the log")
         runs = [release.run_id for release in self.releases]
         if runs != sorted(set(runs)):

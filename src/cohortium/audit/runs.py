@@ -1,0 +1,304 @@
+"""Steps 9 to 14: each run against the contract that was in force when it was ordered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cohortium.analysis.interface import AnyAnalysis
+from cohortium.audit.bundle import Bundle
+from cohortium.audit.log import Logged, LogKeys, check_release
+from cohortium.audit.steps import Facts, require
+from cohortium.audit.study import History
+from cohortium.contract.check import check_run
+from cohortium.contract.lifecycle import permits
+from cohortium.contract.model import Contract, RunRequest
+from cohortium.errors import VerificationError
+from cohortium.ledger.checkpoint import Checkpoint
+from cohortium.ledger.entry import (
+    Fact,
+    KeyReleased,
+    ResearcherChanged,
+    RunDecided,
+    RunDenied,
+    RunEnded,
+    RunSubmitted,
+    SiteDecision,
+    commitment,
+)
+from cohortium.secagg.round_key import RoundKey
+
+Find = Callable[[str], AnyAnalysis]
+Appraise = Callable[[bytes, Contract], None]
+"""Judges attestation evidence against a contract; raises VerificationError."""
+
+
+Used = dict[tuple[str, str, str], set[str]]
+"""Runs that had a round, by contract, its entry for the computation, and site."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its entries tell it.
+
+    Attributes:
+        accepted: The sites whose signed round keys are there, after their last decision.
+        ended: Its last end, and that entry's place.
+    """
+
+    contract: Contract
+    request: RunRequest
+    accepted: frozenset[str] = frozenset()
+    ended: tuple[int, RunEnded] | None = None
+
+
+@dataclass
+class Runs:
+    """The runs of a study, as far as they have been checked."""
+
+    of_study: dict[str, Run] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+
+    def of(self, run_id: str) -> Run:
+        """A run that was ordered."""
+        found = self.of_study.get(run_id)
+        if found is None:
+            raise VerificationError(
+                "bad-bundle", f"Nobody is known to have ordered the run {run_id[:8]}."
+            )
+        return found
+
+
+def of_this_study(fact: Fact, runs: Runs) -> bool:
+    """Whether a fact about a run is about a run of the bundle's study."""
+    run_id = getattr(fact, "run_id", None)
+    return run_id is not None and run_id not in runs.others
+
+
+def check_requests(
+    bundle: Bundle, entries: Sequence[Logged], history: History, find: Find, facts: Facts
+) -> Runs:
+    """Step 9: each run was ordered by a recipient, inside the contract that was in force then.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    runs = Runs()
+    revoked: set[str] = set()
+    for logged in entries:
+        fact = logged.fact
+        if isinstance(fact, ResearcherChanged):
+            (revoked.add if fact.status == "removed" else revoked.discard)(fact.key)
+        if not isinstance(fact, RunSubmitted | RunDenied):
+            continue
+        if fact.study != bundle.study:
+            if isinstance(fact, RunSubmitted):
+                with facts.of("requests", logged.index):
+                    require(fact.run_id not in runs.of_study, "The run was ordered before.")
+                runs.others.add(fact.run_id)
+            continue
+        with facts.of("requests", logged.index):
+            request = _requested(bundle, fact)
+            if isinstance(fact, RunDenied):
+                continue
+            known = fact.run_id in runs.of_study or fact.run_id in runs.others
+            require(not known, "The run was ordered before.")
+            life = history.at(logged.index)
+            version = life.version(fact.contract)
+            permits(version, fact.computation, logged.entry.at)
+            check_run(
+                version.contract,
+                request,
+                fact.researcher,
+                signatures_ok=True,  # by `permits`
+                find_analysis=find,
+                now=logged.entry.at,
+                revoked=frozenset(revoked),
+            )
+            runs.of_study[fact.run_id] = Run(version.contract, request)
+    return runs
+
+
+def _requested(bundle: Bundle, fact: RunSubmitted | RunDenied) -> RunRequest:
+    """The signed request that an entry names; it says the same as the entry."""
+    request, _ = RunRequest.open(bundle.statements[fact.request].encode(), key=fact.researcher)
+    said = (fact.run_id, fact.study, fact.contract, fact.computation, fact.researcher)
+    ordered = (
+        request.run_id,
+        request.study,
+        request.contract_digest,
+        request.computation,
+        request.researcher,
+    )
+    require(said == ordered, "The signed request is for another run.")
+    return request
+
+
+def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
+    """Step 10: each site that is said to take part has signed a key for this very request.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    for logged in entries:
+        fact = logged.fact
+        if not isinstance(fact, RunDecided) or not of_this_study(fact, runs):
+            continue
+        with facts.of("sites", logged.index):
+            run = runs.of(fact.run_id)
+            keys = {p.name: p.key for p in run.contract.participants}
+            require(fact.sites.keys() == keys.keys(), "Not each participant's decision is there.")
+            seen: set[str] = set()
+            for site, decision in fact.sites.items():
+                if decision.decision == "accepted":
+                    stated = _round_key(bundle, run, site, keys[site], decision)
+                    require(stated.x25519 not in seen, "Two sites have the same key.")
+                    seen.add(stated.x25519)
+                else:
+                    require(decision.statement is None, f"{site} signed and is not in the run.")
+            accepted = {s for s, answer in fact.sites.items() if answer.decision == "accepted"}
+            runs.of_study[fact.run_id] = replace(run, accepted=frozenset(accepted))
+
+
+def _round_key(bundle: Bundle, run: Run, site: str, key: str, decision: SiteDecision) -> RoundKey:
+    if decision.statement is None:
+        raise VerificationError("bad-bundle", f"What {site} signed is not named.")
+    stated, _ = RoundKey.open(bundle.statements[decision.statement].encode(), key=key)
+    bound = (stated.site, stated.run_id, stated.contract_digest, stated.request_digest)
+    wanted = (site, run.request.run_id, run.contract.digest, run.request.digest)
+    require(bound == wanted, f"What {site} signed is for another run.")
+    return stated
+
+
+def check_rounds(entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
+    """Step 11: each sum is over enough of the sites that take part, and quotas are kept.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    used: Used = defaultdict(set)
+    for logged in entries:
+        fact = logged.fact
+        if not isinstance(fact, RunEnded) or not of_this_study(fact, runs):
+            continue
+        with facts.of("rounds", logged.index):
+            run = runs.of(fact.run_id)
+            open_ = run.ended is None or run.ended[1].status == "failed"
+            require(open_, "The run had ended before.")
+            _check_sums(fact, run)
+            _check_quota(fact, run, used)
+            runs.of_study[fact.run_id] = replace(run, ended=(logged.index, fact))
+
+
+def _check_sums(fact: RunEnded, run: Run) -> None:
+    expected = 1
+    for rounds in fact.rounds:
+        require(rounds.first == expected, "A round is missing, or there twice.")
+        require(rounds.last >= rounds.first, "A round ends before it begins.")
+        sites = set(rounds.sites)
+        require(len(sites) == len(rounds.sites), "A site is twice in one sum.")
+        require(sites <= run.accepted, "A sum is over a site that did not agree to take part.")
+        least = run.contract.min_sites
+        require(len(sites) >= least, f"A sum is over {len(sites)} sites; {least} is the least.")
+        expected = rounds.last + 1
+    succeeded = fact.status == "succeeded"
+    require(succeeded == (fact.result is not None), "A result without success, or the reverse.")
+    require(not succeeded or bool(fact.rounds), "There is a result and no sum.")
+
+
+def _check_quota(fact: RunEnded, run: Run, used: Used) -> None:
+    """A site counts the runs under one entry of one contract that had a round with it."""
+    permitted = run.contract.computation(run.request.computation)
+    if permitted is None:
+        raise VerificationError("bad-bundle", "The contract does not permit the computation.")
+    most = permitted.max_runs
+    for site in {site for rounds in fact.rounds for site in rounds.sites}:
+        had = used[run.contract.digest, permitted.name, site]
+        had.add(fact.run_id)
+        require(
+            most is None or len(had) <= most,
+            f"{site} took part in {len(had)} runs of {permitted.name}; {most} are permitted.",
+        )
+
+
+def check_releases(
+    bundle: Bundle, keys: LogKeys, checkpoint: Checkpoint, runs: Runs, facts: Facts
+) -> None:
+    """Step 12: there is a receipt for each result, and for nothing else.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    for release in bundle.releases:
+        run = runs.of_study.get(release.run_id)
+        index = None if run is None or run.ended is None else run.ended[0]
+        with facts.of("releases", index):
+            run = runs.of(release.run_id)
+            if run.ended is None or run.ended[1].result is None:
+                raise VerificationError("bad-bundle", "There is a receipt and no result.")
+            participants = {p.name: p.key for p in run.contract.participants}
+            check_release(
+                bundle,
+                release,
+                ended=run.ended[0],
+                keys=keys,
+                participants=participants,
+                checkpoint=checkpoint,
+            )
+    released = {release.run_id for release in bundle.releases}
+    for run_id, run in runs.of_study.items():
+        if run.ended is not None and run.ended[1].result is not None:
+            with facts.of("releases", run.ended[0]):
+                require(run_id in released, "The receipt of the result is not there.")
+
+
+def check_keys(
+    bundle: Bundle,
+    entries: Iterable[Logged],
+    runs: Runs,
+    appraise: Appraise | None,
+    facts: Facts,
+) -> None:
+    """Step 13: each key release names evidence that is here, and that appraisal accepts.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    needed: set[str] = set()
+    for logged in entries:
+        fact = logged.fact
+        if not isinstance(fact, KeyReleased) or not of_this_study(fact, runs):
+            continue
+        with facts.of("keys", logged.index):
+            run = runs.of(fact.run_id)
+            require(fact.holder in run.accepted, "The key's holder does not take part in the run.")
+            require(fact.evidence in bundle.evidence, "The evidence is not there.")
+            if appraise is None:
+                raise VerificationError(
+                    "bad-bundle", "This release of the software cannot appraise the evidence."
+                )
+            appraise(bundle.evidence_bytes(fact.evidence), run.contract)
+            needed.add(fact.evidence)
+    with facts.of("keys"):
+        require(needed == set(bundle.evidence), "There is evidence that no key release names.")
+
+
+def check_results(bundle: Bundle, runs: Runs, results: Mapping[str, bytes], facts: Facts) -> None:
+    """Step 14: a result, as canonical JSON by its run, is the one that was committed to.
+
+    Raises:
+        VerificationError: ``bad-bundle``.
+    """
+    nonces = {release.run_id: release.nonce for release in bundle.releases}
+    for run_id, result in results.items():
+        ended = runs.of_study[run_id].ended if run_id in runs.of_study else None
+        with facts.of("results", None if ended is None else ended[0]):
+            if ended is None or run_id not in nonces:
+                raise VerificationError(
+                    "bad-bundle", f"The ledger knows no result of the run {run_id[:8]}."
+                )
+            require(
+                commitment(bytes.fromhex(nonces[run_id]), result) == ended[1].result,
+                f"The file is not the result of run {run_id[:8]} that was released.",
+            )

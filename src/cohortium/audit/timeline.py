@@ -1,0 +1,157 @@
+"""What happened, for people: each entry as who did what, when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cohortium.audit.log import Logged
+from cohortium.audit.runs import Runs
+from cohortium.audit.study import History
+from cohortium.core.canonical import canonical
+from cohortium.core.clock import to_rfc3339
+from cohortium.crypto.keys import fingerprint
+from cohortium.ledger.entry import (
+    ContractChanged,
+    DatasetChanged,
+    Fact,
+    Founded,
+    KeyReleased,
+    MemberChanged,
+    PolicyChanged,
+    ResearcherChanged,
+    RunDecided,
+    RunDenied,
+    RunEnded,
+    RunSubmitted,
+    TakenOver,
+)
+
+_DID = {
+    "draft": "drafted",
+    "assign": "assigned data in the draft of",
+    "propose": "proposed",
+    "sign": "signed",
+    "refuse": "refused",
+    "withdraw": "withdrew",
+    "suspend": "suspended",
+    "resume": "resumed",
+    "revoke": "revoked",
+    "close": "closed",
+}
+_LONGEST = 200
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the timeline; `index` is the entry's place, None for the witnesses."""
+
+    at: datetime
+    who: str
+    what: str
+    index: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """JSON values."""
+        return {"at": to_rfc3339(self.at), "who": self.who, "what": self.what, "entry": self.index}
+
+
+def timeline(
+    entries: Iterable[Logged], history: History, runs: Runs, witnesses: Mapping[str, int]
+) -> list[Event]:
+    """The events in the order of the ledger, and who witnessed them."""
+    names = dict(history.names)
+    events = []
+    for logged in entries:
+        fact = logged.fact
+        if isinstance(fact, ResearcherChanged):
+            names[fact.key] = fact.name
+        if not history.is_about(fact) and getattr(fact, "run_id", None) not in runs.of_study:
+            continue
+        who, what = _said(fact, names, history, runs)
+        events.append(Event(logged.entry.at, who, what, logged.index))
+    for site, time_s in sorted(witnesses.items(), key=lambda item: (item[1], item[0])):
+        at = _moment(time_s)
+        events.append(Event(at, site, "witnessed the checkpoint that all of this is proven by"))
+    return events
+
+
+def _moment(time_s: int) -> datetime:
+    """A witness may have said any number; the last second of 9999 stands for what is later."""
+    return datetime.fromtimestamp(min(time_s, 253402300799), UTC)
+
+
+def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) -> tuple[str, str]:
+    match fact:
+        case Founded():
+            return fact.name, f"consortium founded, {fact.fingerprint}"
+        case TakenOver():
+            return "hub", f"another hub goes on after {fact.size} entries"
+        case MemberChanged():
+            return fact.name, f"member {fact.status}, key {fingerprint(fact.key)}"
+        case ResearcherChanged():
+            return fact.name, f"researcher {fact.status}, key {fingerprint(fact.key)}"
+        case DatasetChanged():
+            state = "withdrawn" if fact.content is None else f"registered, content {fact.content}"
+            return fact.member, f"dataset {fact.name} {state}"
+        case PolicyChanged():
+            return fact.member, "changed its policy"
+        case ContractChanged():
+            return fact.author, _contract(fact, history)
+        case RunSubmitted():
+            return names.get(fact.researcher, "?"), f"ordered {_order(fact, runs)}"
+        case RunDenied():
+            who = names.get(fact.researcher, fingerprint(fact.researcher))
+            return who, f"was refused {fact.computation}, run {fact.run_id[:8]}: {fact.code}"
+        case RunDecided():
+            return "hub", _decided(fact)
+        case RunEnded():
+            return "hub", _ended(fact)
+        case KeyReleased():
+            return fact.holder, f"released a key to run {fact.run_id[:8]} on {fact.evidence}"
+
+
+def _contract(fact: ContractChanged, history: History) -> str:
+    reason = history.reasons.get(fact.statement)
+    because = "" if reason is None else f": {_short(reason)}"
+    return (
+        f"{_DID[fact.action]} version {fact.version} of the contract "
+        f"({fact.contract.removeprefix('sha256:')[:12]}){because}; it is {fact.state}"
+    )
+
+
+def _order(fact: RunSubmitted, runs: Runs) -> str:
+    params = canonical(runs.of(fact.run_id).request.params).decode()
+    return f"{fact.computation} {_short(params)}, run {fact.run_id[:8]}"
+
+
+def _decided(fact: RunDecided) -> str:
+    parts = []
+    for decision, verb in (("accepted", "take part"), ("refused", "refuse"), ("absent", "absent")):
+        found = [
+            site + (f" ({answer.code})" if answer.code else "")
+            for site, answer in sorted(fact.sites.items())
+            if answer.decision == decision
+        ]
+        if found:
+            parts.append(f"{verb}: {', '.join(found)}")
+    return f"run {fact.run_id[:8]}: {'; '.join(parts)}"
+
+
+def _ended(fact: RunEnded) -> str:
+    parts = [f"run {fact.run_id[:8]} {fact.status}"]
+    if fact.code is not None:
+        parts[0] += f" ({fact.code})"
+    for rounds in fact.rounds:
+        span = f"{rounds.first} to {rounds.last}" if rounds.last > rounds.first else rounds.first
+        parts.append(f"round {span} over {', '.join(rounds.sites)}")
+    if fact.result is not None:
+        parts.append(f"result {fact.result}")
+    if fact.suppressed:
+        parts.append(f"{fact.suppressed} numbers suppressed")
+    return "; ".join(parts)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
