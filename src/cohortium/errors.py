@@ -179,6 +179,9 @@ CATALOGUE: dict[str, Entry] = {
     "site-policy": Entry(
         "PolicyRefusal", "The site's own policy is stricter than the contract.", 403
     ),
+    "unenforceable": Entry(
+        "PolicyRefusal", "The contract asks for what this release cannot enforce.", 403
+    ),
     "too-few-persons": Entry("PolicyRefusal", "Fewer persons than the minimum cell size.", 403),
     "too-few-sites": Entry("PolicyRefusal", "Fewer sites than the contract's minimum.", 403),
     "too-many-parameters": Entry(
@@ -217,6 +220,12 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "ledger-false-entry": Entry(
         "VerificationError", "The hub's ledger says of this site what is not so.", 409
+    ),
+    "ledger-omission": Entry(
+        "VerificationError", "The hub's ledger leaves out what this site has done.", 409
+    ),
+    "ledger-key": Entry(
+        "VerificationError", "The hub's ledger is signed with another key than before.", 409
     ),
     "not-final": Entry(
         "VerificationError", "Too few members have witnessed the ledger's checkpoint.", 409

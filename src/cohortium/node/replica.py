@@ -1,0 +1,213 @@
+"""The node's copy of the hub's ledger, and what it knows of who signed it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from cohortium.core.clock import parse_rfc3339, to_rfc3339
+from cohortium.errors import InputError
+from cohortium.ledger.entry import Entry, Fact, parse_entry
+from cohortium.ledger.members import Members
+from cohortium.ledger.note import VerifierKey, parse_verifier_key
+from cohortium.ledger.tiles import Mirror
+from cohortium.ledger.tree import Tree
+from cohortium.ledger.witness import Accepted, Seen
+from cohortium.node.store import NodeStore
+
+CheckpointKind = Literal["seen", "cosigned", "final"]
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint that was accepted; `at` is this node's time."""
+
+    size: int
+    note: bytes
+    at: datetime
+
+
+class Replica:
+    """The ledger in the node's store. Writes belong in a `NodeStore.transaction`."""
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+
+    # The log's key, and what else is remembered of it
+
+    def key(self) -> VerifierKey | None:
+        """The log's key, pinned at the first Welcome that named one."""
+        text = self.recall("key")
+        return None if text is None else parse_verifier_key(text)
+
+    def recall(self, name: str) -> str | None:
+        """What `remember` kept."""
+        rows = self._store.execute("SELECT value FROM ledger_state WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keep a word, or forget it."""
+        if value is None:
+            self._store.execute("DELETE FROM ledger_state WHERE name = ?", name)
+        else:
+            self._store.execute("INSERT OR REPLACE INTO ledger_state VALUES (?, ?)", name, value)
+
+    # Reading
+
+    @property
+    def size(self) -> int:
+        """How many entries there are."""
+        rows = self._store.execute("SELECT max(position) FROM ledger_entries")
+        return 0 if rows[0][0] is None else int(rows[0][0]) + 1
+
+    def tree(self, size: int | None = None) -> Tree:
+        """The tree over the first `size` entries; all of them by default."""
+        return Tree(self.size if size is None else size, self.tile)
+
+    def tile(self, level: int, number: int) -> bytes:
+        """The hashes of a tile as far as they are there."""
+        rows = self._store.execute(
+            "SELECT hashes FROM ledger_tiles WHERE level = ? AND number = ?", level, number
+        )
+        return rows[0][0] if rows else b""
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """The entries [start, end)."""
+        rows = self._store.execute(
+            "SELECT body FROM ledger_entries WHERE position >= ? AND position < ? "
+            "ORDER BY position",
+            start,
+            end,
+        )
+        return [body for (body,) in rows]
+
+    def facts(
+        self, kind: str, subject: str | None = None, *, before: int | None = None
+    ) -> list[Fact]:
+        """Facts of one kind (about one subject), in order; of the first `before` entries."""
+        rows = self._store.execute(
+            "SELECT body FROM ledger_entries WHERE kind = ? AND (? IS NULL OR subject = ?) "
+            "AND position < ? ORDER BY position",
+            kind,
+            subject,
+            subject,
+            self.size if before is None else before,
+        )
+        return [parse_entry(body).fact for (body,) in rows]
+
+    def members_at(self, size: int) -> Members:
+        """The approved members after `size` entries."""
+        return Members().after_all(self.facts("member", before=size))
+
+    def checkpoint(self, kind: CheckpointKind) -> StoredCheckpoint | None:
+        """The newest one of a kind."""
+        rows = self._store.execute(
+            "SELECT size, note, at FROM ledger_checkpoints WHERE kind = ?", kind
+        )
+        return StoredCheckpoint(rows[0][0], rows[0][1], parse_rfc3339(rows[0][2])) if rows else None
+
+    def seen(self) -> Seen:
+        """What a witness has to remember."""
+        size = self.size
+        last = self.entries(size - 1, size) if size else []
+        seen, cosigned = self.checkpoint("seen"), self.checkpoint("cosigned")
+        final = self.checkpoint("final")
+        return Seen(
+            tree=self.tree(size),
+            members_at=self.members_at,
+            checkpoint=b"" if seen is None else seen.note,
+            final_size=0 if final is None else final.size,
+            last_at=parse_entry(last[0]).at if last else None,
+            cosigned_at=None if cosigned is None else cosigned.at,
+        )
+
+    def mirror(self, *, newest: bool = False) -> Mirror:
+        """The replica as static files under its final checkpoint.
+
+        Args:
+            newest: All that was seen, under the newest checkpoint: it may not be final.
+
+        Raises:
+            InputError: ``not-found`` where there is none yet.
+        """
+        kinds: list[CheckpointKind] = ["seen"] if newest else ["final", "seen"]
+        for kind in kinds:
+            found = self.checkpoint(kind)
+            if found is not None:
+                return Mirror(self.tree(found.size), self.entries, found.note)
+        raise InputError("not-found", "The hub has not sent its ledger yet.")
+
+    # Writing
+
+    def extend(self, accepted: Accepted, note: bytes, now: datetime) -> None:
+        """Keep what a witness accepted."""
+        for place, (data, entry) in enumerate(accepted.entries, accepted.start):
+            self._store.execute(
+                "INSERT INTO ledger_entries VALUES (?, ?, ?, ?)",
+                place,
+                entry.fact.kind,
+                subject_of(entry.fact),
+                data,
+            )
+        for (level, number), hashes in accepted.tiles.items():
+            self._store.execute(
+                "INSERT OR REPLACE INTO ledger_tiles VALUES (?, ?, ?)", level, number, hashes
+            )
+        self._put("seen", accepted.checkpoint.size, note, now)
+        if accepted.cosign:
+            self._put("cosigned", accepted.checkpoint.size, note, now)
+        if accepted.final is not None:
+            self._put("final", *accepted.final, now)
+
+    def _put(self, kind: CheckpointKind, size: int, note: bytes, now: datetime) -> None:
+        self._store.execute(
+            "INSERT OR REPLACE INTO ledger_checkpoints VALUES (?, ?, ?, ?)",
+            kind,
+            size,
+            note,
+            to_rfc3339(now),
+        )
+
+    def clear(self) -> None:
+        """Begin again with an empty ledger; the log's key stays."""
+        for table in ("ledger_entries", "ledger_tiles", "ledger_checkpoints"):
+            self._store.execute(f"DELETE FROM {table}")  # noqa: S608 - the three names above
+
+    # Runs that this site answered and the ledger does not have yet
+
+    def expect_run(self, run_id: str) -> None:
+        """The ledger owes an entry about this run."""
+        self._store.execute(
+            "INSERT OR IGNORE INTO ledger_due SELECT ?, ? WHERE NOT EXISTS "
+            "(SELECT 1 FROM ledger_entries WHERE subject = ? AND kind LIKE 'run.%')",
+            run_id,
+            self._store.now(),
+            run_id,
+        )
+
+    def settle_runs(self, entries: Sequence[tuple[bytes, Entry]]) -> None:
+        """These runs stand on the ledger."""
+        for run_id in {subject_of(e.fact) for _, e in entries if e.fact.kind.startswith("run.")}:
+            self.forget_run(run_id)
+
+    def forget_run(self, run_id: str) -> None:
+        """Nothing is owed about this run any more."""
+        self._store.execute("DELETE FROM ledger_due WHERE run_id = ?", run_id)
+
+    def overdue(self, before: datetime) -> list[str]:
+        """Runs that this site answered before that time and that are not on the ledger."""
+        rows = self._store.execute(
+            "SELECT run_id FROM ledger_due WHERE since < ? ORDER BY since", to_rfc3339(before)
+        )
+        return [run_id for (run_id,) in rows]
+
+
+def subject_of(fact: Fact) -> str:
+    """What an entry is found by: a run, a study or a name."""
+    for field in ("run_id", "study", "member", "name"):
+        value = getattr(fact, field, None)
+        if value is not None:
+            return str(value)
+    return ""

@@ -1,0 +1,301 @@
+"""The node as a witness of the hub's ledger: keeps a copy, cosigns, and raises alarms.
+
+What is cosigned is durable first. An alarm stops everything that this site computes until its
+steward has looked at it; see `cohortium.node.alarms`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+from cohortium.core.clock import Clock, parse_rfc3339
+from cohortium.crypto.keys import fingerprint
+from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
+from cohortium.ledger.checkpoint import cosign, cosigners, origin
+from cohortium.ledger.note import ED25519, Note, VerifierKey, parse_verifier_key
+from cohortium.ledger.witness import Accepted, Behind, Seen, Update, witness
+from cohortium.ledger.witness import Alarm as LogAlarm
+from cohortium.link._generated import link_pb2 as pb
+from cohortium.node import alarms, journal
+from cohortium.node.alarms import Alarm
+from cohortium.node.identity import Identity
+from cohortium.node.own_entries import OwnEntries
+from cohortium.node.replica import Replica
+from cohortium.node.store import NodeStore
+
+log = logging.getLogger(__name__)
+
+OMITTED_AFTER = timedelta(minutes=15)
+"""How long the hub has, on a connection, to put a run on the ledger that this site answered."""
+
+Turn = tuple[int, int, int]
+"""When the hub sent an update: connection, message id, arrival."""
+
+
+class Witness:
+    """The ledger as this site sees and witnesses it.
+
+    Args:
+        identity: Who witnesses, with its contract key.
+        store: Where the copy is.
+        clock: Dates the cosignatures.
+    """
+
+    def __init__(self, identity: Identity, store: NodeStore, clock: Clock) -> None:
+        self.replica = Replica(store)
+        self._identity = identity
+        self._store = store
+        self._clock = clock
+        self._own = OwnEntries(identity, store)
+        self._origin = origin(identity.consortium)
+        self._lock = threading.Lock()
+        self._connection = 0
+        self._arrived = 0
+        self._newest: Turn = (0, 0, 0)
+        self._connected_at: datetime | None = None
+        self._cannot_follow = False
+
+    # The link
+
+    def connected(self, key_text: str) -> None:
+        """A connection begins; the hub names the log's key.
+
+        Raises:
+            VerificationError: ``bad-checkpoint`` where that is not a key of this consortium's log.
+        """
+        with self._lock:
+            self._connection += 1
+            self._connected_at = self._clock()
+        if not key_text:
+            return
+        key = parse_verifier_key(key_text)
+        if key.name != self._origin or key.kind != ED25519:
+            raise VerificationError("bad-checkpoint", "The hub names the key of another ledger.")
+        with self._store.transaction():
+            pinned = self.replica.recall("key")
+            if pinned is None:
+                if self._older_than_ledger():
+                    self.replica.remember("excused", "own records")
+                self.replica.remember("key", key_text)
+                journal.append(self._store, "ledger-key", {"key": fingerprint(key_text)})
+            elif pinned != key_text and not self._key_alarm(key_text):
+                alarms.raise_alarm(
+                    self._store,
+                    "key",
+                    f"The hub's ledger has another key, {fingerprint(key_text)}; it had "
+                    f"{fingerprint(pinned)}. Ask the hub's operator by telephone.",
+                    seen=pinned.encode(),
+                    received=key_text.encode(),
+                )
+
+    def _older_than_ledger(self) -> bool:
+        """Whether this site did things before its node kept what the ledger is held against."""
+        empty = "SELECT NOT EXISTS (SELECT 1 FROM said) AND EXISTS (SELECT 1 FROM published)"
+        return bool(self._store.execute(empty)[0][0])
+
+    def _key_alarm(self, key_text: str) -> bool:
+        opened = alarms.alarms(self._store, only_open=True)
+        return any(alarm.received == key_text.encode() for alarm in opened)
+
+    def turn(self, message_id: int) -> Turn:
+        """The place of a message that has just arrived among all of them."""
+        with self._lock:
+            self._arrived += 1
+            return self._connection, message_id, self._arrived
+
+    def update(self, message: pb.LedgerUpdate, turn: Turn) -> pb.Message:
+        """Answer a LedgerUpdate: this node's size, and its cosignature where it gives one.
+
+        Raises:
+            CohortiumError: Why not; an alarm's code as long as one is open.
+        """
+        update = Update(
+            start=message.start,
+            entries=tuple(message.entries),
+            checkpoint=message.checkpoint,
+            final=message.final,
+            more=message.more,
+            sent_at=message.sent_at,
+        )
+        with self._store.transaction():
+            outcome = self._take(update, turn)
+        self.check_omissions()
+        if isinstance(outcome, Alarm):
+            raise outcome.error
+        return pb.Message(cosignature=outcome)
+
+    def _take(self, update: Update, turn: Turn) -> pb.Cosignature | Alarm:
+        # 1. No alarm is open. 2. The log's key is known. 3. What the log's key signed goes on from
+        # what was seen. 4. What it says about this site is so. 5. Durable; 6. then the signature.
+        opened = alarms.alarms(self._store, only_open=True)  # 1
+        if opened:
+            return opened[0]
+        key = self.replica.key()  # 2
+        if key is None:
+            raise ConflictError("wrong-state", "The hub has not named the ledger's key.")
+        now = self._clock()
+        excused = self.replica.recall("excused") is not None
+        late, self._newest = turn < self._newest, max(turn, self._newest)
+        seen = self.replica.seen()
+        outcome = self._witness(seen, update, key, now, late=late, excused=excused)  # 3
+        if isinstance(outcome, Behind):
+            return pb.Cosignature(size=outcome.size)
+        if isinstance(outcome, LogAlarm):
+            return alarms.raise_alarm(
+                self._store,
+                outcome.kind,
+                outcome.message,
+                seen=outcome.seen,
+                received=outcome.received,
+                entries=outcome.entries,
+            )
+        why = (
+            None if excused else self._own.find_false([entry for _, entry in outcome.entries])
+        )  # 4
+        if why is not None:
+            return self._false_entry(why, seen.checkpoint, update)
+        self._note_rollback(outcome, seen.cosigned_at)
+        self.replica.extend(outcome, update.checkpoint, now)  # 5
+        self.replica.settle_runs(outcome.entries)
+        if excused and outcome.cosign:
+            self.replica.remember("excused", None)
+        return self._cosignature(outcome, update.checkpoint, now)  # 6
+
+    def _witness(
+        self,
+        seen: Seen,
+        update: Update,
+        key: VerifierKey,
+        now: datetime,
+        *,
+        late: bool,
+        excused: bool,
+    ) -> Accepted | Behind | LogAlarm:
+        try:
+            outcome = witness(seen, update, key, now, late=late, excused=excused)
+        except CohortiumError as error:
+            # Not the hub's omission, where it is this node that cannot follow.
+            self._cannot_follow = bool(error.details.get("here"))
+            raise
+        self._cannot_follow = False
+        return outcome
+
+    def _cosignature(self, accepted: Accepted, note: bytes, now: datetime) -> pb.Cosignature:
+        size = accepted.checkpoint.size
+        if not accepted.cosign:
+            return pb.Cosignature(size=size)
+        line = cosign(
+            Note.parse(note),
+            self._origin,
+            self._identity.name,
+            self._identity.key,
+            int(now.timestamp()),
+        )
+        return pb.Cosignature(size=size, line=line)
+
+    def _false_entry(self, why: str, seen: bytes, update: Update) -> Alarm:
+        restored = self.replica.recall("restored")
+        hint = f" This folder is older than a cosignature of {restored}." if restored else ""
+        return alarms.raise_alarm(
+            self._store,
+            "false-entry",
+            f"The hub's ledger says what this node's records do not: {why}.{hint} Where the node's "
+            "folder was restored from a backup, that is why.",
+            seen=seen,
+            received=update.checkpoint,
+            entries=update.entries,
+        )
+
+    def _note_rollback(self, accepted: Accepted, cosigned_at: datetime | None) -> None:
+        """Notice a cosignature of this site that its store does not know of."""
+        if accepted.final is None:
+            return
+        own = {self._identity.name: self._identity.key.public}
+        signed = cosigners(Note.parse(accepted.final[1]), self._origin, own)
+        at = signed.get(self._identity.name)
+        forgotten = self.replica.recall("started over")
+        known = [cosigned_at, parse_rfc3339(forgotten) if forgotten else None]
+        latest = max((moment.timestamp() for moment in known if moment is not None), default=0.0)
+        if at is not None and at > latest + 1:
+            text = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            if self.replica.recall("restored") != text:
+                self.replica.remember("restored", text)
+                journal.append(self._store, "ledger-restored", {"cosigned": text})
+                log.error("this node's store is older than its own cosignature of %s", text)
+
+    # What is missing
+
+    def check_omissions(self) -> None:
+        """Raise an alarm for runs that this site answered and the hub kept off the ledger.
+
+        To be called while there is a connection. The time counts from its beginning: the hub, too,
+        may have been away.
+        """
+        since = self._connected_at
+        now = self._clock()
+        if since is None or now - since < OMITTED_AFTER or self._cannot_follow:
+            return
+        with self._store.transaction():
+            missing = self.replica.overdue(now - OMITTED_AFTER)
+            if not missing or alarms.alarms(self._store, only_open=True):
+                return
+            seen = self.replica.checkpoint("seen")
+            alarms.raise_alarm(
+                self._store,
+                "omission",
+                f"This site answered {len(missing)} run(s) more than "
+                f"{OMITTED_AFTER.total_seconds() / 60:g} minutes ago that are not on the hub's "
+                f"ledger: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}.",
+                seen=b"" if seen is None else seen.note,
+                received=b"",
+                proof="\n".join(missing).encode(),
+            )
+
+
+def accept(
+    store: NodeStore, alarm_id: int, *, key_fingerprint: str | None = None, start_over: bool = False
+) -> Alarm:
+    """The steward ends an alarm; the proof stays.
+
+    Args:
+        key_fingerprint: Of the ledger's key that counts from now on, for an alarm about the key.
+        start_over: Forget the copy of the ledger, and take the hub's from its beginning.
+
+    Raises:
+        InputError: ``not-found``; ``bad-input`` where the fingerprint is missing or of no key that
+            the alarm is about.
+        ConflictError: ``wrong-state`` where it was accepted before.
+    """
+    replica = Replica(store)
+    with store.transaction():
+        alarm = alarms.find(store, alarm_id)
+        answer = "start-over" if start_over else "go-on"
+        if alarm.kind == "key":
+            answer = f"key {_chosen_key(replica, alarm, key_fingerprint)}"
+        elif key_fingerprint is not None:
+            raise InputError("bad-input", f"Alarm {alarm_id} is not about the ledger's key.")
+        alarms.settle(store, alarm, answer)
+        if alarm.kind in {"false-entry", "dates"}:
+            replica.remember("excused", alarm.kind)
+            replica.remember("restored", None)
+        if alarm.kind == "omission":
+            for run_id in alarm.proof.decode().splitlines():
+                replica.forget_run(run_id)
+        if start_over:
+            replica.clear()
+            replica.remember("started over", store.now())
+    return alarms.find(store, alarm_id)
+
+
+def _chosen_key(replica: Replica, alarm: Alarm, given: str | None) -> str:
+    wanted = (given or "").replace(" ", "").upper()
+    for text in (alarm.received.decode(), alarm.seen.decode()):
+        if fingerprint(text).replace(" ", "") == wanted:
+            replica.remember("key", text)
+            return fingerprint(text)
+    raise InputError(
+        "bad-input",
+        "Say which key counts: --key FINGERPRINT, as the hub's operator reads it out.",
+    )
