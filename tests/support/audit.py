@@ -63,7 +63,7 @@ def dataset(site: str) -> tuple[str, str]:
 class Story:
     """What is on the ledger, and the documents behind it."""
 
-    log: list[tuple[datetime, Fact]] = field(default_factory=list)
+    log: list[tuple[datetime, Any]] = field(default_factory=list)
     statements: dict[str, str] = field(default_factory=dict)
     results: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     receipts: dict[str, int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Story:
         self.statements[name] = envelope.decode()
         return name
 
-    def places(self, kind: type[Fact], **match: object) -> list[int]:
+    def places(self, kind: Any, **match: object) -> list[int]:
         """Where facts of that kind with these values stand."""
         return [
             place
@@ -259,6 +259,23 @@ class Story:
 
     # The bundle
 
+    def texts(self) -> list[bytes]:
+        """The entries."""
+        return [Entry(at=at, fact=fact).to_bytes() for at, fact in self.log]
+
+    def tree(self) -> Tree:
+        """The Merkle tree over them."""
+        return tree_of({}, 0).extended([leaf_hash(text) for text in self.texts()])[0]
+
+    def entry(self, place: int, size: int | None = None) -> dict[str, Any]:
+        """An entry as a bundle of one study has it."""
+        proof = self.tree().inclusion_proof(place, size)
+        return {
+            "index": place,
+            "entry": self.texts()[place].decode(),
+            "proof": [node.hex() for node in proof],
+        }
+
     def seal(
         self,
         coverage: str = "study",
@@ -276,8 +293,7 @@ class Story:
             members: Other members than those that the entries name.
             log: Whose key signs as the log.
         """
-        texts = [Entry(at=at, fact=fact).to_bytes() for at, fact in self.log]
-        tree, _ = tree_of({}, 0).extended([leaf_hash(text) for text in texts])
+        texts, tree = self.texts(), self.tree()
         wanted = len(texts) if size is None else size
         sealed = _Sealed(self, tree, witnesses, members, log)
         ours = {self.log[at][1].run_id for at in self.places(RunSubmitted, study="lung")}

@@ -14,7 +14,7 @@ from cohortium.audit.study import History
 from cohortium.contract.check import check_run
 from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Contract, RunRequest
-from cohortium.errors import VerificationError
+from cohortium.errors import InputError, VerificationError
 from cohortium.ledger.checkpoint import Checkpoint
 from cohortium.ledger.entry import (
     Fact,
@@ -43,14 +43,22 @@ class Run:
     """A run as its entries tell it.
 
     Attributes:
-        accepted: The sites whose signed round keys are there, after their last decision.
+        index: Of the entry with its order.
+        decisions: The sites whose signed round keys are there, by the place of the decision; there
+            is more than one where a run that failed was resumed.
         ended: Its last end, and that entry's place.
     """
 
     contract: Contract
     request: RunRequest
-    accepted: frozenset[str] = frozenset()
+    index: int
+    decisions: tuple[tuple[int, frozenset[str]], ...] = ()
     ended: tuple[int, RunEnded] | None = None
+
+    def accepted(self, index: int) -> frozenset[str]:
+        """The sites that take part, as it was at an entry."""
+        before = [sites for place, sites in self.decisions if place < index]
+        return before[-1] if before else frozenset()
 
 
 @dataclass
@@ -60,10 +68,10 @@ class Runs:
     of_study: dict[str, Run] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
 
-    def of(self, run_id: str) -> Run:
-        """A run that was ordered."""
+    def of(self, run_id: str, index: int) -> Run:
+        """A run that was ordered before an entry."""
         found = self.of_study.get(run_id)
-        if found is None:
+        if found is None or found.index >= index:
             raise VerificationError(
                 "bad-bundle", f"Nobody is known to have ordered the run {run_id[:8]}."
             )
@@ -107,6 +115,7 @@ def check_requests(
             life = history.at(logged.index)
             version = life.version(fact.contract)
             permits(version, fact.computation, logged.entry.at)
+            _require_known(version.contract, fact.computation, find)
             check_run(
                 version.contract,
                 request,
@@ -116,8 +125,24 @@ def check_requests(
                 now=logged.entry.at,
                 revoked=frozenset(revoked),
             )
-            runs.of_study[fact.run_id] = Run(version.contract, request)
+            runs.of_study[fact.run_id] = Run(version.contract, request, logged.index)
     return runs
+
+
+def _require_known(contract: Contract, computation: str, find: Find) -> None:
+    """The version of an analysis that the contract names is installed.
+
+    Raises:
+        InputError: ``not-found``.
+    """
+    permitted = contract.computation(computation)
+    approved = None if permitted is None else permitted.versions.get(computation)
+    if approved is not None and approved != find(computation).version:
+        raise InputError(
+            "not-found",
+            f"The contract permits version {approved} of {computation}, which this release does "
+            "not have; verify the bundle with one that has it.",
+        )
 
 
 def _requested(bundle: Bundle, fact: RunSubmitted | RunDenied) -> RunRequest:
@@ -146,7 +171,7 @@ def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Fa
         if not isinstance(fact, RunDecided) or not of_this_study(fact, runs):
             continue
         with facts.of("sites", logged.index):
-            run = runs.of(fact.run_id)
+            run = runs.of(fact.run_id, logged.index)
             keys = {p.name: p.key for p in run.contract.participants}
             require(fact.sites.keys() == keys.keys(), "Not each participant's decision is there.")
             seen: set[str] = set()
@@ -158,7 +183,8 @@ def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Fa
                 else:
                     require(decision.statement is None, f"{site} signed and is not in the run.")
             accepted = {s for s, answer in fact.sites.items() if answer.decision == "accepted"}
-            runs.of_study[fact.run_id] = replace(run, accepted=frozenset(accepted))
+            decisions = (*run.decisions, (logged.index, frozenset(accepted)))
+            runs.of_study[fact.run_id] = replace(run, decisions=decisions)
 
 
 def _round_key(bundle: Bundle, run: Run, site: str, key: str, decision: SiteDecision) -> RoundKey:
@@ -183,22 +209,26 @@ def check_rounds(entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
         if not isinstance(fact, RunEnded) or not of_this_study(fact, runs):
             continue
         with facts.of("rounds", logged.index):
-            run = runs.of(fact.run_id)
+            run = runs.of(fact.run_id, logged.index)
             open_ = run.ended is None or run.ended[1].status == "failed"
             require(open_, "The run had ended before.")
-            _check_sums(fact, run)
+            _check_sums(fact, run, run.accepted(logged.index))
             _check_quota(fact, run, used)
             runs.of_study[fact.run_id] = replace(run, ended=(logged.index, fact))
+    for run in runs.of_study.values():
+        if run.ended is not None and run.ended[1].status != "failed" and run.decisions:
+            with facts.of("rounds", run.decisions[-1][0]):
+                require(run.decisions[-1][0] < run.ended[0], "The run had ended before.")
 
 
-def _check_sums(fact: RunEnded, run: Run) -> None:
+def _check_sums(fact: RunEnded, run: Run, accepted: frozenset[str]) -> None:
     expected = 1
     for rounds in fact.rounds:
         require(rounds.first == expected, "A round is missing, or there twice.")
         require(rounds.last >= rounds.first, "A round ends before it begins.")
         sites = set(rounds.sites)
         require(len(sites) == len(rounds.sites), "A site is twice in one sum.")
-        require(sites <= run.accepted, "A sum is over a site that did not agree to take part.")
+        require(sites <= accepted, "A sum is over a site that did not agree to take part.")
         least = run.contract.min_sites
         require(len(sites) >= least, f"A sum is over {len(sites)} sites; {least} is the least.")
         expected = rounds.last + 1
@@ -234,7 +264,8 @@ def check_releases(
         run = runs.of_study.get(release.run_id)
         index = None if run is None or run.ended is None else run.ended[0]
         with facts.of("releases", index):
-            run = runs.of(release.run_id)
+            if run is None:
+                raise VerificationError("bad-bundle", "There is a receipt of a run of nobody.")
             if run.ended is None or run.ended[1].result is None:
                 raise VerificationError("bad-bundle", "There is a receipt and no result.")
             participants = {p.name: p.key for p in run.contract.participants}
@@ -271,8 +302,9 @@ def check_keys(
         if not isinstance(fact, KeyReleased) or not of_this_study(fact, runs):
             continue
         with facts.of("keys", logged.index):
-            run = runs.of(fact.run_id)
-            require(fact.holder in run.accepted, "The key's holder does not take part in the run.")
+            run = runs.of(fact.run_id, logged.index)
+            holders = run.accepted(logged.index)
+            require(fact.holder in holders, "The key's holder does not take part in the run.")
             require(fact.evidence in bundle.evidence, "The evidence is not there.")
             if appraise is None:
                 raise VerificationError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cohortium.errors import CohortiumError, ProtocolError, VerificationError
+from cohortium.errors import CohortiumError, InputError, ProtocolError, VerificationError
 
 StepName = Literal[
     "format",
@@ -146,7 +146,9 @@ def failure(name: StepName, cause: CohortiumError, index: int | None = None) -> 
     """What the first failing fact is reported as."""
     step = STEPS[name]
     where = "" if index is None else f", entry {index}"
-    message = f"Step {step.number} ({name}){where}: {cause.message} {step.means}"
+    unknown = isinstance(cause, InputError) and cause.code == "not-found"
+    means = "It cannot be judged here." if unknown else step.means
+    message = f"Step {step.number} ({name}){where}: {cause.message} {means}"
     details = {"step": name, "cause": cause.code, **({} if index is None else {"entry": index})}
     if name == "format":
         return ProtocolError("malformed-message", message, **details)

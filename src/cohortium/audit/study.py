@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cohortium.audit.bundle import Bundle
@@ -116,7 +116,8 @@ def check_statements(bundle: Bundle, entries: Sequence[Logged], facts: Facts) ->
     Raises:
         VerificationError: ``bad-bundle``.
     """
-    runs: set[str] = set()
+    ordered = [one.fact for one in entries if isinstance(one.fact, RunSubmitted)]
+    runs = {fact.run_id for fact in ordered if fact.study == bundle.study}
     needed: set[str] = set()
     for logged in entries:
         for digest in _named(logged.fact, bundle.study, runs):
@@ -128,14 +129,12 @@ def check_statements(bundle: Bundle, entries: Sequence[Logged], facts: Facts) ->
         require(not superfluous, f"No entry names the document {''.join(superfluous[:1])}.")
 
 
-def _named(fact: Fact, study: str, runs: set[str]) -> Iterator[str]:
-    """The documents that a fact names; `runs` are those of the study so far."""
+def _named(fact: Fact, study: str, runs: Collection[str]) -> Iterator[str]:
+    """The documents that a fact names; `runs` are those of the study."""
     if isinstance(fact, ContractChanged) and fact.study == study:
         yield fact.statement
     elif isinstance(fact, RunSubmitted | RunDenied) and fact.study == study:
         yield fact.request
-        if isinstance(fact, RunSubmitted):
-            runs.add(fact.run_id)
     elif isinstance(fact, RunDecided) and fact.run_id in runs:
         yield from (one.statement for one in fact.sites.values() if one.statement is not None)
 
@@ -167,7 +166,11 @@ def check_contract(bundle: Bundle, entries: Sequence[Logged], facts: Facts) -> H
             history.lives.append((logged.index, life))
             version = life.version(fact.contract)
             said = (version.state, version.contract.version)
-            require(said == (fact.state, fact.version), f"The contract was {version.state} then.")
+            require(
+                said == (fact.state, fact.version),
+                f"By what was signed it was version {said[1]} and {said[0]}; the entry says "
+                f"version {fact.version} and {fact.state}.",
+            )
             if fact.action == "propose":
                 history.proposals[logged.index] = version.contract
             if life.in_force is not None:

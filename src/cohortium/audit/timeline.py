@@ -122,7 +122,7 @@ def _contract(fact: ContractChanged, history: History) -> str:
 
 
 def _order(fact: RunSubmitted, runs: Runs) -> str:
-    params = canonical(runs.of(fact.run_id).request.params).decode()
+    params = canonical(runs.of_study[fact.run_id].request.params).decode()
     return f"{fact.computation} {_short(params)}, run {fact.run_id[:8]}"
 
 
@@ -144,8 +144,9 @@ def _ended(fact: RunEnded) -> str:
     if fact.code is not None:
         parts[0] += f" ({fact.code})"
     for rounds in fact.rounds:
-        span = f"{rounds.first} to {rounds.last}" if rounds.last > rounds.first else rounds.first
-        parts.append(f"round {span} over {', '.join(rounds.sites)}")
+        one = rounds.last == rounds.first
+        span = f"round {rounds.first}" if one else f"rounds {rounds.first} to {rounds.last}"
+        parts.append(f"{span} over {', '.join(rounds.sites)}")
     if fact.result is not None:
         parts.append(f"result {fact.result}")
     if fact.suppressed:
