@@ -198,7 +198,7 @@ def witness(
         tiles,
         checkpoint,
         final,
-        cosign=not update.more and _fresh(update.sent_at, now),
+        cosign=not (update.more or late) and _fresh(update.sent_at, now),
     )
 
 
