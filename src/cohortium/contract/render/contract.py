@@ -1,172 +1,182 @@
-"""A contract as text that a steward and an ethics board can read; it says everything that binds."""
+"""A contract's sections; the same numbers in each language, so that people can refer to them."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
+from datetime import datetime
 from types import MappingProxyType
-from typing import Final
 
-from cohortium.contract.model import Computation, Contract, Participant
-from cohortium.contract.noise import Noise
-from cohortium.core.clock import to_rfc3339
-from cohortium.core.dictionary import Variable
-from cohortium.crypto.keys import fingerprint
-
-_WIDTH: Final = 96
+from cohortium.contract.lifecycle import Version
+from cohortium.contract.model import Contract, Draft
+from cohortium.contract.render.catalogue import phrases
+from cohortium.contract.render.clauses import Clauses, moment
+from cohortium.contract.render.layout import Free, Item, bulleted, name, say, wrap
+from cohortium.contract.render.phrases import Phrases
 
 
 def render(
-    contract: Contract,
+    contract: Contract | Draft,
     signatures: Iterable[str] = (),
     refusals: Mapping[str, str] = MappingProxyType({}),
+    language: str = "en",
 ) -> str:
-    """The contract in plain English.
+    """A contract or draft in plain words.
 
     Args:
-        signatures: Names of the participants that have signed it.
+        signatures: Names of the signatories that have signed it.
         refusals: Reasons of those that refused it, by name.
+        language: ``en`` or ``zh``.
+
+    Raises:
+        InputError: ``bad-input`` for another language.
     """
-    signed, proposer = set(signatures), contract.proposed_by.key
-    names = [participant.name for participant in contract.participants]
-    progress = f"{sum(name in signed for name in names)} of {len(names)} signed"
-    sections: dict[str, list[str]] = {
-        "Participants and what they give": [
-            _participant(p, contract, p.name in signed) for p in contract.participants
-        ],
-        "Variables": [_variable(variable) for variable in contract.variables],
-        "Permitted computations": [_computation(entry) for entry in contract.computations],
-        "Who may run them and read the results": [
-            f"{researcher.name}; key {fingerprint(researcher.key)}"
-            for researcher in contract.recipients
-        ],
-        "Protection": _protection(contract),
-        "Time": [
-            f"proposed {to_rfc3339(contract.created_at)} with key {fingerprint(proposer)}",
-            f"expires {to_rfc3339(contract.expires_at)}",
-        ],
-        "Signatures": [
-            progress,
-            *(f"{name} refused: {reason}" for name, reason in refusals.items()),
-            *(f"waiting for {name}" for name in names if name not in {*signed, *refusals}),
-        ],
-    }
-    lines = [f"{contract.title} ({contract.study})", *_quoted(contract.purpose)]
-    for heading, items in sections.items():
-        lines += ["", heading]
-        for item in items:
-            lines += _wrap(item, "  - ")
-    lines += ["", f"Digest      {contract.digest}", f"Consortium  {contract.consortium}"]
-    return "\n".join(_printable(line) for line in lines) + "\n"
+    words, signed = phrases(language), frozenset(signatures)
+    standing = (
+        [[words.draft]]
+        if isinstance(contract, Draft)
+        else _signatures(contract, words, signed, refusals)
+    )
+    return _document(contract, words, signed, standing)
 
 
-def _quoted(text: str) -> list[str]:
-    """Free text behind bars, so that it cannot pass for a section of ours."""
-    return [f"| {line}".rstrip() for line in _wrap(text, "")]
+def render_version(version: Version, language: str = "en", now: datetime | None = None) -> str:
+    """A contract with its state, and with who suspended or ended it.
 
+    Args:
+        now: A contract that is past its expiry then is called expired.
 
-def _wrap(text: str, bullet: str) -> list[str]:
-    """Lines of at most `_WIDTH`; the text's own line ends stay, only the first gets the bullet."""
-    indent = " " * len(bullet)
-    return [
-        line
-        for number, part in enumerate(text.strip().split("\n"))
-        for line in textwrap.wrap(
-            part,
-            _WIDTH,
-            initial_indent=indent if number else bullet,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-        or [""]
+    Raises:
+        InputError: ``bad-input`` for another language.
+    """
+    words, contract = phrases(language), version.contract
+    expired = version.open and now is not None and now >= contract.expires_at
+    state = words.values["state"]["expired" if expired else version.state]
+    standing: list[Item] = [
+        [say(words.state, state=state)],
+        *(_suspension(words, by, what) for by, what in sorted(version.suspensions.items())),
     ]
+    if version.ended_by is not None:
+        reason = [] if version.reason is None else [Free(version.reason)]
+        standing.append([say(words.ended, name=name(version.ended_by)), *reason])
+    standing += [[words.kept, Free(text)] for text in version.keeps]
+    standing += _signatures(contract, words, version.signed, version.refused)
+    return _document(contract, words, version.signed, standing)
 
 
-def _printable(text: str) -> str:
-    """Without control and direction characters: a contract must not steer the reader's terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def _suspension(words: Phrases, by: str, what: frozenset[str] | None) -> Item:
+    if what is None:
+        return [say(words.suspended, name=name(by))]
+    names = Clauses(words).names(sorted(what))
+    return [say(words.suspended_some, name=name(by), names=names)]
 
 
-def _participant(participant: Participant, contract: Contract, signed: bool) -> str:
-    everything = set(participant.variables) == {v.name for v in contract.variables}
-    given = "all variables" if everything else ", ".join(participant.variables)
-    renamed = [f"{name} from its column {col}" for name, col in participant.sources.items()]
-    facts = [f"dataset {participant.dataset}", given, *renamed]
-    return "\n".join(
+def _signatures(
+    contract: Contract, words: Phrases, signed: frozenset[str], refusals: Mapping[str, str]
+) -> list[Item]:
+    names = list(contract.signatories)
+    waiting = [one for one in names if one not in signed and one not in refusals]
+    items: list[Item] = [
+        [say(words.progress, signed=sum(one in signed for one in names), all=len(names))]
+    ]
+    for one, why in refusals.items():
+        items.append([say(words.refused, name=name(one)), Free(why)])
+    items += [[say(words.waiting, name=name(one))] for one in waiting]
+    return items
+
+
+def _document(
+    contract: Contract | Draft,
+    words: Phrases,
+    signed: frozenset[str],
+    standing: Sequence[Item],
+) -> str:
+    title = words.title_of_draft if isinstance(contract, Draft) else words.title
+    lines = wrap(say(title, title=name(contract.title), study=contract.study), "", "    ")
+    sections = [*_terms(contract, words, signed), standing, _signed_document(contract, words)]
+    headings = astuple(words.headings)
+    for number, (heading, items) in enumerate(zip(headings, sections, strict=True), 1):
+        lines += ["", say(words.heading, number=number, title=heading)]
+        for item in items or [[words.none]]:
+            lines += bulleted(item)
+    return "\n".join(lines) + "\n"
+
+
+def _terms(
+    contract: Contract | Draft, words: Phrases, signed: frozenset[str]
+) -> list[Sequence[Item]]:
+    """The items of each section in the order of `Headings`, up to those on the signatures."""
+    clauses = Clauses(words)
+    everything = frozenset(variable.name for variable in contract.variables)
+    return [
+        [[Free(contract.purpose)]],
         [
-            f"{participant.name} ({'signed' if signed else 'not signed'}): {'; '.join(facts)}",
-            f"content {participant.dataset_digest}",
-            f"key {fingerprint(participant.key)}",
-        ]
-    )
-
-
-def _variable(variable: Variable) -> str:
-    facts = [variable.type.value]
-    if variable.unit is not None:
-        facts.append(f"in {variable.unit}")
-    if variable.decimals is not None:
-        facts.append(f"{variable.decimals} decimals")
-    if variable.levels is not None:
-        facts.append(f"levels {', '.join(variable.levels)}")
-    if variable.missing is not None:
-        facts.append(f"{variable.missing} missing")
-    about = f" - {' '.join(variable.description.split())}" if variable.description else ""
-    return f"{variable.name}: {'; '.join(facts)}{about}"
-
-
-def _computation(entry: Computation) -> str:
-    facts = []
-    if entry.variables is None:
-        facts.append("all variables")
-    else:
-        facts.append(f"only {', '.join(entry.variables) or 'no variables'}")
-    if entry.max_runs is not None:
-        facts.append(f"at most {entry.max_runs} runs")
-    for name, values in entry.limits.items():
-        facts.append(f"{name} only {', '.join(str(value) for value in values) or 'nothing'}")
-    family = " (every computation of this family)" if entry.name.endswith(".*") else ""
-    return "\n".join([f"{entry.name}{family}: {'; '.join(facts)}", *_noise(entry.noise)])
-
-
-def _noise(noise: Noise | None) -> list[str]:
-    if noise is None:
-        return []
-    if noise.unit == "institution":
-        protected = (
-            "whether an institution's whole contribution is in it, or zeros in its place; each "
-            f"site cuts its contribution down to norm {noise.clip:g}"
-        )
-    else:
-        protected = (
-            f"whether one person's records are in it; the computation adds norm {noise.clip:g} "
-            "at most for each person"
-        )
-    against = "working with the hub against the others"
-    holds = (
-        f"with up to {noise.colluders} of the sites {against}"
-        if noise.colluders
-        else f"with none of the sites {against}"
-    )
-    size = f"{noise.multiplier or 0:g} times norm {noise.clip:g}"
-    budget = f"epsilon {noise.epsilon:g} and delta {noise.delta:g}, enough for {noise.sums} sums"
-    return [
-        f"every sum carries noise, of at least {size}, that hides {protected}",
-        f"the budget for this is {budget}; then each site refuses further ones",
-        f"this holds {holds}; the budgets of several computations and contracts add up",
+            [
+                say(
+                    words.participant,
+                    name=name(one.name),
+                    signed=words.signed if one.name in signed else words.not_signed,
+                ),
+                *clauses.offer(one, everything),
+            ]
+            for one in contract.participants
+        ],
+        [clauses.variable(one) for one in contract.variables],
+        [clauses.derived(one) for one in contract.derived],
+        list(clauses.cohort(contract.cohort)),
+        [clauses.computation(one) for one in contract.computations],
+        [clauses.task(one) for one in contract.tasks],
+        [clauses.person(one) for one in contract.recipients],
+        _protection(contract, words),
+        list(clauses.environment(contract.environment)),
+        _parties(contract, clauses),
+        _times(contract, words),
     ]
 
 
-def _protection(contract: Contract) -> list[str]:
-    persons = contract.disclosure.min_cell
-    floor = {
-        "site": f"a site with fewer than {persons} persons in a group adds nothing to that group",
-        "total": f"a number is released only where all sites together have {persons} persons",
-    }
-    parties = f"at least {contract.min_sites} of the {len(contract.participants)} participants"
+def _protection(contract: Contract | Draft, words: Phrases) -> list[Item]:
+    floor = words.floor_site if contract.disclosure.floor == "site" else words.floor_total
+    level = words.values["security_level"][contract.security_level]
     return [
-        f"each run is a sum over {parties}; the hub sees no site's own contribution",
-        floor[contract.disclosure.floor],
-        f"computations run at security level {contract.security_level}",
+        [
+            say(
+                words.parties_of_run,
+                min_sites=contract.min_sites,
+                participants=len(contract.participants),
+            )
+        ],
+        [words.masked if contract.aggregation == "masked" else words.enclave],
+        [say(floor, min_cell=contract.disclosure.min_cell)],
+        [say(words.level, level=level)],
     ]
+
+
+def _parties(contract: Contract | Draft, clauses: Clauses) -> list[Item]:
+    by = contract.proposed_by
+    return [
+        [say(clauses.words.proposer, name=name(by.name)), clauses.key(by.key)],
+        *(clauses.owner(one) for one in contract.owners),
+        *(clauses.contact(one) for one in contract.contacts),
+    ]
+
+
+def _times(contract: Contract | Draft, words: Phrases) -> list[Item]:
+    return [
+        [say(words.proposed, time=moment(contract.created_at))],
+        [say(words.expires, time=moment(contract.expires_at))],
+        [words.time_zone],
+    ]
+
+
+def _signed_document(contract: Contract | Draft, words: Phrases) -> list[Item]:
+    version = words.first_version if contract.amends is None else words.later_version
+    return [
+        [say(version, version=contract.version, amends=contract.amends)],
+        [say(words.digest, digest=contract.digest)],
+        [say(words.consortium, digest=contract.consortium)],
+        [say(words.form, form=contract.schema_id)],
+        [words.made_from],
+    ]
+
+
+__all__ = ["render", "render_version"]

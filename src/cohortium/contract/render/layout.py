@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Final
 
 from cohortium.core.canonical import canonical
@@ -20,7 +21,7 @@ WIDTH: Final = 96
 
 _CLOSING: Final = frozenset("，。、；：？！）】》〉」』”’％…—,.;:?!)]}%")
 _OPENING: Final = frozenset("（【《〈「『“‘([{")
-_BARE: Final = re.compile(r"[\w.&'’·/+\-]+(?: [\w.&'’·/+\-]+)*")
+_BARE: Final = re.compile(r"[\w.&'’·/+@*\-]+(?: [\w.&'’·/+@*\-]+)*")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,27 @@ class Free:
 
 Item = Sequence[str | Free]
 """Parts of an item in the list; each begins a line."""
+
+
+def say(template: str, **values: object) -> str:
+    """A phrase with its values; a Chinese character and a Latin word are set apart by a space."""
+    text = ""
+    for literal, field, _, _ in Formatter().parse(template):
+        for piece in (literal, "" if field is None else str(values[field])):
+            text += " " + piece if piece and _touch(text[-1:], piece[0]) else piece
+    return text
+
+
+def _touch(left: str, right: str) -> bool:
+    return (_ideograph(left) and _latin(right)) or (_latin(left) and _ideograph(right))
+
+
+def _ideograph(character: str) -> bool:
+    return character != "" and unicodedata.category(character) == "Lo" and _columns(character) == 2
+
+
+def _latin(character: str) -> bool:
+    return "!" <= character <= "~"
 
 
 def name(text: str) -> str:
@@ -85,7 +107,7 @@ def bulleted(item: Item, bullet: str = "  - ") -> list[str]:
     lines: list[str] = []
     for part in item:
         if isinstance(part, Free):
-            lines += barred(part.text, indent if lines else bullet)
+            lines += barred(part.text, indent)
         else:
             lines += wrap(part, indent if lines else bullet, indent)
     return lines
@@ -93,13 +115,12 @@ def bulleted(item: Item, bullet: str = "  - ") -> list[str]:
 
 def barred(text: str, indent: str = "") -> list[str]:
     """Free text behind bars, so that it cannot pass for a section of ours."""
-    rest = " " * len(indent)
     lines = text.replace("\r\n", "\n").strip().split("\n")
     wrapped = [line for part in lines for line in wrap(part, "", "", WIDTH - len(indent) - 2)]
-    return [f"{rest if i else indent}| {line}".rstrip() for i, line in enumerate(wrapped)]
+    return [f"{indent}| {line}".rstrip() for line in wrapped]
 
 
-def wrap(text: str, first: str, rest: str, width: int = WIDTH) -> list[str]:
+def wrap(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list[str]:
     """Lines of at most `width` columns that begin with `first` or, after it, with `rest`."""
     lines, line, used = [], first, display_width(first)
     empty = True
@@ -149,6 +170,7 @@ __all__ = [
     "name",
     "printable",
     "quoted",
+    "say",
     "value",
     "wrap",
 ]

@@ -1,0 +1,198 @@
+"""Whether a change of a contract's terms loosens or tightens the protection of the data.
+
+What has no rule here does neither: another name, another digest. People judge those themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
+
+from cohortium.core.canonical import canonical
+
+Effect = Literal["looser", "stricter", "other"]
+
+Rule = Callable[[Any, Any], Effect]
+"""From the JSON value before and after; None where there is none."""
+
+
+def _effect(loosens: bool, tightens: bool) -> Effect:
+    return "looser" if loosens else "stricter" if tightens else "other"
+
+
+def _higher(before: Any, after: Any) -> Effect:
+    """More of it is looser, and absent is without bound. Times are text that sorts as time does."""
+    return _effect(
+        before is not None and (after is None or after > before),
+        after is not None and (before is None or before > after),
+    )
+
+
+def _lower(before: Any, after: Any) -> Effect:
+    """Less of it is looser, and absent is nothing."""
+    return _higher(after, before)
+
+
+def _more(before: Any, after: Any) -> Effect:
+    """A longer list is looser, and absent is everything."""
+    return _effect(
+        before is not None and (after is None or _gains(before, after)),
+        after is not None and (before is None or _gains(after, before)),
+    )
+
+
+def _more_or_none(before: Any, after: Any) -> Effect:
+    """A longer list is looser, and absent is empty."""
+    return _more(before or (), after or ())
+
+
+def _fewer(before: Any, after: Any) -> Effect:
+    """A shorter list is looser, and so is one in which something was replaced."""
+    return _effect(_gains(after or (), before or ()), _gains(before or (), after or ()))
+
+
+def _gains(one: Iterable[Any], other: Iterable[Any]) -> bool:
+    return not {canonical(item) for item in other} <= {canonical(item) for item in one}
+
+
+def _presence(before: Any, after: Any) -> Effect:
+    """A protection that a contract may have or not."""
+    return _effect(after is None, before is None)
+
+
+def _permission(before: Any, after: Any) -> Effect:
+    """What permits more by being there."""
+    return _effect(before is None, after is None)
+
+
+def _order(strict: Any, loose: Any) -> Rule:
+    return lambda before, after: _effect(
+        (before, after) == (strict, loose), (before, after) == (loose, strict)
+    )
+
+
+def _measurements(before: Any, after: Any) -> Effect:
+    """One of each kind is required: another of the same kind is looser, another kind stricter."""
+    old, new = _by_kind(before or ()), _by_kind(after or ())
+    loosens = any(kind not in new or new[kind] - values for kind, values in old.items())
+    tightens = any(kind not in old or old[kind] - values for kind, values in new.items())
+    return _effect(loosens, tightens)
+
+
+def _by_kind(measurements: Iterable[Mapping[str, str]]) -> dict[str, set[str]]:
+    kinds: dict[str, set[str]] = {}
+    for measurement in measurements:
+        kinds.setdefault(measurement["kind"], set()).add(measurement["value"])
+    return kinds
+
+
+def _executor(before: Any, after: Any) -> Effect:
+    return _effect(after is None, before is None)
+
+
+_SIMULATED: Final = _order(False, True)
+
+
+def _environment(before: Any, after: Any) -> Effect:
+    """Terms that appear or go are compared with the defaults, field by field."""
+    old, new = before or {}, after or {}
+    found = {
+        _executor(old.get("executor"), new.get("executor"))
+        if old.get("executor") != new.get("executor")
+        else "other",
+        _measurements(old.get("measurements"), new.get("measurements")),
+        _more_or_none(old.get("tcb_states"), new.get("tcb_states")),
+        _SIMULATED(old.get("allow_simulated", False), new.get("allow_simulated", False)),
+    }
+    return _effect("looser" in found, "stricter" in found)
+
+
+_RULES: Final[Mapping[str, Rule]] = {
+    "aggregation": _order("masked", "enclave"),
+    "cohort": _presence,
+    "cohort.adjustable": _more_or_none,
+    "cohort.exclude": _fewer,
+    "cohort.include": _fewer,
+    "computations.*": _permission,
+    "computations.*.limits.*": _more,
+    "computations.*.max_runs": _higher,
+    "computations.*.noise": _presence,
+    "computations.*.noise.colluders": _lower,
+    "computations.*.noise.delta": _higher,
+    "computations.*.noise.epsilon": _higher,
+    "computations.*.noise.multiplier": _lower,
+    "computations.*.noise.sums": _higher,
+    "computations.*.noise.unit": _order("institution", "person"),
+    "computations.*.recipients": _more,
+    "computations.*.variables": _more,
+    "computations.*.versions.*": _permission,
+    "derived.*": _permission,
+    "disclosure.floor": _order("site", "total"),
+    "disclosure.min_cell": _lower,
+    "environment": _environment,
+    "environment.allow_simulated": _SIMULATED,
+    "environment.executor": _executor,
+    "environment.measurements": _measurements,
+    "environment.tcb_states": _more_or_none,
+    "expires_at": _higher,
+    "min_sites": _lower,
+    "participants.*.variables": _more,
+    "recipients.*": _permission,
+    "security_level": _lower,
+    "tasks.*": _permission,
+    "tasks.*.arguments.*.value": _presence,
+    "tasks.*.executor": _executor,
+    "tasks.*.inputs.*": _permission,
+    "tasks.*.inputs.*.artefact": _permission,
+    "tasks.*.max_runs": _higher,
+    "tasks.*.outputs.*": _permission,
+    "tasks.*.outputs.*.owners": _more,
+    "tasks.*.outputs.*.recipients": _more,
+    "tasks.*.security_level": _lower,
+    "variables.*": _permission,
+    "variables.*.decimals": _higher,
+}
+
+
+def effect(
+    pattern: str,
+    path: tuple[str, ...],
+    values: tuple[Any, Any],
+    contracts: tuple[Mapping[str, Any], Mapping[str, Any]],
+) -> Effect:
+    """What a change does to the protection.
+
+    Args:
+        pattern: The path with ``*`` for names.
+        path: Where the change is.
+        values: JSON before and after; None where there is nothing.
+        contracts: Both contracts as JSON.
+    """
+    before, after = values
+    old, new = contracts
+    if pattern == "participants.*":
+        return _effect(before is None and _first_leaves_sites_out(old, new), tightens=False)
+    if pattern == "computations.*" and after is None and _still_permitted(path[-1], new):
+        return "looser"
+    if pattern == "tasks.*.security_level":
+        before, after = before or old["security_level"], after or new["security_level"]
+    rule = _RULES.get(pattern)
+    return "other" if rule is None else rule(before, after)
+
+
+def _still_permitted(name: str, new: Mapping[str, Any]) -> bool:
+    """Whether a removed entry's computation falls under a family, with the terms of that."""
+    return any(
+        entry["name"].endswith(".*") and name.startswith(entry["name"][:-1])
+        for entry in new["computations"]
+    )
+
+
+def _first_leaves_sites_out(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether each run was of all participants so far, and may now leave some of them out."""
+    return bool(
+        old["min_sites"] == len(old["participants"]) and new["min_sites"] < len(new["participants"])
+    )
+
+
+__all__ = ["Effect", "effect"]
