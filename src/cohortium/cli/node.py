@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from cohortium.cli.node_ledger import app as ledger_app
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 from cohortium.core.clock import system_clock
+from cohortium.errors import IntegrityFailure
 
 app = typer.Typer(no_args_is_help=True, help="Run an institution's node.")
 peers_app = typer.Typer(no_args_is_help=True, help="The other institutions' keys, as known here.")
 app.add_typer(peers_app, name="peers")
+app.add_typer(ledger_app, name="ledger")
 
 DirOption = Annotated[
     Path,
@@ -114,7 +117,10 @@ def serve(
 @app.command()
 @handle_errors
 def status(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
-    """Whether the node is connected, what it owes the hub, and which contracts it keeps."""
+    """Whether the node is connected, what it owes the hub, and which contracts it keeps.
+
+    Exits with 8 while there is an alarm about the hub's ledger.
+    """
     from cohortium.node.status import summary
 
     node = open_node(dir)
@@ -123,6 +129,8 @@ def status(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
         {"study": c.study, "digest": c.digest, "state": c.state} for c in node.store.contracts()
     ]
     emit(data, _status_text(data), json)
+    if data["ledger"]["alarms"]:
+        raise typer.Exit(IntegrityFailure.exit_code)
 
 
 PAUSED = {True: "yes", False: "no", None: "policy.yaml is wrong: everything is refused"}
@@ -143,12 +151,23 @@ def _status_text(data: Any) -> str:
         f"paused     {PAUSED[data['paused']]}",
         f"owed       {', '.join(data['owed_topics']) or 'nothing'}",
         f"datasets   {', '.join(datasets) or 'none'}",
+        f"ledger     {_ledger_text(data['ledger'])}",
     ]
     lines += [
         f"contract   {c['state']:<9} {c['study']}  {c['digest'][:19]}..."
         for c in data["contracts_list"]
     ]
+    lines += [
+        f"ALARM {a['id']}    {a['kind']} since {a['since']}: {a['why']}\n"
+        "           Nothing is computed. See: cohortium node ledger alarms"
+        for a in data["ledger"]["alarms"]
+    ]
     return "\n".join(lines)
+
+
+def _ledger_text(data: Any) -> str:
+    final = data["final"]["size"] if data["final"] else 0
+    return f"{data['size']} entries, {final} final"
 
 
 def _topics(node: Any) -> list[str]:

@@ -76,6 +76,7 @@ class _Site:
         self._uplink = link.join(self.identity.name, self)
         self.service.welcome(await self._uplink.request(self.service.hello(), TIMEOUT_S))
         outbox.owe_datasets(self.store, self._datasets.published())
+        outbox.owe_policy(self.store, self.policy.digest)
         await self.flush()
 
     async def handle(self, message: Message) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from cohortium.core.clock import parse_rfc3339
@@ -147,3 +148,11 @@ def require_none(store: NodeStore) -> None:
 
 def _framed(entries: Sequence[bytes]) -> bytes:
     return b"".join(len(entry).to_bytes(4, "big") + entry for entry in entries)
+
+
+def write_proof(alarm: Alarm, folder: Path) -> None:
+    """Both checkpoints and what came with them as files, to show to others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in (("seen", alarm.seen), ("received", alarm.received), ("proof", alarm.proof)):
+        (folder / name).write_bytes(data)
+    (folder / "message.txt").write_text(f"{alarm.raised_at} {alarm.kind}: {alarm.message}\n")

@@ -20,6 +20,7 @@ from cohortium.crypto.keys import fingerprint
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import PolicyRefusal, ProtocolError, VerificationError
 from cohortium.node.agreement import Agreements, own_participant
+from cohortium.node.alarms import require_none
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
@@ -142,7 +143,7 @@ class Guard:
     ) -> None:
         self._identity = identity
         self._store = store
-        self.agreements = Agreements(identity, store)
+        self.agreements = Agreements(identity, store, clock)
         self._policy = policy
         self._find = find
         self._clock = clock
@@ -169,12 +170,14 @@ class Guard:
         Raises:
             CohortiumError: The reason why not.
         """
-        # 1. The site computes at all. 2. The researcher's signature. 3. Not a replay: a known run
-        # may be asked for again only by the same request, while it is under way. 4. The contract.
-        # 5. What the hub checks too (see `contract.check`). 6. This site gives the variables.
-        # 7. The site's policy. 8. The contract's number of runs. 9. Its privacy budget.
+        # 1. The site computes at all; not while there is an alarm about the ledger. 2. The
+        # researcher's signature. 3. Not a replay: a known run may be asked for again only by the
+        # same request, while it is under way. 4. The contract. 5. What the hub checks too (see
+        # `contract.check`). 6. This site gives the variables. 7. The site's policy. 8. The
+        # contract's number of runs. 9. Its privacy budget.
+        require_none(self._store)  # 1
         policy = self._policy()
-        policy.require_running()  # 1
+        policy.require_running()
         request, signer = RunRequest.open(envelope)  # 2
         about |= {
             "run_id": request.run_id,
@@ -201,10 +204,12 @@ class Guard:
         Raises:
             CohortiumError: The reason why it may not go on.
         """
-        # 1. The site computes at all. 2. Admitted here and not over. 3. Everything that could have
-        # changed since: contract, expiry, revocation, policy. 4. The limits are still the same:
-        # other limits would give another contribution under the same mask.
-        self._policy().require_running()  # 1
+        # 1. The site computes at all; not while there is an alarm about the ledger. 2. Admitted
+        # here and not over. 3. Everything that could have changed since: contract, expiry,
+        # revocation, policy. 4. The limits are still the same: other limits would give another
+        # contribution under the same mask.
+        require_none(self._store)  # 1
+        self._policy().require_running()
         stored = self._store.run(run_id)
         if stored is None or stored.secret is None:  # 2
             raise ProtocolError("wrong-round", "This run is not under way at this site.")
@@ -233,9 +238,7 @@ class Guard:
 
     def _check_still(self, contract: Contract, request: RunRequest) -> None:
         """What may change while a run is under way."""
-        self.agreements.active_contract(request.contract_digest)
-        if self._clock() >= contract.expires_at:
-            raise PolicyRefusal("contract-expired", "The contract is past its expiry.")
+        self.agreements.active_contract(request.contract_digest, request.computation)
         if request.researcher in self._store.revoked():
             raise PolicyRefusal("not-authorised", "The researcher's key was removed.")
         researcher = contract.recipient(request.researcher)
@@ -246,7 +249,9 @@ class Guard:
     def _check_request(
         self, request: RunRequest, signer: str, *, accepted_before: bool = False
     ) -> CheckedRun:
-        contract = self.agreements.active_contract(request.contract_digest)  # 4
+        contract = self.agreements.active_contract(
+            request.contract_digest, request.computation
+        )  # 4
         admitted = check_run(
             contract,
             request,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cohortium.core.clock import to_rfc3339
+from cohortium.crypto.keys import fingerprint
 from cohortium.errors import ConflictError, InputError, IntegrityFailure, VerificationError
 from cohortium.ledger.checkpoint import Checkpoint, open_checkpoint
 from cohortium.ledger.entry import parse_entry
@@ -92,7 +94,6 @@ def export(
     folder: Path,
     *,
     newest: bool = False,
-    on_progress: Callable[[int], None] = lambda _files: None,
 ) -> int:
     """Write the copy as static files (C2SP tlog-tiles); returns how many.
 
@@ -110,17 +111,20 @@ def export(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(mirror.get(path))
         written += 1
-        on_progress(written)
     return written
 
 
-KINDS: tuple[CheckpointKind, ...] = ("seen", "cosigned", "final")
-
-
-def summary(replica: Replica) -> dict[str, object]:
+def summary(replica: Replica) -> dict[str, Any]:
     """Sizes and times, for people and programs."""
-    found: dict[str, object] = {"size": replica.size, "key": replica.recall("key")}
-    for kind in KINDS:
+    key = replica.recall("key")
+    found: dict[str, Any] = {
+        "size": replica.size,
+        "key": key,
+        "key_fingerprint": None if key is None else fingerprint(key),
+    }
+    kinds: tuple[CheckpointKind, ...] = ("seen", "cosigned", "final")
+    for kind in kinds:
         stored = replica.checkpoint(kind)
-        found[kind] = None if stored is None else {"size": stored.size, "at": stored.at.isoformat()}
+        at = None if stored is None else to_rfc3339(stored.at)
+        found[kind] = None if stored is None else {"size": stored.size, "at": at}
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from cohortium.core.clock import system_clock, to_rfc3339
 from cohortium.crypto.files import write_atomically
-from cohortium.errors import PeerError
+from cohortium.errors import InputError, PeerError
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 SEND_TIMEOUT_S = 30.0
 TIDY_S = 3600.0
+WATCH_S = 60.0
 KEEP_SECRETS = timedelta(days=7)
 
 
@@ -98,6 +99,7 @@ class Node:
                     self._keep_link(),
                     self._keep_sending(),
                     self._keep_tidy(),
+                    self._keep_watch(),
                     self._serve_status(),
                 )
             ]
@@ -128,9 +130,17 @@ class Node:
             self._service.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
             await asyncio.sleep(TIDY_S)
 
+    async def _keep_watch(self) -> None:
+        """Look for runs that the hub keeps off the ledger."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if self._link.connected:
+                await asyncio.to_thread(self._service.witness.check_omissions)
+
     async def _keep_sending(self) -> None:
         """Notice what is owed, also what the command line queued, and send it while connected."""
         seen: object = None
+        told: str | None = None
         while True:
             await asyncio.sleep(POLL_S)
             again = self._welcomed.is_set()
@@ -140,9 +150,19 @@ class Node:
                 published = await asyncio.to_thread(self._service.datasets.published)
                 outbox.owe_datasets(self._service.store, published, again=again)
                 seen = marks
+            told = self._owe_policy(None if again else told)
             if self._link.connected:
                 with suppress(PeerError):
                     await outbox.flush(self._service.store, self._request, self._on_reply)
+
+    def _owe_policy(self, told: str | None) -> str | None:
+        """Tell of another policy than `told`; one that cannot be read allows nothing."""
+        with suppress(InputError):
+            digest = self._service.policy().digest
+            if digest != told:
+                outbox.owe_policy(self._service.store, digest, again=told is None)
+            return digest
+        return told
 
     async def _request(self, message: pb.Message) -> pb.Message:
         return await self._link.request(message, SEND_TIMEOUT_S)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from cohortium.core.canonical import canonical
+from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.directory import PublishedDataset
 from cohortium.core.publication import Publication
 from cohortium.errors import CohortiumError, IntegrityFailure, PeerError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import raise_if_error
+from cohortium.node.own_entries import say_dataset
+from cohortium.node.replica import Replica
 from cohortium.node.store import NodeStore, Owed
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,11 @@ OnReply = Callable[[Owed, pb.Message], None]
 def owe_vote(store: NodeStore, contract_digest: str, envelope: bytes) -> None:
     """Queue this site's yes or no to a contract."""
     store.owe(f"vote:{contract_digest}", "statement", envelope)
+
+
+def owe_statement(store: NodeStore, envelope: bytes) -> None:
+    """Queue another statement; none takes the place of one before."""
+    store.owe(f"statement:{digest_bytes(envelope)}", "statement", envelope)
 
 
 def owe_rotation(store: NodeStore, csr_pem: bytes, signature: bytes) -> None:
@@ -45,6 +52,18 @@ def owe_datasets(
             if again or before.get(name) != digest:
                 store.owe(f"dataset:{name}", "publish_dataset", publication.to_bytes())
                 store.set_published(name, digest)
+                if publication.dataset is not None:
+                    say_dataset(store, publication.dataset)
+
+
+def owe_policy(store: NodeStore, digest: str, *, again: bool = False) -> None:
+    """Queue the digest of the site's policy where it is another one; `again`: in any case."""
+    with store.transaction():
+        replica = Replica(store)
+        if again or replica.recall("policy") != digest:
+            store.say("policy_digest", digest)
+            store.owe("policy", "policy_digest", digest.encode())
+            replica.remember("policy", digest)
 
 
 def message_of(owed: Owed) -> pb.Message:
@@ -55,6 +74,8 @@ def message_of(owed: Owed) -> pb.Message:
         return pb.Message(publish_dataset=pb.PublishDataset(json=owed.body))
     if owed.kind == "rotate_certificate":
         return pb.Message(rotate_certificate=pb.RotateCertificate.FromString(owed.body))
+    if owed.kind == "policy_digest":
+        return pb.Message(policy_digest=pb.PolicyDigest(digest=owed.body.decode()))
     raise IntegrityFailure("broken-store", f"The outbox holds a message of kind {owed.kind!r}.")
 
 

@@ -7,12 +7,16 @@ CREATE TABLE IF NOT EXISTS contracts (
         'proposed', 'signed', 'refused', 'active', 'superseded', 'suspended', 'revoked',
         'withdrawn', 'closed'
     )),
-    received_at TEXT NOT NULL, decided_at TEXT, reason TEXT
+    received_at TEXT NOT NULL, decided_at TEXT, reason TEXT, ended_by TEXT,
+    suspensions TEXT NOT NULL DEFAULT '{}'
+) STRICT;
+CREATE TABLE IF NOT EXISTS drafts (
+    digest TEXT PRIMARY KEY, study TEXT NOT NULL, received_at TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS statements (
     seq INTEGER PRIMARY KEY, digest TEXT NOT NULL, contract TEXT NOT NULL, action TEXT NOT NULL,
     author TEXT NOT NULL, key TEXT NOT NULL, envelope BLOB NOT NULL, received_at TEXT NOT NULL,
-    UNIQUE (digest, action)
+    applied INTEGER NOT NULL DEFAULT 1, UNIQUE (digest, action)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS statements_of_contract ON statements (contract, action);
 CREATE TABLE IF NOT EXISTS peers (
@@ -48,6 +52,36 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS owed_once ON outbox (topic) WHERE settled_at IS NULL;
 CREATE TABLE IF NOT EXISTS published (name TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS said (
+    what TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (what, digest)
+) STRICT;
+CREATE TABLE IF NOT EXISTS ledger_entries (
+    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS ledger_subjects ON ledger_entries (subject);
+CREATE INDEX IF NOT EXISTS ledger_kinds ON ledger_entries (kind, position);
+CREATE TABLE IF NOT EXISTS ledger_tiles (
+    level INTEGER NOT NULL, number INTEGER NOT NULL, hashes BLOB NOT NULL,
+    PRIMARY KEY (level, number)
+) STRICT;
+CREATE TABLE IF NOT EXISTS ledger_checkpoints (
+    kind TEXT PRIMARY KEY CHECK (kind IN ('seen', 'cosigned', 'final')),
+    size INTEGER NOT NULL, note BLOB NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS ledger_state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS ledger_due (run_id TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS ledger_alarms (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    raised_at TEXT NOT NULL, seen BLOB NOT NULL, received BLOB NOT NULL, proof BLOB NOT NULL,
+    accepted_at TEXT, answer TEXT
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS ledger_alarms_keep BEFORE UPDATE ON ledger_alarms
+    WHEN (old.accepted_at IS NOT NULL) OR (new.kind, new.code, new.message, new.raised_at, new.seen,
+        new.received, new.proof) IS NOT (old.kind, old.code, old.message, old.raised_at, old.seen,
+        old.received, old.proof)
+    BEGIN SELECT RAISE(ABORT, 'an alarm is kept as it was'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_alarms_stay BEFORE DELETE ON ledger_alarms
+    BEGIN SELECT RAISE(ABORT, 'an alarm is kept for good'); END;
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL
 ) STRICT;

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
+from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
 from cohortium.errors import (
@@ -52,9 +53,11 @@ from cohortium.node.guard import (
     party_list,
 )
 from cohortium.node.identity import Identity
+from cohortium.node.life import activate, end, hear
 from cohortium.node.noise import RoundNoise, to_bytes
 from cohortium.node.policy import PolicySource
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
+from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
 from cohortium.secagg.party import Party, PartyRound
 from cohortium.secagg.vector import Noise
@@ -108,6 +111,7 @@ class NodeService:
         self.policy = policy
         self.clock = clock
         self._random = random
+        self.witness = Witness(identity, store, clock)
         self._guard = Guard(identity, store, policy, find, clock)
         self._noise = RoundNoise(store)
 
@@ -129,26 +133,31 @@ class NodeService:
         """Take in the hub's answer to `hello`.
 
         Raises:
-            VerificationError: ``bad-certificate`` where the hub speaks for another consortium.
+            VerificationError: ``bad-certificate`` where the hub speaks for another consortium;
+                ``bad-checkpoint`` where it names another consortium's ledger.
         """
         if message.welcome.consortium != self.identity.consortium:
             raise VerificationError("bad-certificate", "The hub belongs to another consortium.")
         self._add_revoked(list(message.welcome.revoked_keys))
+        self.witness.connected(message.welcome.ledger_key)
 
     async def handle(self, message: pb.Message) -> Reply:
         """The reply to one of the hub's requests; every failure is a reply too."""
-        return await asyncio.to_thread(self._answer, message)
+        turn = self.witness.turn(message.id)  # threads may begin in another order
+        return await asyncio.to_thread(self._answer, message, turn)
 
     def answer(self, message: pb.Message) -> pb.Message:
         """`handle`, in the calling thread."""
-        reply = self._answer(message)
+        reply = self._answer(message, self.witness.turn(message.id))
         return reply.message() if isinstance(reply, LargeReply) else reply
 
-    def _answer(self, message: pb.Message) -> Reply:
+    def _answer(self, message: pb.Message, turn: Turn) -> Reply:
         kind = message.WhichOneof("body") or ""
         handlers: dict[str, Callable[[], Reply]] = {
             "contract_proposal": lambda: self._proposal(message.contract_proposal),
             "contract_active": lambda: self._active(message.contract_active),
+            "contract_statement": lambda: self._statement(message.contract_statement),
+            "contract_ended": lambda: self._ended(message.contract_ended),
             "revocation": lambda: self._revocation(message.revocation),
             "run_prepare": lambda: self._prepare(message.run_prepare),
             "share_request": lambda: self._share_keys(message.share_request),
@@ -156,6 +165,7 @@ class NodeService:
             "consistency_request": lambda: self._sign_survivors(message.consistency_request),
             "unmask_request": lambda: self._unmask(message.unmask_request),
             "run_end": lambda: self._end(message.run_end),
+            "ledger_update": lambda: self.witness.update(message.ledger_update, turn),
         }
         try:
             if kind not in handlers:
@@ -172,20 +182,27 @@ class NodeService:
             return error_message(_internal())
 
     @contextmanager
-    def _refusals(self, what: str, about: About) -> Iterator[None]:
-        """Write a refusal to the journal before it becomes the answer."""
+    def _refusals(self, what: str, about: About, asked: bytes = b"") -> Iterator[None]:
+        """Write a refusal to the journal before it becomes the answer.
+
+        Args:
+            asked: What was refused, where the ledger will tell of it.
+        """
         try:
             yield
         except CohortiumError as error:
-            self._refused(what, about, error)
+            self._refused(what, about, error, asked)
             raise
         except Exception:
-            self._refused(what, about, _internal())
+            self._refused(what, about, _internal(), asked)
             raise
 
-    def _refused(self, what: str, about: About, error: CohortiumError) -> None:
+    def _refused(self, what: str, about: About, error: CohortiumError, asked: bytes) -> None:
         why = error.message.encode("utf-8", "replace").decode()[:MAX_WHY_CHARACTERS]
-        journal.append(self.store, what, {**about, "why": why}, allowed=False, code=error.code)
+        with self.store.transaction():
+            if asked:
+                self.store.say("refused", digest_bytes(asked))
+            journal.append(self.store, what, {**about, "why": why}, allowed=False, code=error.code)
 
     # Contracts
 
@@ -223,7 +240,7 @@ class NodeService:
             if stored.state == "signed":
                 contract = Contract.from_bytes(stored.body)
                 envelopes = check_signatures(contract, active.envelopes)
-                names = {p.key: p.name for p in contract.participants}
+                names = {key: name for name, key in contract.signatories.items()}
                 for key, envelope in envelopes.items():
                     statements.keep(
                         self.store,
@@ -233,9 +250,31 @@ class NodeService:
                         author=names[key],
                         key=key,
                     )
-                self.store.set_contract_state(stored.digest, "active")
-                self._guard.agreements.active_contract(stored.digest)
+                activate(self.store, contract, self.identity.key.public, self.clock())
+                self._guard.agreements.require_agreed(stored.digest)
                 journal.append(self.store, "activate", about)
+        return pb.Message(ack=pb.Ack())
+
+    def _statement(self, statement: pb.ContractStatement) -> pb.Message:
+        """A transition of another party, or of this site where it lost its memory."""
+        about: About = {}
+        with self._refusals("statement", about), self.store.transaction():
+            heard = hear(self.store, statement.envelope, self.clock(), about)
+            if heard:
+                journal.append(self.store, "statement", about)
+        return pb.Message(ack=pb.Ack())
+
+    def _ended(self, ended: pb.ContractEnded) -> pb.Message:
+        about: About = {"contract": ended.contract_digest[:80]}
+        with self._refusals("ended", about), self.store.transaction():
+            stored = self.store.contract(ended.contract_digest)
+            if stored is None:
+                raise PolicyRefusal(
+                    "contract-unknown", "This site has no contract with that digest."
+                )
+            about["study"] = stored.study
+            if end(self.store, stored, ended.reason):
+                journal.append(self.store, "ended", about)
         return pb.Message(ack=pb.Ack())
 
     def _revocation(self, revocation: pb.Revocation) -> pb.Message:
@@ -253,8 +292,9 @@ class NodeService:
 
     def _prepare(self, prepare: pb.RunPrepare) -> pb.Message:
         about: About = {}
-        with self._refusals("run", about), self.store.transaction():
-            run = self._guard.check_prepare(prepare.request_envelope, about)
+        envelope = prepare.request_envelope
+        with self._refusals("run", about, envelope), self.store.transaction():
+            run = self._guard.check_prepare(envelope, about)
             advert = run.stored.advert if run.stored else None
             if advert is None:
                 request = run.request
@@ -269,7 +309,7 @@ class NodeService:
                 self.store.add_run(
                     StoredRun(
                         run_id=request.run_id,
-                        envelope=prepare.request_envelope,
+                        envelope=envelope,
                         request_digest=request.digest,
                         contract_digest=request.contract_digest,
                         computation=request.computation,
@@ -280,6 +320,7 @@ class NodeService:
                         admitted_at=self.store.now(),
                     )
                 )
+                self.witness.replica.expect_run(request.run_id)
                 journal.append(self.store, "run", about)
         return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
 
@@ -374,6 +415,8 @@ class NodeService:
             self.store.set_summed(run_id, answer.round, party_list(checked.active))
             if parties.recoverable:
                 self.store.put_party_round(run_id, answer.round, computed.memory.to_json(parties))
+            else:  # nobody can drop out
+                self.store.say("summed", f"{run_id} {answer.round}")
             if checked.run.noise is not None:
                 sums = self._guard.require_budget(checked.run) + 1
                 self.store.put_noise(run_id, answer.round, to_bytes(computed.noise))
@@ -435,6 +478,7 @@ class NodeService:
             self.store.put_party_round(run_id, memory.round, {**body, "steps": [*steps, what]})
             agreed = party_list(memory.agreed or memory.active)
             self.store.set_summed(run_id, memory.round, agreed)
+            self.store.say("summed", f"{run_id} {memory.round}")
             if checked.first:
                 self.store.set_sites(run_id, agreed)
             journal.append(self.store, what, about)

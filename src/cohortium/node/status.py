@@ -6,6 +6,7 @@ machine can read it under a name of its own (DNS rebinding).
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cohortium.errors import CohortiumError, PolicyRefusal
+from cohortium.ledger.tiles import CHECKPOINT
+from cohortium.node import alarms, ledger_copy
 from cohortium.node.service import NodeService
 from cohortium.version import __version__
 
@@ -46,11 +49,18 @@ def summary(service: NodeService) -> dict[str, Any]:
         ],
         "contracts": dict(Counter(contract.state for contract in store.contracts())),
         "paused": paused,
+        "ledger": {
+            **ledger_copy.summary(service.witness.replica),
+            "alarms": [
+                {"id": alarm.id, "kind": alarm.kind, "since": alarm.raised_at, "why": alarm.message}
+                for alarm in alarms.alarms(store, only_open=True)
+            ],
+        },
     }
 
 
 def build_app(service: NodeService, link: LinkState) -> ASGIApp:
-    """``GET /health`` and ``GET /status``."""
+    """``GET /health``, ``/status``, and the copy of the ledger as static files at ``/ledger/``."""
 
     async def health(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -58,7 +68,21 @@ def build_app(service: NodeService, link: LinkState) -> ASGIApp:
     async def status(_request: Request) -> Response:
         return JSONResponse({**summary(service), "link": link()})
 
-    return OnlyLoopback(Starlette(routes=[Route("/health", health), Route("/status", status)]))
+    async def ledger(request: Request) -> Response:
+        path = request.path_params["path"]
+        try:
+            data = await to_thread(lambda: service.witness.replica.mirror().get(path))
+        except CohortiumError as error:
+            return JSONResponse({"error": error.to_wire()}, status_code=error.http_status)
+        kind = "text/plain; charset=utf-8" if path == CHECKPOINT else "application/octet-stream"
+        return Response(data, media_type=kind)
+
+    routes = [
+        Route("/health", health),
+        Route("/status", status),
+        Route("/ledger/{path:path}", ledger),
+    ]
+    return OnlyLoopback(Starlette(routes=routes))
 
 
 class OnlyLoopback:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock, to_rfc3339
 from cohortium.errors import IntegrityFailure
 from cohortium.node.schema import SCHEMA
@@ -33,11 +34,19 @@ ContractState = Literal[
 ]
 RunStatus = Literal["open", "failed", "succeeded", "cancelled"]
 Stage = Literal["before-commit", "after-commit"]
+_MAX_INTEGER = 2**63 - 1
+"""Of SQLite."""
 
 
 @dataclass(frozen=True)
 class StoredContract:
-    """A contract as the node keeps it; `body` is its canonical bytes."""
+    """A contract as the node keeps it.
+
+    Attributes:
+        body: Its canonical bytes.
+        reason: Why it ended, or this site refused it; `ended_by` says by whom.
+        suspensions: JSON: by whom, and of which computations (null: everything).
+    """
 
     digest: str
     study: str
@@ -46,6 +55,8 @@ class StoredContract:
     received_at: str
     decided_at: str | None
     reason: str | None
+    ended_by: str | None
+    suspensions: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,7 +187,8 @@ class NodeStore:
         if self.contract(digest) is not None:
             return False
         self.execute(
-            "INSERT INTO contracts VALUES (?, ?, ?, 'proposed', ?, NULL, NULL)",
+            "INSERT INTO contracts (digest, study, body, state, received_at) "
+            "VALUES (?, ?, ?, 'proposed', ?)",
             digest,
             study,
             body,
@@ -189,20 +201,33 @@ class NodeStore:
         rows = self.execute("SELECT * FROM contracts WHERE digest = ?", digest)
         return StoredContract(*rows[0]) if rows else None
 
-    def contracts(self) -> list[StoredContract]:
-        """All contracts, oldest first."""
-        rows = self.execute("SELECT * FROM contracts ORDER BY received_at, rowid")
+    def contracts(self, study: str | None = None) -> list[StoredContract]:
+        """All contracts, or a study's, oldest first."""
+        rows = self.execute(
+            "SELECT * FROM contracts WHERE ? IS NULL OR study = ? ORDER BY received_at, rowid",
+            study,
+            study,
+        )
         return [StoredContract(*row) for row in rows]
 
     def set_contract_state(
-        self, digest: str, state: ContractState, reason: str | None = None
+        self,
+        digest: str,
+        state: ContractState,
+        *,
+        reason: str | None = None,
+        ended_by: str | None = None,
+        suspensions: str = "{}",
     ) -> None:
-        """Record the decision."""
+        """Record what a decision or a statement made of a contract."""
         self.execute(
-            "UPDATE contracts SET state = ?, decided_at = ?, reason = ? WHERE digest = ?",
+            "UPDATE contracts SET state = ?, decided_at = ?, reason = ?, ended_by = ?, "
+            "suspensions = ? WHERE digest = ?",
             state,
             self.now(),
             reason,
+            ended_by,
+            suspensions,
             digest,
         )
 
@@ -372,6 +397,15 @@ class NodeStore:
         """The parties whose contributions a round sums, as far as this site knows."""
         self.execute("INSERT OR REPLACE INTO summed VALUES (?, ?, ?)", run_id, number, sites)
 
+    def summed(self, run_id: str, first: int, last: int) -> dict[int, str]:
+        """The parties (JSON) of the rounds in that range that this site has answered."""
+        rows = self.execute(
+            "SELECT round, sites FROM summed WHERE run_id = ? AND round BETWEEN ? AND ?",
+            run_id,
+            *(min(number, _MAX_INTEGER) for number in (first, last)),
+        )
+        return {int(number): str(sites) for number, sites in rows}
+
     def summed_before(
         self,
         contract_digest: str,
@@ -431,10 +465,21 @@ class NodeStore:
         )
         return sum(computations(name) for (name,) in rows)
 
+    # What this site has told the hub: what the ledger may say of it
+
+    def say(self, what: str, digest: str) -> None:
+        """Remember for good that the hub may know this from here."""
+        self.execute("INSERT OR IGNORE INTO said VALUES (?, ?)", what, digest)
+
+    def has_said(self, what: str, digest: str) -> bool:
+        """Whether that was said before."""
+        return bool(self.execute("SELECT 1 FROM said WHERE what = ? AND digest = ?", what, digest))
+
     # What is owed to the hub
 
     def owe(self, topic: str, kind: str, body: bytes) -> None:
         """Queue a message; a newer one on the same topic takes the place of an unsent one."""
+        self.say(kind, digest_bytes(body))
         self.execute("DELETE FROM outbox WHERE topic = ? AND settled_at IS NULL", topic)
         self.execute(
             "INSERT INTO outbox (topic, kind, body, created_at) VALUES (?, ?, ?, ?)",
