@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from tests.support.versions import versioned
+from tests.support.witness import FakeWitness
 
 from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Params, Scope
 from cohortium.contract.model import Computation, Contract, Participant, Researcher, RunRequest
@@ -104,6 +106,7 @@ class FakeSite:
         hook: Sees each message first; what it returns is the answer.
         seen: Kinds of messages, in order, with the round where there is one.
         lookup: A run's request envelope, for a site that was restarted with the hub.
+        witness: Its copy of the ledger; these messages are not in `seen`, and no hook sees them.
     """
 
     name: str
@@ -114,8 +117,13 @@ class FakeSite:
     requests: dict[str, tuple[RunRequest, bytes, bytes]] = field(default_factory=dict)
     lookup: Callable[[str], bytes] | None = None
 
+    def __post_init__(self) -> None:
+        self.witness = FakeWitness(self.name, key(self.name))
+
     async def handle(self, message: Message) -> Message:
         body = str(message.WhichOneof("body"))
+        if body == "ledger_update":
+            return self.witness.answer(message.ledger_update)
         detail = f"-{message.round_request.round}" if body == "round_request" else ""
         if body == "run_end":
             detail = f"-{message.run_end.outcome}"
@@ -215,7 +223,8 @@ def make_contract(fingerprint: str, **changes: Any) -> Contract:
         "proposed_by": Researcher(name="Ada", key=key("Ada").public),
         "created_at": NOW,
     }
-    return Contract(**(fields | changes))
+    fields |= changes
+    return Contract(**{**fields, "computations": versioned(fields["computations"])})
 
 
 def make_request(contract: Contract, number: int = 1, **changes: Any) -> RunRequest:
@@ -271,6 +280,7 @@ def make_hub(
         config=config or HubConfig(gather_timeout_s=0.5, round_timeout_s=5.0),
         clock=lambda: NOW,
         find_analysis=find,
+        ledger_key=key("ledger"),
     )
 
 

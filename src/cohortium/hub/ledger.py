@@ -157,8 +157,7 @@ class Ledger:
         """Wait until facts are due for their place."""
         asked = asyncio.get_running_loop().time()
         while not self._noted.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._noted.wait(), LINGER_S)
+            if await _within(LINGER_S, self._noted):
                 break
             if self._watch and await in_thread(self.store.pending):
                 return
@@ -166,8 +165,7 @@ class Ledger:
             if now - asked > ASK_AGAIN_S and self._round is not None:
                 asked = now
                 self._ask_all(self._round)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._urgent.wait(), LINGER_S)
+        await _within(LINGER_S, self._urgent)
 
     async def _append(self) -> None:
         """Sequence all that waits."""
@@ -205,8 +203,7 @@ class Ledger:
             return
         self._ask_all(current)
         if current.asked:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(current.settled.wait(), ROUND_S)
+            await _within(ROUND_S, current.settled)
         if not current.satisfied:
             await self._tell_who_waits()
 
@@ -315,3 +312,11 @@ class Ledger:
             f"ledger. Witnessed by {', '.join(there) or 'nobody yet'}; "
             f"missing: {', '.join(missing) or 'nobody'}."
         )
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event so long; whether it came."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
