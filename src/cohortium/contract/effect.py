@@ -86,6 +86,11 @@ def _by_kind(measurements: Iterable[Mapping[str, str]]) -> dict[str, set[str]]:
     return kinds
 
 
+def _tcb_states(before: Any, after: Any) -> Effect:
+    """A platform that is up to date is allowed where nothing is said."""
+    return _more(before or ["UpToDate"], after or ["UpToDate"])
+
+
 def _executor(before: Any, after: Any) -> Effect:
     return _effect(after is None, before is None)
 
@@ -101,13 +106,13 @@ def _environment(before: Any, after: Any) -> Effect:
         if old.get("executor") != new.get("executor")
         else "other",
         _measurements(old.get("measurements"), new.get("measurements")),
-        _more_or_none(old.get("tcb_states"), new.get("tcb_states")),
+        _tcb_states(old.get("tcb_states"), new.get("tcb_states")),
         _SIMULATED(old.get("allow_simulated", False), new.get("allow_simulated", False)),
     }
     return _effect("looser" in found, "stricter" in found)
 
 
-_RULES: Final[Mapping[str, Rule]] = {
+RULES: Final[Mapping[str, Rule]] = {
     "aggregation": _order("masked", "enclave"),
     "cohort": _presence,
     "cohort.adjustable": _more_or_none,
@@ -133,7 +138,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "environment.allow_simulated": _SIMULATED,
     "environment.executor": _executor,
     "environment.measurements": _measurements,
-    "environment.tcb_states": _more_or_none,
+    "environment.tcb_states": _tcb_states,
     "expires_at": _higher,
     "min_sites": _lower,
     "participants.*.variables": _more,
@@ -176,7 +181,7 @@ def effect(
         return "looser"
     if pattern == "tasks.*.security_level":
         before, after = before or old["security_level"], after or new["security_level"]
-    rule = _RULES.get(pattern)
+    rule = RULES.get(pattern)
     return "other" if rule is None else rule(before, after)
 
 
@@ -195,4 +200,4 @@ def _first_leaves_sites_out(old: Mapping[str, Any], new: Mapping[str, Any]) -> b
     )
 
 
-__all__ = ["Effect", "effect"]
+__all__ = ["RULES", "Effect", "effect"]

@@ -129,7 +129,7 @@ def wrap(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list
         if not empty and used + columns > width:
             lines.append(line.rstrip(" "))
             line, used, empty = rest, display_width(rest), True
-        if empty:
+        if empty and lines:
             piece = piece.lstrip(" ")
         line += piece
         used += display_width(piece)
