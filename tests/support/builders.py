@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from tests.support.secagg import aggregate
+from tests.support.versions import versioned
 
 from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Params, Scope
 from cohortium.contract.model import Computation, Contract, Participant, Researcher, RunRequest
@@ -209,7 +210,8 @@ class World:
             "proposed_by": Researcher(name="Dr. Li", key=self.researcher.public),
             "created_at": NOW - timedelta(days=1),
         }
-        return Contract(**{**values, **changes})
+        values |= changes
+        return Contract(**{**values, "computations": versioned(values["computations"])})
 
     def signed(self, contract: Contract) -> list[bytes]:
         """Every participant's envelope."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.support.versions import versioned
+
 from cohortium.contract.model import Contract, Participant, Researcher, RunRequest
 from cohortium.core.canonical import digest
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
@@ -76,7 +78,8 @@ def contract(**changes: Any) -> Contract:
         "proposed_by": ADA,
         "created_at": NOW,
     }
-    return Contract(**(fields | changes))
+    fields |= changes
+    return Contract(**{**fields, "computations": versioned(fields["computations"])})
 
 
 def request(signed: Contract, **changes: Any) -> RunRequest:

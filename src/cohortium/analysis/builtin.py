@@ -5,7 +5,7 @@ Importing this module imports no pandas, scipy or formulaic: a node at rest stay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
@@ -40,6 +40,12 @@ def find(name: str) -> AnyAnalysis:
         "not-found",
         f"There is no analysis {name[:80]!r} here. Built in are: {', '.join(sorted(BUILTIN))}.",
     )
+
+
+def versions(wanted: Callable[[str], bool]) -> dict[str, int]:
+    """The versions of the analyses here whose names are wanted; only those packages are loaded."""
+    registered = entry_points(group=ENTRY_POINT_GROUP).names
+    return {name: find(name).version for name in sorted({*BUILTIN, *registered}) if wanted(name)}
 
 
 def parse_params(analysis: AnyAnalysis, params: Mapping[str, object]) -> Params:

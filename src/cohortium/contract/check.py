@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope
-from cohortium.contract.model import Computation, Contract, RunRequest
+from cohortium.contract.model import Computation, Contract, Draft, Environment, RunRequest
 from cohortium.contract.noise import Noise
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
 
 LONGEST_WINDOW: Final = timedelta(hours=24)
 CLOCK_SKEW: Final = timedelta(minutes=5)
+OFFERED_LEVELS: Final = frozenset({"L1"})
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,14 @@ def check_run(
     Raises:
         VerificationError: ``unknown-signer``, ``stale-request``, ``bad-digest``.
         PolicyRefusal: ``not-authorised``, ``contract-not-active``, ``contract-expired``,
-            ``not-permitted``.
+            ``not-permitted``, ``unenforceable``.
         InputError: ``not-found``, ``bad-input``, and what the analysis says of its parameters.
     """
-    # 1. The researcher signed; 2. is not removed; 3. means this contract; 4. which is active,
-    # 5. not expired, and the request is fresh; 6. is a recipient; 7. the computation is permitted,
-    # 8. its parameters parse, 9. lie within the limits, 10. and touch permitted variables only;
-    # 11. noise that is to hide a person suffices for what a person adds.
+    # 1. The researcher signed; 2. is not removed; 3. means this contract; 4. which is active, not
+    # more than we can enforce, 5. not expired, and the request is fresh; 6. is a recipient; 7. the
+    # computation is permitted, in this version and for this recipient, 8. its parameters parse,
+    # 9. lie within the limits, 10. and touch permitted variables only; 11. noise that is to hide a
+    # person suffices for what a person adds.
     if signer != request.researcher:  # 1
         raise VerificationError(
             "unknown-signer", "The request is not signed by the researcher that it names."
@@ -79,6 +81,8 @@ def check_run(
         raise VerificationError("bad-digest", "The request names another contract.")
     if not signatures_ok:  # 4
         raise PolicyRefusal("contract-not-active", "Not every participant has signed the contract.")
+    for problem in unenforceable(contract):
+        raise problem
     _check_times(contract, request, now, accepted_before)  # 5
     if contract.recipient(signer) is None:  # 6
         raise PolicyRefusal("not-authorised", "The researcher is not a recipient of this contract.")
@@ -89,7 +93,12 @@ def check_run(
             "not-permitted",
             f"The contract does not permit {request.computation}; it permits {permitted}.",
         )
+    if contract.recipient(signer, request.computation) is None:
+        raise PolicyRefusal(
+            "not-authorised", f"{entry.name} is not for this researcher under the contract."
+        )
     analysis = find_analysis(request.computation)
+    _check_version(entry, request.computation, analysis)
     params = _parse_params(analysis, request)  # 8
     _check_limits(entry, request, params)  # 9
     variables = contract.scope_variables(request.computation)
@@ -104,6 +113,40 @@ def check_run(
     scope = Scope(variables, contract.disclosure, len(contract.participants))
     _check_person(entry, analysis, params, scope)  # 11
     return Admitted(contract, analysis, params, scope, entry.noise)
+
+
+def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
+    """What the contract asks for and this release cannot enforce; hub and nodes then refuse it."""
+    environment = contract.environment or Environment()
+    asked = {
+        "criteria for a cohort": contract.cohort is not None,
+        "derived variables": bool(contract.derived),
+        f"security level {contract.security_level}": contract.security_level not in OFFERED_LEVELS,
+        f"the executor {environment.executor}": environment.executor is not None,
+        "measurements of a platform": bool(environment.measurements or environment.tcb_states),
+        "aggregation in an enclave": contract.aggregation != "masked",
+        "tasks": bool(contract.tasks),
+        "custom code": any(entry.code is not None for entry in contract.computations),
+    }
+    return [
+        PolicyRefusal(
+            "unenforceable", f"The contract asks for {what}, which this release cannot enforce."
+        )
+        for what, present in asked.items()
+        if present
+    ]
+
+
+def _check_version(entry: Computation, name: str, analysis: AnyAnalysis) -> None:
+    """The numbers and the leakage of another version are not those that were approved."""
+    approved = entry.versions.get(name)
+    if approved != analysis.version:
+        which = "no version of it" if approved is None else f"version {approved}"
+        raise PolicyRefusal(
+            "not-permitted",
+            f"{name} is here in version {analysis.version}; the contract permits {which}.",
+            version=analysis.version,
+        )
 
 
 def _check_times(

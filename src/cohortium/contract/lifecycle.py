@@ -220,7 +220,7 @@ def _sign(life: StudyLife, digest: str, signer: str) -> StudyLife:
     name = _name_of(version, signer)
     if name in version.signed:
         return life
-    _require_open(life, version)
+    require_open(life, version)
     signed = replace(version, signed=version.signed | {name})
     return _activated(life.with_(signed), digest)
 
@@ -240,7 +240,10 @@ def _activated(life: StudyLife, digest: str) -> StudyLife:
         for other in life.versions
         if other.open and other.digest != digest
     ]
-    before = None if version.contract.amends is None else life.version(version.contract.amends)
+    # A site that joins with this version has not seen the one before.
+    before = next(
+        (other for other in life.versions if other.digest == version.contract.amends), None
+    )
     held = {} if before is None else before.suspensions
     may = _may_suspend(version)
     kept = {name: what for name, what in held.items() if name in may}
@@ -276,7 +279,7 @@ def apply(life: StudyLife, said: Transition, signer: str, now: datetime) -> Stud
             f"A statement of {said.author} must be later than the one before it, and not from the "
             "future; compare the machines' clocks.",
         )
-    _require_open(life, version)  # 5
+    require_open(life, version)  # 5
     changed = _STEPS[said.action](version, said)  # 6
     life = replace(life.with_(changed), said=life.said | {said})
     if version.in_force and not changed.open:
@@ -402,8 +405,13 @@ def _require_in_force(version: Version) -> None:
         )
 
 
-def _require_open(life: StudyLife, version: Version) -> None:
-    """An ended version takes no more statements; where another is open, that is named."""
+def require_open(life: StudyLife, version: Version) -> None:
+    """An ended version takes no more statements; where another is open, that is named.
+
+    Raises:
+        ConflictError: ``stale-version``.
+        PolicyRefusal: ``contract-ended``.
+    """
     if version.open:
         return
     current = life.current

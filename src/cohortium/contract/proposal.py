@@ -1,11 +1,11 @@
-"""From a study's YAML file to the contract that the sites are asked to sign."""
+"""From a study's YAML file to the draft or the contract that is put to the sites."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -15,11 +15,13 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from cohortium.contract.model import (
     Computation,
     Contract,
+    Draft,
     Participant,
     Proposal,
     ProposedParticipant,
     ProposedVariable,
     Researcher,
+    Seat,
 )
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.dictionary import Variable, VariableType
@@ -30,6 +32,22 @@ from cohortium.errors import CohortiumError, InputError
 MAX_PROPOSAL_CHARS: Final = 1024 * 1024
 
 _MOST_FAULTS: Final = 10
+
+_SHARED: Final = (
+    "study",
+    "title",
+    "purpose",
+    "contacts",
+    "cohort",
+    "derived",
+    "tasks",
+    "security_level",
+    "environment",
+    "aggregation",
+    "disclosure",
+    "expires_at",
+)
+"""Terms that a contract has as they stand in the proposal."""
 
 _MAY_BECOME: Final[Mapping[VariableType, frozenset[VariableType]]] = {
     VariableType.INTEGER: frozenset({VariableType.REAL}),
@@ -77,63 +95,152 @@ def resolve(
     consortium: str,
     researcher: Researcher,
     users: Mapping[str, str],
+    versions: Mapping[str, int],
     now: datetime,
+    amends: Contract | None = None,
 ) -> Contract:
-    """Bind every name of a proposal to a key, a dataset digest and a type.
+    """Bind every name of a proposal to a key, a digest, a version and a type.
 
     A variable without a type takes type, levels, unit and decimals from the dictionaries of the
     sites that give it, which must agree: levels are united in the order first seen, integer and
     real give real, decimals are the finest. Noise without a multiplier gets the least that its
-    budget allows (with the extra ``dp``).
+    budget allows (with the extra ``dp``). A computation without versions gets those of all analyses
+    in `versions` that it covers. Owners that tasks and code name are researchers, or else members.
 
     Args:
         directory: The consortium's members by name.
         consortium: Fingerprint of the consortium's CA.
         researcher: Who proposes.
         users: Researchers' keys by name.
+        versions: Of the analyses that are known here.
+        amends: The contract in force that this one is to replace.
 
     Raises:
         InputError: ``bad-proposal``, with all faults found (first ten) in message and details.
     """
+    around = _Around(directory, consortium, researcher, users, versions, now, amends)
+    return _bound(Contract, proposal, around)
+
+
+def resolve_draft(
+    proposal: Proposal,
+    directory: Mapping[str, DirectoryEntry],
+    *,
+    consortium: str,
+    researcher: Researcher,
+    users: Mapping[str, str],
+    versions: Mapping[str, int],
+    now: datetime,
+    amends: Contract | None = None,
+) -> Draft:
+    """`resolve`, where participants may still have to say which dataset they give, and tasks may
+    have unfilled inputs; a variable that only such participants give needs a type.
+
+    Raises:
+        InputError: ``bad-proposal``.
+    """
+    around = _Around(directory, consortium, researcher, users, versions, now, amends)
+    return _bound(Draft, proposal, around)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a proposal's names are looked up in."""
+
+    directory: Mapping[str, DirectoryEntry]
+    consortium: str
+    researcher: Researcher
+    users: Mapping[str, str]
+    versions: Mapping[str, int]
+    now: datetime
+    amends: Contract | None
+
+
+_Kind = TypeVar("_Kind", Contract, Draft)
+
+
+def _bound(kind: type[_Kind], proposal: Proposal, around: _Around) -> _Kind:
     faults: list[str] = []
     givers = [
         giver
         for participant in proposal.participants
-        if (giver := _giver(participant, proposal, directory, faults)) is not None
+        if (giver := _giver(participant, proposal, around.directory, faults)) is not None
     ]
+    if kind is Contract:
+        faults += [f"{g.proposed.name} gives no dataset" for g in givers if g.dataset is None]
     variables = [_variable(variable, givers, faults) for variable in proposal.variables]
-    unknown = [name for name in proposal.recipients if name not in users]
+    unknown = [name for name in proposal.recipients if name not in around.users]
     if unknown:
         faults.append(f"the consortium has no researcher {_list(unknown)}")
-    if proposal.expires_at <= now:
+    owners = _owners(proposal, around, faults)
+    computations = [_versioned(entry, around.versions, faults) for entry in proposal.computations]
+    if proposal.expires_at <= around.now:
         faults.append(f"the study expired at {to_rfc3339(proposal.expires_at)}")
+    before = around.amends
+    if before is not None and before.study != proposal.study:
+        faults.append(f"it amends {before.study}, and is called {proposal.study}")
     if faults:
         raise _bad_proposal(faults)
+    shared = {name: getattr(proposal, name) for name in _SHARED}
     try:
-        contract = Contract(
-            study=proposal.study,
-            title=proposal.title,
-            purpose=proposal.purpose,
-            computations=tuple(map(_with_multiplier, proposal.computations)),
+        made = kind(
+            **shared,
+            version=1 if before is None else before.version + 1,
+            amends=None if before is None else before.digest,
+            computations=tuple(map(_with_multiplier, computations)),
             min_sites=proposal.min_sites or len(givers),
-            security_level=proposal.security_level,
-            disclosure=proposal.disclosure,
-            expires_at=proposal.expires_at,
-            consortium=consortium,
+            consortium=around.consortium,
             variables=tuple(variable for variable in variables if variable is not None),
             participants=tuple(giver.participant() for giver in givers),
             recipients=tuple(
-                Researcher(name=name, key=users[name]) for name in proposal.recipients
+                Researcher(name=name, key=around.users[name]) for name in proposal.recipients
             ),
-            proposed_by=researcher,
-            created_at=now,
+            owners=owners,
+            proposed_by=around.researcher,
+            created_at=around.now,
         )
-        contract.to_bytes()
+        made.to_bytes()
     except ValidationError as error:
         raise _bad_proposal([explain(error)]) from error
     except CohortiumError as error:
         raise _bad_proposal([error.message]) from error
-    return contract
+    return made
+
+
+def _owners(proposal: Proposal, around: _Around, faults: list[str]) -> tuple[Researcher, ...]:
+    """Who owns or receives something and is neither participant, recipient nor proposer."""
+    programs = [entry.code for entry in proposal.computations if entry.code is not None]
+    named = {code.owner: None for code in (*programs, *(task.code for task in proposal.tasks))}
+    for task in proposal.tasks:
+        for slot in task.inputs:
+            named.update(dict.fromkeys(slot.owners))
+        for output in task.outputs:
+            named.update(dict.fromkeys((*output.owners, *output.recipients)))
+    known = {p.name for p in proposal.participants} | {*proposal.recipients, around.researcher.name}
+    found = []
+    for name in sorted(named.keys() - known):
+        member = around.directory.get(name)
+        key = around.users.get(name) or (None if member is None else member.key)
+        if key is None:
+            faults.append(f"the consortium has neither a researcher nor a member {name!r}")
+        else:
+            found.append(Researcher(name=name, key=key))
+    return tuple(found)
+
+
+def _versioned(entry: Computation, versions: Mapping[str, int], faults: list[str]) -> Computation:
+    bound = with_versions(entry, versions)
+    if bound.code is None and not bound.versions:
+        faults.append(f"no analysis {entry.name} is installed here: give its `versions`")
+    return bound
+
+
+def with_versions(entry: Computation, versions: Mapping[str, int]) -> Computation:
+    """With the versions of the analyses that it covers, where it names none itself."""
+    if entry.code is not None or entry.versions:
+        return entry
+    covered = {name: number for name, number in versions.items() if entry.covers(name)}
+    return entry.model_copy(update={"versions": covered})
 
 
 def _with_multiplier(entry: Computation) -> Computation:
@@ -196,26 +303,26 @@ def _line(node: Node | None, path: Sequence[int | str]) -> int:
 
 @dataclass(frozen=True)
 class _Giver:
-    """A participant with its dataset."""
+    """A participant with its dataset, if that is known."""
 
     proposed: ProposedParticipant
     key: str
-    dataset: PublishedDataset
+    dataset: PublishedDataset | None
     names: tuple[str, ...]
 
     def column(self, name: str) -> str:
         return self.proposed.sources.get(name, name)
 
-    def participant(self) -> Participant:
+    def participant(self) -> Participant | Seat:
         renamed = {n: c for n in self.names if (c := self.column(n)) != n}
+        seat = Seat(name=self.proposed.name, key=self.key, variables=self.names, sources=renamed)
+        if self.dataset is None:
+            return seat
         return Participant(
-            name=self.proposed.name,
-            key=self.key,
+            **dict(seat),
             dataset=self.dataset.name,
             dataset_digest=self.dataset.content_digest,
             dictionary_digest=self.dataset.dictionary.digest,
-            variables=self.names,
-            sources=renamed,
         )
 
 
@@ -231,7 +338,7 @@ def _giver(
         faults.append(f"{site!r} is not a member; members are {_list(directory)}")
         return None
     dataset = None if proposed.dataset is None else entry.dataset(proposed.dataset)
-    if dataset is None:
+    if dataset is None and proposed.dataset is not None:
         published = _list(d.name for d in entry.datasets)
         faults.append(f"{site} has no confirmed dataset {proposed.dataset!r}; it has {published}")
         return None
@@ -254,7 +361,7 @@ def _variable(
     name, before = proposed.name, len(faults)
     columns: list[tuple[str, Variable]] = []
     for giver in givers:
-        if name not in giver.names:
+        if name not in giver.names or giver.dataset is None:
             continue
         column = giver.dataset.dictionary.by_name.get(giver.column(name))
         if column is None:
@@ -265,9 +372,11 @@ def _variable(
             )
         else:
             columns.append((giver.proposed.name, column))
-    if not columns and len(faults) == before:
+    if not any(name in giver.names for giver in givers):
         faults.append(f"no participant gives {name}")
     kind = proposed.type or _common_type(name, columns, faults)
+    if kind is None and len(faults) == before:
+        faults.append(f"give {name} a type: nobody's dictionary says it yet")
     if kind is VariableType.TEXT:
         faults.append(f"{name} is free text, which cannot be a study variable")
     for site, column in columns:
@@ -284,7 +393,7 @@ def _variable(
             unit=unit,
             levels=levels,
             decimals=_decimals(proposed, kind, columns),
-            description=proposed.description or columns[0][1].description,
+            description=proposed.description or next((c.description for _, c in columns), None),
         )
     except ValidationError as error:
         faults.append(f"variable {name}: {explain(error)}")
@@ -345,7 +454,7 @@ def _decimals(
         return proposed.decimals
     found = [0 if c.type is VariableType.INTEGER else c.decimals for _, c in columns]
     known = [decimals for decimals in found if decimals is not None]
-    return max(known) if len(known) == len(found) else None
+    return max(known) if known and len(known) == len(found) else None
 
 
 def _list(names: Any) -> str:

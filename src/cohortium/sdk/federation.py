@@ -121,6 +121,7 @@ class Federation:
             consortium=self._client.fingerprint,
             researcher=Researcher(name=me, key=self._client.key.public),
             users=users,
+            versions=_versions(proposal),
             now=self._client.clock(),
         )
         self._client.post("/studies", contract.sign(self._client.key))
@@ -218,6 +219,12 @@ def _check_computations(proposal: Proposal) -> None:
             raise InputError(
                 "bad-proposal", f"There is no analysis {name!r}. Did you mean {close[0]}?"
             )
+
+
+def _versions(proposal: Proposal) -> dict[str, int]:
+    from cohortium.analysis.builtin import versions
+
+    return versions(lambda name: any(entry.covers(name) for entry in proposal.computations))
 
 
 def _proposal_text(proposal: str | Path) -> str:

@@ -36,6 +36,7 @@ class Stub:
 
     params_type: type[Params]
     names: Callable[[Any], set[str]]
+    version: int = 1
 
     def variables(self, params: Params) -> frozenset[str]:
         return frozenset(self.names(params))

@@ -225,6 +225,7 @@ def resolved(text: str) -> Any:
         consortium=contract().consortium,
         researcher=ADA,
         users={"Ada": ADA.key},
+        versions={"stats.describe": 1, "glm": 1},
         now=NOW,
     )
 

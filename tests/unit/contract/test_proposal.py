@@ -55,6 +55,7 @@ def make(text: str = TEXT, members: dict[str, DirectoryEntry] | None = None) -> 
         consortium=CONSORTIUM,
         researcher=ADA,
         users={"Ada": ADA.key},
+        versions={"stats.describe": 1, "glm": 1},
         now=NOW,
     )
 
