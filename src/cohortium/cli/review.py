@@ -85,12 +85,12 @@ def refuse(
     reason: Annotated[str, typer.Option("--reason", help="Why; the proposer reads it.")],
     json: JsonOption = False,
 ) -> None:
-    """Say no to a contract; one signed before is executed no more."""
-    from cohortium.node import consent
+    """Say no to a contract, also to one signed before, as long as not all have signed it."""
+    from cohortium.node import consent, steward
 
     node = open_node(dir)
     stored = consent.find_contract(node.store, study)
-    consent.refuse(node, stored, reason)
+    steward.refuse(node, stored, reason)
     emit(
         {"study": stored.study, "digest": stored.digest, "state": "refused", "reason": reason},
         f"Refused {stored.study}.",

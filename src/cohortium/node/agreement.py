@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from cohortium.contract import lifecycle
 from cohortium.contract.model import Contract, Participant
+from cohortium.core.clock import Clock
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.node import statements
 from cohortium.node.identity import Identity
-from cohortium.node.store import NodeStore
+from cohortium.node.life import ENDED, how_ended, version_of
+from cohortium.node.store import NodeStore, StoredContract
 
 
 def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:
-    """Require every participant's signature over this very contract; returns envelopes by key.
+    """Require every signatory's signature over this very contract; returns envelopes by key.
 
     Raises:
         VerificationError: ``bad-signature``, ``unknown-signer`` or ``bad-digest``.
         PolicyRefusal: ``contract-not-active`` where a signature is missing.
     """
-    keys = {participant.key: participant.name for participant in contract.participants}
+    keys = {key: name for name, key in contract.signatories.items()}
     if len(envelopes) > len(keys):
         raise VerificationError("unknown-signer", "There are more signatures than participants.")
     found: dict[str, bytes] = {}
@@ -45,20 +48,37 @@ def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[s
 
 
 class Agreements:
-    """The active contracts in a node's store."""
+    """The contracts in force in a node's store."""
 
-    def __init__(self, identity: Identity, store: NodeStore) -> None:
+    def __init__(self, identity: Identity, store: NodeStore, clock: Clock) -> None:
         self._identity = identity
         self._store = store
+        self._clock = clock
         self._contracts: dict[str, Contract] = {}
 
-    def active_contract(self, digest: str) -> Contract:
-        """The contract that this node signed and whose every signature it verified itself.
+    def active_contract(self, digest: str, computation: str) -> Contract:
+        """The contract under which this site takes part in a computation at this moment.
 
         Raises:
-            PolicyRefusal: ``contract-unknown`` or ``contract-not-active``.
+            PolicyRefusal: ``contract-unknown``, ``contract-not-active``, ``contract-suspended``,
+                ``contract-ended`` or ``contract-expired``.
             VerificationError: ``key-mismatch``.
         """
+        # 1. In force here. 2. Not ended, expired, or suspended for this.
+        contract, stored = self._agreed(digest)  # 1
+        lifecycle.permits(version_of(stored, contract, ()), computation, self._clock())  # 2
+        return contract
+
+    def require_agreed(self, digest: str) -> None:
+        """Require a contract that this node signed and whose every signature it verified itself.
+
+        Raises:
+            PolicyRefusal: ``contract-unknown``, ``contract-not-active``.
+            VerificationError: ``key-mismatch``.
+        """
+        self._agreed(digest)
+
+    def _agreed(self, digest: str) -> tuple[Contract, StoredContract]:
         # 1. Known, and this site said yes. 2. Complete. 3. The signatures in our own store hold
         # (once for each process). 4. We are in it as ourselves. 5. The others are whom we know.
         stored = self._store.contract(digest)
@@ -66,7 +86,9 @@ class Agreements:
             raise PolicyRefusal(
                 "contract-unknown", "This site has not signed a contract with that digest."
             )
-        if stored.state != "active":  # 2
+        if stored.state in ENDED:
+            raise PolicyRefusal("contract-ended", how_ended(stored))
+        if stored.state == "signed":  # 2
             raise PolicyRefusal(
                 "contract-not-active", "This site has not seen the signatures of all participants."
             )
@@ -79,7 +101,7 @@ class Agreements:
             self._contracts[digest] = contract
         own_participant(contract, self._identity)  # 4
         require_known_peers(contract, self._identity.name, self._store.peers())  # 5
-        return contract
+        return contract, stored
 
 
 def own_participant(contract: Contract, identity: Identity) -> Participant:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cohortium.contract.model import Contract, Refusal
+from cohortium.contract import lifecycle
+from cohortium.contract.check import unenforceable
+from cohortium.contract.model import Contract
 from cohortium.contract.render import render
-from cohortium.core.canonical import digest_bytes
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
     InputError,
-    IntegrityFailure,
     PolicyRefusal,
     VerificationError,
 )
@@ -20,12 +20,14 @@ from cohortium.node import journal, statements
 from cohortium.node.agreement import own_participant, require_known_peers
 from cohortium.node.datasets import Datasets
 from cohortium.node.identity import Identity
+from cohortium.node.life import life_of, open_contract
 from cohortium.node.outbox import owe_vote
 from cohortium.node.policy import Policy
 from cohortium.node.service import NodeService
 from cohortium.node.store import NodeStore, StoredContract
 
-OFFERED_LEVELS = frozenset({"L1"})
+AGREED = frozenset({"signed", "active", "suspended"})
+"""States of a contract that this site has said yes to, and that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,6 @@ def find_contract(store: NodeStore, name: str) -> StoredContract:
     return matching[-1]
 
 
-def open_contract(stored: StoredContract) -> Contract:
-    """The stored contract, which must still be what its digest names."""
-    if digest_bytes(stored.body) != stored.digest:
-        raise IntegrityFailure("broken-store", "A stored contract was altered.")
-    return Contract.from_bytes(stored.body)
-
-
 def review(node: NodeService, stored: StoredContract) -> Review:
     """Read a contract as this site sees it; changes nothing."""
     contract = open_contract(stored)
@@ -110,7 +105,7 @@ def review(node: NodeService, stored: StoredContract) -> Review:
         text=render(contract, signed),
         keys=_keys(contract, node.identity, node.store),
         problems=tuple(_problems(node, contract)),
-        warnings=tuple(_warnings(contract, node.policy())),
+        warnings=tuple(_warnings(contract, node.policy(), node.store)),
     )
 
 
@@ -119,7 +114,7 @@ def _keys(contract: Contract, identity: Identity, store: NodeStore) -> tuple[Kno
     trusted = {
         researcher.key
         for earlier in store.contracts()
-        if earlier.state in {"signed", "active"}
+        if earlier.state in AGREED
         for researcher in open_contract(earlier).recipients
     }
     sites = [
@@ -146,8 +141,9 @@ def _keys(contract: Contract, identity: Identity, store: NodeStore) -> tuple[Kno
 
 def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
     """Every reason why this site cannot sign."""
-    # 1. Our own name, key and consortium. 2. The others' keys. 3. Not expired. 4. A security level
-    # that this site can offer. 5. The site's policy. 6. The dataset, its digest and its variables.
+    # 1. Our own name, key and consortium. 2. The others' keys. 3. Not expired. 4. No more than this
+    # node can enforce. 5. The site's policy. 6. The dataset, its digests and its variables. 7. Not
+    # ended; what it amends is in force.
 
     def own_entry() -> None:  # 1
         own_participant(contract, node.identity)
@@ -159,14 +155,6 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
         if node.clock() >= contract.expires_at:
             raise PolicyRefusal("contract-expired", "The contract is past its expiry.")
 
-    def level() -> None:  # 4
-        if contract.security_level not in OFFERED_LEVELS:
-            raise PolicyRefusal(
-                "site-policy",
-                f"The contract asks for security level {contract.security_level}; this node "
-                f"offers {', '.join(sorted(OFFERED_LEVELS))} only.",
-            )
-
     def own_policy() -> None:  # 5
         policy = node.policy()
         for computation in contract.computations:
@@ -176,13 +164,24 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
     def data() -> None:  # 6
         _check_data(contract, node.identity, node.datasets)
 
-    found: list[CohortiumError] = []
-    for check in (own_entry, peers, time, level, own_policy, data):
+    def standing() -> None:  # 7
+        _check_standing(node, contract)
+
+    found: list[CohortiumError] = [*unenforceable(contract)]  # 4
+    for check in (own_entry, peers, time, own_policy, data, standing):
         try:
             check()
         except CohortiumError as error:
             found.append(error)
     return found
+
+
+def _check_standing(node: NodeService, contract: Contract) -> None:
+    life = life_of(node.store, contract.study)
+    lifecycle.require_open(life, life.version(contract.digest))
+    before = node.store.contract(contract.amends or "")
+    if before is not None and life.version(before.digest).state != "proposed":
+        lifecycle.require_open(life, life.version(before.digest))
 
 
 def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> None:
@@ -198,6 +197,11 @@ def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> N
         raise VerificationError(
             "bad-digest", f"The contract is about another version of dataset {dataset.name}."
         )
+    published = {one.name: one.dictionary.digest for one in datasets.published()}
+    if published.get(dataset.name) != participant.dictionary_digest:
+        raise VerificationError(
+            "bad-digest", f"The contract is about another dictionary of dataset {dataset.name}."
+        )
     by_name = {variable.name: variable for variable in contract.variables}
     datasets.table(
         participant.dataset,
@@ -207,7 +211,7 @@ def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> N
     )
 
 
-def _warnings(contract: Contract, policy: Policy) -> list[str]:
+def _warnings(contract: Contract, policy: Policy, store: NodeStore) -> list[str]:
     warnings = []
     if contract.min_sites == 2:
         warnings.append(
@@ -232,6 +236,8 @@ def _warnings(contract: Contract, policy: Policy) -> list[str]:
         )
     if contract.disclosure.floor == "total" and limits.floor == "total":
         warnings.append("Small cells of this site are protected by the sum over all sites only.")
+    if contract.amends is not None and store.contract(contract.amends) is None:
+        warnings.append("It replaces a contract of this study that this site was not in.")
     if policy.paused:
         warnings.append("This node is paused and computes nothing: cohortium node resume")
     return warnings
@@ -244,7 +250,7 @@ def sign(node: NodeService, reviewed: Review) -> bytes:
 
     Raises:
         CohortiumError: The first problem of the review.
-        ConflictError: ``wrong-state`` where this site refused the contract.
+        ConflictError: ``wrong-state`` where the contract was refused.
     """
     identity, store = node.identity, node.store
     digest = reviewed.stored.digest
@@ -256,7 +262,7 @@ def sign(node: NodeService, reviewed: Review) -> bytes:
     with store.transaction():
         stored = store.contract(digest)
         if stored is None or stored.state == "refused":
-            raise ConflictError("wrong-state", "This site has refused the contract.")
+            raise ConflictError("wrong-state", "The contract was refused.")
         require_known_peers(reviewed.contract, identity.name, store.peers())
         envelope = reviewed.contract.sign(identity.key)
         if stored.state == "proposed":
@@ -274,31 +280,6 @@ def sign(node: NodeService, reviewed: Review) -> bytes:
             store.set_contract_state(digest, "signed")
             owe_vote(store, digest, envelope)
             journal.append(store, "sign", about)
-    return envelope
-
-
-def refuse(node: NodeService, stored: StoredContract, reason: str) -> bytes:
-    """Say no, also to a contract that was signed: this node executes nothing under it any more.
-
-    Raises:
-        InputError: ``bad-input`` for an empty reason.
-    """
-    if not reason.strip():
-        raise InputError("bad-input", "Say why: --reason '...'")
-    identity, store = node.identity, node.store
-    envelope = Refusal(
-        contract_digest=stored.digest, site=identity.name, reason=reason.strip()[:2000]
-    ).sign(identity.key)
-    with store.transaction():
-        current = store.contract(stored.digest)
-        if current is not None and current.state != "refused":
-            store.set_contract_state(stored.digest, "refused", reason.strip())
-            owe_vote(store, stored.digest, envelope)
-            journal.append(
-                store,
-                "refuse",
-                {"contract": stored.digest, "study": stored.study, "why": reason.strip()[:500]},
-            )
     return envelope
 
 

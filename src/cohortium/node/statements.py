@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cohortium.core.canonical import digest_bytes
 from cohortium.ledger.entry import ContractAction
@@ -17,6 +19,7 @@ class Statement:
         digest: Of the envelope; what the ledger calls it.
         contract: Digest of the contract or draft that it is about.
         author: Institution or researcher whose `key` signed it.
+        applied: Whether the contract's state is what it is with it; else it waits for that.
     """
 
     seq: int
@@ -27,6 +30,7 @@ class Statement:
     key: str
     envelope: bytes
     received_at: str
+    applied: bool
 
 
 def keep(
@@ -37,14 +41,15 @@ def keep(
     action: ContractAction,
     author: str,
     key: str,
+    applied: bool = True,
 ) -> bool:
     """Keep a verified statement; False where it is there already. Belongs in a transaction."""
     digest = digest_bytes(envelope)
     if store.execute("SELECT 1 FROM statements WHERE digest = ? AND action = ?", digest, action):
         return False
     store.execute(
-        "INSERT INTO statements (digest, contract, action, author, key, envelope, received_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO statements (digest, contract, action, author, key, envelope, received_at, "
+        "applied) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         digest,
         contract,
         action,
@@ -52,8 +57,14 @@ def keep(
         key,
         envelope,
         store.now(),
+        int(applied),
     )
     return True
+
+
+def set_applied(store: NodeStore, seq: int) -> None:
+    """A statement waits no longer."""
+    store.execute("UPDATE statements SET applied = 1 WHERE seq = ?", seq)
 
 
 def about(store: NodeStore, contract: str, action: ContractAction | None = None) -> list[Statement]:
@@ -64,7 +75,7 @@ def about(store: NodeStore, contract: str, action: ContractAction | None = None)
         action,
         action,
     )
-    return [Statement(*row) for row in rows]
+    return [_statement(row) for row in rows]
 
 
 def signatures(store: NodeStore, contract: str) -> dict[str, bytes]:
@@ -75,7 +86,12 @@ def signatures(store: NodeStore, contract: str) -> dict[str, bytes]:
 def find(store: NodeStore, digest: str) -> Statement | None:
     """The statement whose envelope has that digest."""
     rows = store.execute("SELECT * FROM statements WHERE digest = ? ORDER BY seq", digest)
-    return Statement(*rows[0]) if rows else None
+    return _statement(rows[0]) if rows else None
+
+
+def _statement(row: Sequence[Any]) -> Statement:
+    *values, applied = row
+    return Statement(*values, bool(applied))
 
 
 def digests(store: NodeStore) -> list[str]:

@@ -22,7 +22,7 @@ from cohortium.core.rounds import Contribution, State
 from cohortium.core.table import Table
 from cohortium.errors import CohortiumError, InputError
 from cohortium.link._generated import link_pb2 as pb
-from cohortium.node import consent
+from cohortium.node import steward
 from cohortium.node.store import NodeStore, StoredRun
 from cohortium.secagg.messages import KeyShare
 
@@ -74,9 +74,10 @@ def refused(world: World, message: pb.Message, code: str) -> None:
 def test_a_contract_that_was_given_up_ends_its_runs(world: World, hub: HubByHand) -> None:
     hub.round()
     node = world.nodes["Alpha"]
-    consent.refuse(node.service, consent.find_contract(node.store, "lung"), "A doubt.")
-    refused(world, hub.question("Alpha", 2), "contract-unknown")
-    refused(world, hub.unmask_request(FIVE), "contract-unknown")
+    in_force = steward.find_in_force(node.store, "lung")
+    steward.state(node.service, in_force, "revoke", "A doubt.")
+    refused(world, hub.question("Alpha", 2), "contract-ended")
+    refused(world, hub.unmask_request(FIVE), "contract-ended")
 
 
 def test_a_run_that_is_over_still_counts_against_differencing(world: World, hub: HubByHand) -> None:

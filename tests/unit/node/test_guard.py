@@ -22,6 +22,7 @@ from cohortium.contract.model import Computation, Contract, Participant, Researc
 from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.errors import (
     CohortiumError,
+    ConflictError,
     InputError,
     PeerError,
     PolicyRefusal,
@@ -29,7 +30,7 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.link._generated import link_pb2 as pb
-from cohortium.node import consent
+from cohortium.node import consent, steward
 from cohortium.node.policy import Policy
 from cohortium.secagg.party import Party
 
@@ -139,11 +140,14 @@ def test_nothing_runs_under_a_contract_that_this_site_did_not_sign(world: World)
     refused(world, world.prepare(world.request(contract)), "contract-unknown")
 
 
-def test_a_contract_that_was_refused_later_runs_no_more(world: World) -> None:
+def test_a_contract_that_was_revoked_runs_no_more_and_cannot_be_refused(world: World) -> None:
     contract = world.ready()
     node = world.nodes["Alpha"]
-    consent.refuse(node.service, consent.find_contract(node.store, "lung"), "A doubt.")
-    refused(world, world.prepare(world.request(contract)), "contract-unknown")
+    stored = consent.find_contract(node.store, "lung")
+    with pytest.raises(ConflictError, match="revoke it instead"):
+        steward.refuse(node.service, stored, "A doubt.")
+    steward.state(node.service, stored, "revoke", "A doubt.")
+    refused(world, world.prepare(world.request(contract)), "contract-ended")
 
 
 def test_a_signature_altered_in_the_store_is_noticed(world: World) -> None:
@@ -630,7 +634,7 @@ def _review(world: World, contract: Contract) -> consent.Review:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"security_level": "L2"}, "site-policy"),
+        ({"security_level": "L2"}, "unenforceable"),
         ({"dataset_digest": "sha256:" + "0" * 64}, "bad-digest"),
         ({"dataset": "others"}, "not-found"),
         ({"sources": {"age": "height"}}, "not-found"),
