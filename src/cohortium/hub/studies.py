@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from cohortium.contract import lifecycle
+from cohortium.contract.check import unenforceable
 from cohortium.contract.lifecycle import StudyLife, Version
 from cohortium.contract.model import Contract, Draft, Participant, Seat
 from cohortium.contract.statements import Transition, open_statement
@@ -44,7 +45,7 @@ class Studies:
 
         Raises:
             VerificationError: ``unknown-signer``, ``key-mismatch``, ``bad-digest``.
-            PolicyRefusal: ``contract-expired``, ``not-authorised``.
+            PolicyRefusal: ``contract-expired``, ``not-authorised``, ``unenforceable``.
             InputError: ``not-found``, ``bad-proposal``.
             ConflictError: ``already-exists``, ``stale-version``.
         """
@@ -75,6 +76,8 @@ class Studies:
             raise VerificationError("bad-digest", "The contract is for another consortium.")
         if self._clock() >= contract.expires_at:
             raise PolicyRefusal("contract-expired", "The contract's expiry has passed.")
+        for problem in unenforceable(contract):
+            raise problem
         active = {one.key: one.name for one in self._members.users() if one.status == "active"}
         for recipient in contract.recipients:
             if active.get(recipient.key) != recipient.name:
@@ -271,6 +274,12 @@ def _check_dataset(
         raise VerificationError(
             "bad-digest",
             f"{participant.dataset} of {participant.name} has changed; write the proposal anew.",
+        )
+    if dataset.dictionary.digest != participant.dictionary_digest:
+        raise VerificationError(
+            "bad-digest",
+            f"The dictionary of {participant.dataset} of {participant.name} has changed; write the "
+            "proposal anew.",
         )
     columns = dataset.dictionary.by_name
     wanted = {variable.name: variable for variable in contract.variables}

@@ -226,6 +226,8 @@ def _participants(**changes: Any) -> tuple[Any, ...]:
         ({"participants": _participants(name="Nowhere")}, "not-found"),
         ({"participants": _participants(dataset="other")}, "not-found"),
         ({"participants": _participants(dataset_digest="sha256:" + "e" * 64)}, "bad-digest"),
+        ({"participants": _participants(dictionary_digest="sha256:" + "e" * 64)}, "bad-digest"),
+        ({"security_level": "L4"}, "unenforceable"),
         ({"participants": _participants(sources={"age": "years"})}, "bad-proposal"),
         ({"variables": ({"name": "age", "type": "boolean"},)}, "bad-proposal"),
     ],
