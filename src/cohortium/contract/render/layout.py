@@ -151,10 +151,10 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
 
 
 def _may_part(before: str, after: str) -> bool:
-    if after == " " or _columns(after) == 0:
+    if before == " " or after == " ":
+        return after != " "
+    if _columns(after) == 0:
         return False
-    if before == " ":
-        return True
     if before in _OPENING or after in _CLOSING:
         return False
     return _columns(before) == 2 or _columns(after) == 2
