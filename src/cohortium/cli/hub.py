@@ -12,6 +12,7 @@ import typer
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 
 if TYPE_CHECKING:
+    from cohortium.hub.config import HubConfig
     from cohortium.hub.folder import HubFolder
     from cohortium.hub.member_store import Member, User
     from cohortium.hub.members import Membership
@@ -50,7 +51,9 @@ def _membership(directory: Path) -> Iterator[tuple[HubFolder, Membership]]:
 @handle_errors
 def init(  # noqa: PLR0917 - options by name
     directory: DirArgument,
-    name: Annotated[str, typer.Option(help="The consortium's name.")] = "Consortium",
+    name: Annotated[
+        str | None, typer.Option(help="The consortium's name; by default Consortium.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     public_host: Annotated[
         str | None, typer.Option(help="Name or address for members; by default --host.")
@@ -60,9 +63,23 @@ def init(  # noqa: PLR0917 - options by name
     database_url: Annotated[
         str, typer.Option(help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.")
     ] = "sqlite:///hub.db",
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="Take over a lost hub: folder that a member exported its ledger to."),
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option(help="With --ledger: backup of the lost hub's ca folder.")
+    ] = None,
+    ledger_key: Annotated[
+        str | None,
+        typer.Option(help="With --ledger: the lost hub's ledger key, if not in --authority."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a consortium: its certificate authority, the hub's TLS certificate and database."""
+    """Make a consortium: its certificate authority, the hub's TLS certificate and database.
+
+    With --ledger and --authority: go on with a consortium whose hub is lost.
+    """
     from pydantic import ValidationError
 
     from cohortium.core.model import explain
@@ -72,7 +89,7 @@ def init(  # noqa: PLR0917 - options by name
 
     try:
         config = HubConfig(
-            name=name,
+            name=name or "Consortium",
             host=host,
             public_host=public_host or host,
             rest_port=rest_port,
@@ -81,12 +98,65 @@ def init(  # noqa: PLR0917 - options by name
         )
     except ValidationError as error:
         raise InputError("bad-config", explain(error)) from error
+    if ledger is not None or authority is not None or ledger_key is not None:
+        if name is not None:
+            raise InputError("bad-input", "With --ledger the consortium keeps its name.")
+        _take_over(directory, config, ledger, authority, ledger_key, json)
+        return
     folder = create(directory, config)
     fingerprint = folder.load_authority().fingerprint
     emit(
-        {"name": name, "dir": str(directory), "fingerprint": fingerprint},
-        f"{name} is ready in {directory}.\nCA fingerprint: {fingerprint}\n"
+        {"name": config.name, "dir": str(directory), "fingerprint": fingerprint},
+        f"{config.name} is ready in {directory}.\nCA fingerprint: {fingerprint}\n"
         f"Next: cohortium hub serve {directory}",
+        json,
+    )
+
+
+def _take_over(  # noqa: PLR0917
+    directory: Path,
+    config: HubConfig,
+    ledger: Path | None,
+    authority: Path | None,
+    ledger_key: str | None,
+    json: bool,
+) -> None:
+    from cohortium.errors import InputError
+    from cohortium.hub.takeover import take_over
+
+    if ledger is None:
+        raise InputError(
+            "bad-input",
+            "Say from which copy of the ledger: --ledger FOLDER, as `cohortium node ledger export "
+            "FOLDER` writes it.",
+        )
+    if authority is None:
+        raise InputError(
+            "bad-input",
+            "A hub takes over with the backup of the lost hub's ca folder: --authority FOLDER. "
+            "Without it no node will trust the new hub: found a new consortium (`cohortium hub "
+            "init` without --ledger) and invite every member and researcher anew. The old ledger "
+            "stays evidence that `cohortium audit verify` can check; nothing goes on from it.",
+        )
+    found = take_over(directory, config, ledger=ledger, authority=authority, ledger_key=ledger_key)
+    emit(
+        {
+            "name": found.name,
+            "dir": str(directory),
+            "size": found.size,
+            "members": list(found.members),
+            "researchers": found.researchers,
+            "studies": list(found.studies),
+            "ledger_key_fingerprint": found.key_fingerprint,
+        },
+        f"{found.name} goes on in {directory} from a ledger of {found.size:,} entries: "
+        f"{len(found.members)} members, {found.researchers} researchers, "
+        f"{len(found.studies)} studies.\n"
+        f"Key fingerprint of its ledger: {found.key_fingerprint}\n"
+        f"Next: back up {directory / 'ca'}, run `cohortium hub serve {directory}`, and read the "
+        "fingerprint to every steward by telephone. Their nodes have stopped with an alarm and go "
+        "on after `cohortium node ledger accept`. Open invitations, open runs and results of the "
+        "lost hub are gone; contracts come back from the nodes that hold them.",
         json,
     )
 

@@ -20,8 +20,11 @@ from cohortium.errors import ConflictError, InputError
 from cohortium.hub.config import CONFIG_FILE, HubConfig
 from cohortium.hub.members import Membership
 from cohortium.hub.store import HubStore
+from cohortium.ledger.checkpoint import log_key, origin
 
 RENEW_BEFORE = timedelta(days=30)
+LEDGER_PUBLIC = "ledger.pub"
+"""In the authority's folder, so that its backup says which key signs the ledger."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,12 @@ class HubFolder:
                     "backup. With another key, every node would take this hub for a false one.",
                 )
             SigningKey.generate().save(self.ledger_file)
-        return SigningKey.load(self.ledger_file)
+        key = SigningKey.load(self.ledger_file)
+        text = log_key(origin(self.load_authority().fingerprint), key.public).text
+        public = self.authority / LEDGER_PUBLIC
+        if not public.exists() or public.read_bytes() != f"{text}\n".encode():
+            write_atomically(public, f"{text}\n".encode())
+        return key
 
     def store(self) -> HubStore:
         """Open the database."""
@@ -210,17 +218,28 @@ def create(path: Path, config: HubConfig, clock: Clock = system_clock) -> HubFol
         ConflictError: ``already-exists`` where the folder holds something.
         InputError: ``bad-config``.
     """
-    folder = HubFolder(path)
     if path.exists() and any(path.iterdir()):
         raise ConflictError("already-exists", f"{path} is not empty; choose another folder.")
+    return make(path, config, Authority.create(config.name, clock()), clock)
+
+
+def make(path: Path, config: HubConfig, authority: Authority, clock: Clock) -> HubFolder:
+    """Write a hub's folder for an authority: settings, keys, certificate, an empty database.
+
+    Raises:
+        InputError: ``bad-config``.
+    """
+    folder = HubFolder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
-    authority = Authority.create(config.name, clock())
     authority.save(folder.authority)
     write_private(path / CONFIG_FILE, _toml(config).encode())
     folder.issue_certificate(clock)
-    SigningKey.generate().save(folder.ledger_file)
-    folder.store().close()
+    store = folder.store()
+    try:
+        folder.ledger_key(store)
+    finally:
+        store.close()
     return folder
 
 

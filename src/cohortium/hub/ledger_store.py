@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ from cohortium.core.canonical import parse_json
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.rest import Receipt
 from cohortium.crypto.keys import SigningKey
-from cohortium.errors import InputError
+from cohortium.errors import ConflictError, InputError
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note as note  # noqa: PLC0414 - for who notes facts
 from cohortium.hub.ledger_notes import subject_of
@@ -27,7 +28,7 @@ from cohortium.hub.tables import (
     releases,
 )
 from cohortium.ledger.checkpoint import Checkpoint, log_key, members_line, origin, sign
-from cohortium.ledger.entry import Entry, Founded, RunEnded, parse_entry
+from cohortium.ledger.entry import Entry, Founded, RunEnded, TakenOver, parse_entry
 from cohortium.ledger.members import Members
 from cohortium.ledger.merkle import leaf_hash
 from cohortium.ledger.note import VerifierKey
@@ -159,6 +160,30 @@ class LedgerStore:
                     .values(position=size + offset)
                 )
         return tree.root()
+
+    @contextmanager
+    def adopting(self, log: Log) -> Iterator[Callable[[Sequence[Entry]], None]]:
+        """Take over another hub's entries, all of them or none, and note that this was done.
+
+        Args:
+            log: With this hub's own key.
+
+        Yields:
+            What takes the next entries, in order; they were verified.
+
+        Raises:
+            ConflictError: ``already-exists`` where the database holds a ledger.
+        """
+        with self._db.write() as c:
+            _lock(c)
+            if _size(c) or c.execute(select(ledger_pending.c.seq).limit(1)).first() is not None:
+                raise ConflictError("already-exists", "The database holds a ledger already.")
+
+            def take(entries: Sequence[Entry]) -> None:
+                self._insert(c, _size(c), entries)
+
+            yield take
+            note(c, TakenOver(size=_size(c), key=log.verifier.text))
 
     def checkpoint_at(self, log: Log, size: int) -> bytes:
         """A signed checkpoint of an earlier size, for who catches up in steps."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,6 +88,44 @@ class MemberStore:
             published = select(datasets).order_by(datasets.c.member, datasets.c.name)
             for held in c.execute(published).all():
                 note(c, dataset_fact(held.member, PublishedDataset.from_bytes(held.document)))
+
+    def adopt(
+        self,
+        institutions: Iterable[MemberChanged],
+        researchers: Iterable[ResearcherChanged],
+        now: datetime,
+    ) -> None:
+        """Members and researchers as a ledger that was taken over has them; they stand on it.
+
+        The certificate that the last fact about an approved member names is let in, and no other.
+        """
+        moment = to_rfc3339(now)
+        with self._db.write() as c:
+            for member in institutions:
+                self._insert_member(
+                    c,
+                    name=member.name,
+                    key=member.key,
+                    node_id=secrets.token_hex(16),
+                    status=member.status,
+                    created_at=moment,
+                )
+                if member.status == "approved" and member.certificate is not None:
+                    c.execute(
+                        insert(certificates).values(
+                            fingerprint=member.certificate,
+                            member=member.name,
+                            pem="",
+                            issued_at=moment,
+                        )
+                    )
+            for person in researchers:
+                c.execute(
+                    insert(users).values(
+                        key=person.key, name=person.name, status=person.status, created_at=moment
+                    )
+                )
+            self._touch(c)
 
     def _touch(self, c: Connection) -> None:
         bumped = c.execute(
@@ -271,11 +311,12 @@ class MemberStore:
             self._touch(c)
 
     def latest_certificate(self, name: str) -> str | None:
-        """PEM of the newest certificate that is not revoked."""
+        """PEM of the newest certificate that is not revoked, where this hub issued it."""
         with self._db.read() as c:
             return c.execute(
                 select(certificates.c.pem)
                 .where(certificates.c.member == name, certificates.c.revoked_at.is_(None))
+                .where(certificates.c.pem != "")
                 .order_by(certificates.c.issued_at.desc(), certificates.c.used_at.is_not(None))
                 .limit(1)
             ).scalar()
@@ -328,6 +369,9 @@ class MemberStore:
                 .where(certificates.c.member == name, certificates.c.revoked_at.is_(None))
                 .values(revoked_at=to_rfc3339(now))
             )
+            member = self._member(c, name)
+            if done.rowcount and member is not None and member.status == "approved":
+                self._note_member(c, member, "approved")  # without a certificate
             self._touch(c)
         return int(done.rowcount)
 

@@ -61,7 +61,12 @@ class TakenOver(Document):
 
 
 class MemberChanged(Document):
-    """An institution's standing; `certificate` is the digest of a certificate issued to it."""
+    """An institution's standing.
+
+    Attributes:
+        certificate: Digest of the certificate that it connects with from now on. An approved
+            institution without one has to join again.
+    """
 
     kind: Literal["member"] = "member"
     name: Label
