@@ -71,7 +71,7 @@ def _members(mirror: Mirror, checkpoint: Checkpoint, size: int) -> tuple[Members
                 last, position = entry.at, position + 1
                 members = members.after(entry.fact)
                 then = members if position == size else then
-    except VerificationError as error:
+    except (VerificationError, InputError) as error:
         raise _broken(error.message) from error
     return members, then
 
