@@ -228,6 +228,7 @@ def make(path: Path, config: HubConfig, authority: Authority, clock: Clock) -> H
 
     Raises:
         InputError: ``bad-config``.
+        ConflictError: ``already-exists`` where the database holds a ledger.
     """
     folder = HubFolder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -237,6 +238,8 @@ def make(path: Path, config: HubConfig, authority: Authority, clock: Clock) -> H
     folder.issue_certificate(clock)
     store = folder.store()
     try:
+        if store.ledger.size():
+            raise ConflictError("already-exists", "The database is that of a hub already.")
         folder.ledger_key(store)
     finally:
         store.close()
