@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from cohortium.core.rest import (
     API,
     ConsortiumInfo,
+    DraftInfo,
     EnrolmentInfo,
     MemberInfo,
     RunInfo,
@@ -175,6 +176,24 @@ def _directory_routes(hub: Hub, authentication: Authentication) -> APIRouter:
         """Propose a contract or an amendment: body is its envelope, signed by the proposer."""
         user, body = await _sender(request, authentication, CONTRACT_BYTES)
         return hub.propose(body, user)
+
+    @routes.get("/drafts", response_model_exclude_none=True)
+    async def drafts(request: Request) -> list[DraftInfo]:
+        """The drafts that name you."""
+        user, _ = await _sender(request, authentication)
+        return hub.drafts.all(user)
+
+    @routes.get("/drafts/{study}", response_model_exclude_none=True)
+    async def draft(request: Request, study: str) -> DraftInfo:
+        """A study's draft, what its slots are filled with, and the signed statements."""
+        user, _ = await _sender(request, authentication)
+        return hub.drafts.one(study, user)
+
+    @routes.post("/drafts", response_model_exclude_none=True)
+    async def add_draft(request: Request) -> DraftInfo:
+        """Put a draft to the owners of its slots: body is its envelope, signed by the proposer."""
+        user, body = await _sender(request, authentication, CONTRACT_BYTES)
+        return hub.draft(body, user)
 
     return routes
 

@@ -74,6 +74,10 @@ class Delivery:
             if said is None:
                 return None
             message.contract_statement.envelope = said.envelope
+        elif item.kind == "draft":
+            draft, *assignments = self._store.drafts.envelopes(item.subject)
+            message.contract_draft.envelope = draft
+            message.contract_draft.assignments.extend(assignments)
         elif item.kind == "proposal":
             message.contract_proposal.envelope = studies.about(item.subject)[0].envelope
         elif item.kind == "active":

@@ -11,11 +11,13 @@ from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import check_run
 from cohortium.contract.lifecycle import Version, permits
 from cohortium.contract.model import RunRequest
+from cohortium.contract.statements import Assignment
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rest import (
     FINAL,
     ConsortiumInfo,
+    DraftInfo,
     MemberInfo,
     RunInfo,
     RunResult,
@@ -24,6 +26,7 @@ from cohortium.core.rest import (
 )
 from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey
+from cohortium.crypto.signed import Envelope
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
@@ -35,6 +38,7 @@ from cohortium.errors import (
 )
 from cohortium.hub.config import HubConfig
 from cohortium.hub.delivery import Delivery
+from cohortium.hub.drafts import Drafts
 from cohortium.hub.events import Event, RunEvents
 from cohortium.hub.ledger import Ledger
 from cohortium.hub.ledger_store import Log
@@ -99,6 +103,7 @@ class Hub:
         self.studies = Studies(
             store.studies, store.members, fingerprint=consortium.fingerprint, clock=clock
         )
+        self.drafts = Drafts(store.drafts, self.studies, store.members, clock)
         self._runner = runner
         self._find_analysis = find_analysis
         self._events = RunEvents()
@@ -221,6 +226,22 @@ class Hub:
         self._stop_runs(info.id)
         delivery.wake_all()
         return info
+
+    def draft(self, envelope: bytes, user: User) -> DraftInfo:
+        """See `Drafts.add`; connected owners of its slots get it at once."""
+        _, _, delivery = self._started()
+        info = self.drafts.add(envelope, user)
+        delivery.wake_all()
+        return info
+
+    def hear(self, site: str, envelope: bytes) -> None:
+        """A member's signature, transition or assignment."""
+        if Envelope.from_bytes(envelope).payloadType != Assignment.payload_type:
+            self.say(site, envelope)
+            return
+        self.drafts.assign(site, envelope)
+        if self._delivery is not None:
+            self._delivery.wake_all()
 
     def state(self, study: str, envelope: bytes, user: User) -> StudyInfo:
         """A researcher's signed statement on a contract: withdraw, close, suspend, resume.
@@ -446,7 +467,8 @@ class Hub:
             ledger_key=self.log.verifier.text,
             members=self.members,
             studies=self.store.studies,
-            say=self.say,
+            drafts=self.store.drafts,
+            say=self.hear,
         )
 
     def on_connect(self, site: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from cohortium.core.publication import Publication
 from cohortium.errors import CohortiumError, IntegrityFailure, ProtocolError
+from cohortium.hub.draft_store import DraftStore
 from cohortium.hub.members import Membership
 from cohortium.hub.study_store import StudyStore
 from cohortium.ledger.entry import PolicyChanged
@@ -33,6 +34,7 @@ class SiteHandler:
         ledger_key: str,
         members: Membership,
         studies: StudyStore,
+        drafts: DraftStore,
         say: Callable[[str, bytes], object],
     ) -> None:
         self._site = site
@@ -40,6 +42,7 @@ class SiteHandler:
         self._ledger_key = ledger_key
         self._members = members
         self._studies = studies
+        self._drafts = drafts
         self._say = say
 
     async def handle(self, message: Message) -> Message:
@@ -60,6 +63,7 @@ class SiteHandler:
         reply = Message()
         if body == "hello":
             self._studies.owe_unknown(site, message.hello.contracts, message.hello.statements)
+            self._drafts.owe_unknown(site, set(message.hello.statements))
             reply.welcome.consortium = self._fingerprint
             reply.welcome.ledger_key = self._ledger_key
             reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))

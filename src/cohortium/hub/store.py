@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cohortium.hub.database import Database
+from cohortium.hub.draft_store import DraftStore
 from cohortium.hub.ledger_store import LedgerStore
 from cohortium.hub.member_store import MemberStore
 from cohortium.hub.outbox import Outbox
@@ -29,6 +30,7 @@ class HubStore:
         self.ledger = LedgerStore(self._database)
         self.members = MemberStore(self._database)
         self.studies = StudyStore(self._database)
+        self.drafts = DraftStore(self._database)
         self.runs = RunStore(self._database)
         self.outbox = Outbox(self._database)
 

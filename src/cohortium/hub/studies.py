@@ -51,7 +51,7 @@ class Studies:
         """
         contract, _ = Contract.open(envelope, key=user.key)
         self.check_terms(contract, user)
-        self._check_amends(contract, user)
+        self.check_amends(contract, user)
         published = self._members.datasets()
         for participant in contract.participants:
             _check_dataset(contract, participant, published.get(participant.name, []))
@@ -89,7 +89,7 @@ class Studies:
         for participant in contract.participants:
             _check_member(participant, members.get(participant.name))
 
-    def _check_amends(self, contract: Contract, user: User) -> None:
+    def check_amends(self, contract: Contract | Draft, user: User) -> None:
         """Only who can see the version in force amends it."""
         if contract.amends is not None:
             before = self.store.get(contract.amends)
