@@ -17,9 +17,11 @@ from typing import NamedTuple
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
+from cohortium.contract.statements import Assignment
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
+from cohortium.crypto.signed import Envelope
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
@@ -41,6 +43,7 @@ from cohortium.link.rounds import (
 from cohortium.node import journal, statements
 from cohortium.node.agreement import check_signatures, own_participant
 from cohortium.node.datasets import Datasets
+from cohortium.node.drafts import Drafts
 from cohortium.node.guard import (
     About,
     CheckedRound,
@@ -110,6 +113,7 @@ class NodeService:
         self.datasets = datasets
         self.policy = policy
         self.clock = clock
+        self.drafts = Drafts(identity, store, clock)
         self._random = random
         self.witness = Witness(identity, store, clock)
         self._guard = Guard(identity, store, policy, find, clock)
@@ -157,6 +161,7 @@ class NodeService:
             "contract_proposal": lambda: self._proposal(message.contract_proposal),
             "contract_active": lambda: self._active(message.contract_active),
             "contract_statement": lambda: self._statement(message.contract_statement),
+            "contract_draft": lambda: self._draft(message.contract_draft),
             "contract_ended": lambda: self._ended(message.contract_ended),
             "revocation": lambda: self._revocation(message.revocation),
             "run_prepare": lambda: self._prepare(message.run_prepare),
@@ -166,6 +171,7 @@ class NodeService:
             "unmask_request": lambda: self._unmask(message.unmask_request),
             "run_end": lambda: self._end(message.run_end),
             "ledger_update": lambda: self.witness.update(message.ledger_update, turn),
+            "statements_request": lambda: self._give_back(message.statements_request),
         }
         try:
             if kind not in handlers:
@@ -180,6 +186,10 @@ class NodeService:
             where = "; ".join(f"{place.filename}:{place.lineno}" for place in trace)
             log.error("unexpected %s while answering %s at %s", type(error).__name__, kind, where)
             return error_message(_internal())
+
+    def _give_back(self, request: pb.StatementsRequest) -> pb.Message:
+        envelopes = statements.give_back(self.store, request.digests)
+        return pb.Message(statements=pb.Statements(envelopes=envelopes))
 
     @contextmanager
     def _refusals(self, what: str, about: About, asked: bytes = b"") -> Iterator[None]:
@@ -256,12 +266,23 @@ class NodeService:
         return pb.Message(ack=pb.Ack())
 
     def _statement(self, statement: pb.ContractStatement) -> pb.Message:
-        """A transition of another party, or of this site where it lost its memory."""
+        """A statement of another party, or of this site where it lost its memory."""
         about: About = {}
         with self._refusals("statement", about), self.store.transaction():
-            heard = hear(self.store, statement.envelope, self.clock(), about)
-            if heard:
+            envelope = statement.envelope
+            if Envelope.from_bytes(envelope).payloadType == Assignment.payload_type:
+                news = self.drafts.hear(envelope, about)
+            else:
+                news = hear(self.store, envelope, self.clock(), about)
+            if news:
                 journal.append(self.store, "statement", about)
+        return pb.Message(ack=pb.Ack())
+
+    def _draft(self, draft: pb.ContractDraft) -> pb.Message:
+        about: About = {}
+        with self._refusals("draft", about), self.store.transaction():
+            if self.drafts.receive(draft.envelope, draft.assignments, about):
+                journal.append(self.store, "draft", about)
         return pb.Message(ack=pb.Ack())
 
     def _ended(self, ended: pb.ContractEnded) -> pb.Message:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cohortium.core.canonical import digest_bytes
@@ -89,9 +89,14 @@ def find(store: NodeStore, digest: str) -> Statement | None:
     return _statement(rows[0]) if rows else None
 
 
+def give_back(store: NodeStore, digests: Iterable[str]) -> list[bytes]:
+    """Those of the statements that are kept here; for a hub that took over and has lost them."""
+    found = (find(store, digest) for digest in digests)
+    return [statement.envelope for statement in found if statement is not None]
+
+
 def _statement(row: Sequence[Any]) -> Statement:
-    *values, applied = row
-    return Statement(*values, bool(applied))
+    return replace(Statement(*row), applied=bool(row[-1]))
 
 
 def digests(store: NodeStore) -> list[str]:

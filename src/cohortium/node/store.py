@@ -231,6 +231,18 @@ class NodeStore:
             digest,
         )
 
+    def add_draft(self, digest: str, study: str) -> bool:
+        """Know of a draft, whose statements are kept; False where it is known already."""
+        if self.execute("SELECT 1 FROM drafts WHERE digest = ?", digest):
+            return False
+        self.execute("INSERT INTO drafts VALUES (?, ?, ?)", digest, study, self.now())
+        return True
+
+    def drafts(self) -> list[tuple[str, str]]:
+        """Digest and study of every draft, oldest first."""
+        rows = self.execute("SELECT digest, study FROM drafts ORDER BY rowid")
+        return [(str(digest), str(study)) for digest, study in rows]
+
     # Keys of others
 
     def peers(self) -> dict[str, str]:
