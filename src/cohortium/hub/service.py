@@ -44,6 +44,7 @@ from cohortium.hub.ledger import Ledger
 from cohortium.hub.ledger_store import Log
 from cohortium.hub.member_store import User
 from cohortium.hub.members import Membership
+from cohortium.hub.recovery import Recovery
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.runner import Runner
 from cohortium.hub.runs import RunDriver, resumable
@@ -111,6 +112,7 @@ class Hub:
         self._driver: RunDriver | None = None
         self._delivery: Delivery | None = None
         self._watch: MembershipWatch | None = None
+        self._recovery: Recovery | None = None
         self.ledger = Ledger(
             store.ledger,
             self.log,
@@ -149,6 +151,9 @@ class Hub:
         self._delivery.wake_all()
         self.store.on_noted(self.ledger.noted)
         await self.ledger.start(peers, watch=watch)
+        self._recovery = Recovery(self.store.recovery, peers)
+        for site in peers.connected():
+            self._recovery.on_connect(site)
         self._watch = MembershipWatch(self.store.members, peers)
         if watch:
             self._watch.start()
@@ -159,6 +164,8 @@ class Hub:
             await self._watch.close()
         if self._delivery is not None:
             await self._delivery.close()
+        if self._recovery is not None:
+            await self._recovery.close()
         await self.ledger.close()
 
     async def delivered(self) -> None:
@@ -475,4 +482,6 @@ class Hub:
         """A member's link is up: hand over what it missed."""
         if self._delivery is not None:
             self._delivery.wake(site)
+        if self._recovery is not None:
+            self._recovery.on_connect(site)
         self.ledger.on_connect(site)

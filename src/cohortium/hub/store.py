@@ -9,6 +9,7 @@ from cohortium.hub.draft_store import DraftStore
 from cohortium.hub.ledger_store import LedgerStore
 from cohortium.hub.member_store import MemberStore
 from cohortium.hub.outbox import Outbox
+from cohortium.hub.recovery import RecoveryStore
 from cohortium.hub.run_store import RunStore
 from cohortium.hub.study_store import StudyStore
 from cohortium.hub.tables import metadata
@@ -33,6 +34,7 @@ class HubStore:
         self.drafts = DraftStore(self._database)
         self.runs = RunStore(self._database)
         self.outbox = Outbox(self._database)
+        self.recovery = RecoveryStore(self._database)
 
         self.members.note_all()
 

@@ -192,3 +192,10 @@ releases = Table(
     Column("position", _position),
     Column("size", _position),
 )
+
+recovered = Table(
+    "recovered",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)

@@ -17,7 +17,7 @@ class Frame(_message.Message):
     def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "contract_ended", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking")
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "contract_ended", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "statements_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking", "statements")
     ID_FIELD_NUMBER: _ClassVar[int]
     IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Message(_message.Message):
     SHARE_REQUEST_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_REQUEST_FIELD_NUMBER: _ClassVar[int]
     UNMASK_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
     RUN_ADVERT_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +49,7 @@ class Message(_message.Message):
     SHARE_REPLY_FIELD_NUMBER: _ClassVar[int]
     SURVIVOR_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     UNMASKING_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     id: int
     in_reply_to: int
     error: Error
@@ -71,6 +73,7 @@ class Message(_message.Message):
     share_request: ShareRequest
     consistency_request: SurvivorList
     unmask_request: SurvivorList
+    statements_request: StatementsRequest
     certificate: Certificate
     cosignature: Cosignature
     run_advert: RunAdvert
@@ -78,7 +81,8 @@ class Message(_message.Message):
     share_reply: ShareReply
     survivor_signature: SurvivorSignature
     unmasking: Unmasking
-    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., contract_ended: _Optional[_Union[ContractEnded, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
+    statements: Statements
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., contract_ended: _Optional[_Union[ContractEnded, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., statements_request: _Optional[_Union[StatementsRequest, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ..., statements: _Optional[_Union[Statements, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("json",)
@@ -157,6 +161,18 @@ class PolicyDigest(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     digest: str
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class StatementsRequest(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Statements(_message.Message):
+    __slots__ = ("envelopes",)
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    envelopes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, envelopes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class LedgerUpdate(_message.Message):
     __slots__ = ("start", "entries", "checkpoint", "final", "more", "sent_at")
