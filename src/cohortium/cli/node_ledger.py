@@ -43,7 +43,8 @@ def status(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     data["alarms"] = [shown(alarm) for alarm in alarms.alarms(store, only_open=True)]
     lines = [
         f"entries    {data['size']}",
-        f"key        {data['key_fingerprint'] or 'not known yet'}",
+        f"key        {data['key'] or 'not known yet'}",
+        f"           {data['key_fingerprint'] or ''}",
     ]
     for kind, label in (("cosigned", "cosigned"), ("final", "final")):
         lines.append(f"{label:<10} {_checkpoint_text(data[kind])}")
@@ -161,16 +162,18 @@ def accept(
     json: JsonOption = False,
 ) -> None:
     """End an alarm, after it was settled with the hub's operator and the other institutions."""
+    from cohortium.node.alarms import find
     from cohortium.node.ledger_copy import export as write
     from cohortium.node.replica import Replica
     from cohortium.node.witness import accept as decide
 
     store = _open(dir)
-    aside = dir / f"ledger-before-alarm-{alarm}"
+    text = ""
+    find(store, alarm)
     if start_over and Replica(store).checkpoint("seen") is not None:
+        aside = dir / f"ledger-before-alarm-{alarm}"
         write(Replica(store), aside, newest=True)
+        text = f"\nThe copy of until now is in {aside}."
     ended = decide(store, alarm, key_fingerprint=key, start_over=start_over)
-    text = f"Alarm {alarm} is ended ({ended.answer}); its proof stays."
-    if aside.is_dir():
-        text += f"\nThe copy of until now is in {aside}."
+    text = f"Alarm {alarm} is ended ({ended.answer}); its proof stays." + text
     emit(shown(ended), text, json)

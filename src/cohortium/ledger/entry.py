@@ -15,7 +15,7 @@ from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name
 from cohortium.core.model import Document
 from cohortium.crypto.signed import KeyText
-from cohortium.errors import ProtocolError
+from cohortium.errors import InputError, ProtocolError
 
 MAX_ENTRY_BYTES: Final = 65_535
 """C2SP tlog-tiles: an entry's length is a 16-bit number."""
@@ -243,7 +243,11 @@ def parse_entry(data: bytes) -> Entry:
     if len(data) > MAX_ENTRY_BYTES:
         raise ProtocolError("malformed-message", "A ledger entry is too long.")
     entry = Entry.from_bytes(data)
-    if entry.to_bytes() != data:
+    try:
+        again = entry.to_bytes()
+    except InputError as error:
+        raise ProtocolError("malformed-message", "A ledger entry has no canonical form.") from error
+    if again != data:
         raise ProtocolError("malformed-message", "A ledger entry is not in canonical form.")
     return entry
 

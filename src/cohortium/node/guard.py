@@ -177,7 +177,7 @@ class Guard:
         # contract's number of runs. 9. Its privacy budget.
         require_none(self._store)  # 1
         policy = self._policy()
-        policy.require_running()
+        policy.require_running()  # 1
         request, signer = RunRequest.open(envelope)  # 2
         about |= {
             "run_id": request.run_id,
@@ -209,7 +209,7 @@ class Guard:
         # revocation, policy. 4. The limits are still the same: other limits would give another
         # contribution under the same mask.
         require_none(self._store)  # 1
-        self._policy().require_running()
+        self._policy().require_running()  # 1
         stored = self._store.run(run_id)
         if stored is None or stored.secret is None:  # 2
             raise ProtocolError("wrong-round", "This run is not under way at this site.")

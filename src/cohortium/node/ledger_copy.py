@@ -12,7 +12,6 @@ from cohortium.errors import ConflictError, InputError, IntegrityFailure, Verifi
 from cohortium.ledger.checkpoint import Checkpoint, open_checkpoint
 from cohortium.ledger.entry import parse_entry
 from cohortium.ledger.members import Members, require_final
-from cohortium.ledger.note import VerifierKey
 from cohortium.ledger.tiles import CHECKPOINT, Mirror, verified_entries
 from cohortium.node.replica import CheckpointKind, Replica
 
@@ -43,8 +42,10 @@ def verify(replica: Replica) -> Verified:
     # 1. The newest checkpoint has the log's signature. 2. All entries and tiles are under its root.
     # 3. Each entry is one, not before the one in front of it. 4. The checkpoints name the members
     # that the entries make. 5. The final one has its quorum, and is of this log.
-    mirror, key = replica.mirror(newest=True), _key(replica)
-    checkpoint, _ = open_checkpoint(mirror.checkpoint, key)  # 1
+    mirror, newest = replica.mirror(newest=True), replica.checkpoint("seen")
+    if newest is None:
+        raise _broken("it has no checkpoint")
+    checkpoint, _ = open_checkpoint(mirror.checkpoint, newest.key)  # 1
     if checkpoint.size != replica.size:
         raise _broken(f"it has {replica.size} entries, its checkpoint {checkpoint.size}")
     final = replica.checkpoint("final")
@@ -53,7 +54,7 @@ def verify(replica: Replica) -> Verified:
     if checkpoint.members != members.digest:  # 4
         raise _broken("its checkpoint names other members")
     if final is not None:  # 5
-        opened = require_final(final.note, key, then.members)
+        opened = require_final(final.note, final.key, then.members)
         if mirror.tree.root(size) != opened.root:
             raise _broken("its final checkpoint has another root")
     return Verified(checkpoint.size, size, checkpoint.root.hex())
@@ -74,13 +75,6 @@ def _members(mirror: Mirror, checkpoint: Checkpoint, size: int) -> tuple[Members
     except (VerificationError, InputError) as error:
         raise _broken(error.message) from error
     return members, then
-
-
-def _key(replica: Replica) -> VerifierKey:
-    key = replica.key()
-    if key is None:
-        raise InputError("not-found", "The hub has not named the ledger's key yet.")
-    return key
 
 
 def _broken(why: str) -> IntegrityFailure:

@@ -22,11 +22,17 @@ CheckpointKind = Literal["seen", "cosigned", "final"]
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint that was accepted; `at` is this node's time."""
+    """A checkpoint that was accepted.
+
+    Attributes:
+        at: By this node's clock.
+        key: The log's key that signed it.
+    """
 
     size: int
     note: bytes
     at: datetime
+    key: VerifierKey
 
 
 class Replica:
@@ -104,9 +110,12 @@ class Replica:
     def checkpoint(self, kind: CheckpointKind) -> StoredCheckpoint | None:
         """The newest one of a kind."""
         rows = self._store.execute(
-            "SELECT size, note, at FROM ledger_checkpoints WHERE kind = ?", kind
+            "SELECT size, note, at, key FROM ledger_checkpoints WHERE kind = ?", kind
         )
-        return StoredCheckpoint(rows[0][0], rows[0][1], parse_rfc3339(rows[0][2])) if rows else None
+        if not rows:
+            return None
+        size, note, at, key = rows[0]
+        return StoredCheckpoint(size, note, parse_rfc3339(at), parse_verifier_key(key))
 
     def seen(self) -> Seen:
         """What a witness has to remember."""
@@ -163,11 +172,12 @@ class Replica:
 
     def _put(self, kind: CheckpointKind, size: int, note: bytes, now: datetime) -> None:
         self._store.execute(
-            "INSERT OR REPLACE INTO ledger_checkpoints VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO ledger_checkpoints VALUES (?, ?, ?, ?, ?)",
             kind,
             size,
             note,
             to_rfc3339(now),
+            self.recall("key"),
         )
 
     def clear(self) -> None:

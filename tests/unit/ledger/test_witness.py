@@ -281,6 +281,10 @@ NO_ENTRIES: list[Callable[[HubLog], bytes]] = [
     lambda _: b"[]",
     lambda _: b'{"fact":1,"schema_id":"x"}',
     lambda _: b"\xff" * 70_000,
+    lambda _: (
+        b'{"at":"2026-11-22T09:00:00Z","fact":{"key":"k","kind":"consortium.taken-over",'
+        b'"size":1000000000000000000},"schema_id":"cohortium/ledger-entry/1"}'
+    ),
 ]
 
 
