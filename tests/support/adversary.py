@@ -7,6 +7,7 @@ What the hub sends and what the sites answer passes through `Federation`: a test
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, 
 from cohortium.contract.model import Contract, RunRequest
 from cohortium.core.rest import ConsortiumInfo
 from cohortium.core.rounds import State, Total
+from cohortium.crypto.keys import SigningKey
 from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.hub.config import HubConfig
 from cohortium.hub.service import Hub
@@ -306,6 +308,7 @@ def make_hub(world: World, store: HubStore, runner: ThreadRunner, **settings: An
         config=HubConfig(**settings),
         clock=world.clock,
         find_analysis=find_analysis,
+        ledger_key=SigningKey.from_seed(b"ledger".ljust(32, b".")),
     )
 
 
@@ -344,8 +347,10 @@ async def federation(
     for number, site in enumerate(world.sites, 1):
         node = world.node(site, find_analysis=(finders or {}).get(site, find_analysis))
         hub.members.add(site, node.service.identity.key.public)
-        store.members.publish(site, datasets(number).published()[0])
-        made.uplinks[site] = made.link.join(site, _Wire(made, site))
+        made.uplinks[site] = uplink = made.link.join(site, _Wire(made, site))
+        node.service.welcome(await uplink.request(node.service.hello(), TIMEOUT_S))
+        outbox.owe_datasets(node.store, datasets(number).published())
+        await outbox.flush(node.store, functools.partial(uplink.request, timeout_s=TIMEOUT_S))
     await hub.start(made.link, watch=False)
     try:
         yield made
