@@ -17,7 +17,7 @@ export MYPY_CACHE_DIR := .mypy_cache
 
 STAMP := $(VENV)/.installed
 
-.PHONY: help system venv demo test quick mutants lint format types docs check-docs serve-docs bench proto constraints clean
+.PHONY: help system venv demo test quick mutants lint format types docs check-docs serve-docs bench proto schemas constraints clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -71,6 +71,9 @@ bench: $(STAMP) ## every measurement of docs/benchmarks.md
 
 proto: $(STAMP) ## regenerate the link's messages from link.proto
 	cd src/cohortium/link && ../../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=_generated --pyi_out=_generated link.proto
+
+schemas: $(STAMP) ## rewrite the JSON Schemas of docs/reference/schemas
+	$(BIN)/python -m tools.schemas
 
 constraints: ## resolve every dependency anew and write constraints.txt
 	$(PYTHON) tools/constraints.py constraints.txt

@@ -1,7 +1,8 @@
 """MkDocs hook: the reference pages that are written from the code, at every build.
 
-Errors from the catalogue, commands from the Typer application, settings from the pydantic types and
-REST from the OpenAPI document, so that none of them can differ from what the program does.
+Errors from the catalogue, commands from the Typer application, settings, documents and ledger
+entries from the pydantic types and REST from the OpenAPI document, so that none of them can differ
+from what the program does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.docstrings import attributes
+from tools.document_pages import documents_page, ledger_page
 
 from cohortium.errors import CATALOGUE, FAMILIES
 
@@ -188,7 +193,7 @@ def configuration_page() -> str:
 
 
 def _setting_rows(model: type[BaseModel]) -> Iterator[str]:
-    described = _attributes(model.__doc__ or "")
+    described = attributes(model.__doc__)
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{_default(field)}`"
         about = field.description or described.get(name, "")
@@ -214,21 +219,6 @@ def _type_name(annotation: Any) -> str:
             break
         text = shorter
     return text.replace("NoneType", "none").replace("None", "none")
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """The ``Attributes:`` section of a docstring, one text for each name."""
-    _, _, section = docstring.partition("Attributes:")
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in section.splitlines():
-        match = re.match(r"\s{8}([\w, ]+): (.*)", line)
-        if match:
-            names = [name.strip() for name in match.group(1).split(",")]
-            found.update(dict.fromkeys(names, match.group(2)))
-        elif names and line.startswith(" " * 12):
-            found.update({name: f"{found[name]} {line.strip()}" for name in names})
-    return found
 
 
 def rest_page() -> str:
@@ -287,4 +277,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "cli": cli_page,
     "configuration": configuration_page,
     "rest": rest_page,
+    "documents": documents_page,
+    "ledger": ledger_page,
 }
