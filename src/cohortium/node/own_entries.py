@@ -67,10 +67,11 @@ class OwnEntries:
         """
         earlier = self._replica.facts("member", self._identity.name)
         member = any(self._is_own_approval(fact) for fact in earlier)
-        people = {_person(fact) for fact in self._replica.facts("researcher")}
+        people: list[Fact] = []
         for entry in entries:
             member = member or self._is_own_approval(entry.fact)
-            people.add(_person(entry.fact))
+            if isinstance(entry.fact, ResearcherChanged):
+                people.append(entry.fact)
             if member and (why := self._why_false(entry.fact, people)):
                 return why
         return None
@@ -79,7 +80,7 @@ class OwnEntries:
         own = (self._identity.name, self._identity.key.public, "approved")
         return isinstance(fact, MemberChanged) and (fact.name, fact.key, fact.status) == own
 
-    def _why_false(self, fact: Fact, people: set[tuple[str, str] | None]) -> str | None:
+    def _why_false(self, fact: Fact, people: Sequence[Fact]) -> str | None:
         own, key, said = self._identity.name, self._identity.key.public, self._store.has_said
         match fact:
             case MemberChanged():
@@ -103,15 +104,15 @@ class OwnEntries:
                 pass
         return None
 
-    def _false_statement(
-        self, fact: ContractChanged, people: set[tuple[str, str] | None]
-    ) -> str | None:
+    def _false_statement(self, fact: ContractChanged, people: Sequence[Fact]) -> str | None:
         if fact.key == self._identity.key.public:
             made = self._store.has_said("statement", fact.statement)
             if not made and statements.find(self._store, fact.statement) is None:
                 return f"this site made no such statement about study {fact.study}"
-        elif fact.author == self._identity.name and (fact.author, fact.key) not in people:
-            return f"a statement about study {fact.study} is not signed with this site's key"
+        elif fact.author == self._identity.name:  # or it is a researcher who is called the same
+            known = [*self._replica.facts("researcher", fact.author), *people]
+            if (fact.author, fact.key) not in map(_person, known):
+                return f"a statement about study {fact.study} is not signed with this site's key"
         return None
 
     def _false_decision(self, run_id: str, decision: SiteDecision) -> str | None:

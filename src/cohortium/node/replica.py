@@ -40,6 +40,7 @@ class Replica:
 
     def __init__(self, store: NodeStore) -> None:
         self._store = store
+        self._members: dict[tuple[bytes, ...], Members] = {}
 
     # The log's key, and what else is remembered of it
 
@@ -89,23 +90,28 @@ class Replica:
         )
         return [body for (body,) in rows]
 
-    def facts(
-        self, kind: str, subject: str | None = None, *, before: int | None = None
-    ) -> list[Fact]:
-        """Facts of one kind (about one subject), in order; of the first `before` entries."""
+    def facts(self, kind: str, subject: str) -> list[Fact]:
+        """Facts of one kind about one subject, in order; see `subject_of`."""
         rows = self._store.execute(
-            "SELECT body FROM ledger_entries WHERE kind = ? AND (? IS NULL OR subject = ?) "
-            "AND position < ? ORDER BY position",
+            "SELECT body FROM ledger_entries WHERE subject = ? AND kind = ? ORDER BY position",
+            subject,
             kind,
-            subject,
-            subject,
-            self.size if before is None else before,
         )
         return [parse_entry(body).fact for (body,) in rows]
 
     def members_at(self, size: int) -> Members:
         """The approved members after `size` entries."""
-        return Members().after_all(self.facts("member", before=size))
+        rows = self._store.execute(
+            "SELECT body FROM ledger_entries WHERE kind = 'member' AND position < ? "
+            "ORDER BY position",
+            size,
+        )
+        bodies = tuple(body for (body,) in rows)
+        known = self._members.get(bodies)
+        if known is None:
+            known = Members().after_all(parse_entry(body).fact for body in bodies)
+            self._members = {bodies: known, **dict(list(self._members.items())[:3])}
+        return known
 
     def checkpoint(self, kind: CheckpointKind) -> StoredCheckpoint | None:
         """The newest one of a kind."""
