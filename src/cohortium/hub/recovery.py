@@ -89,7 +89,7 @@ class RecoveryStore:
         back = []
         with self._db.write() as c:
             lost = self._lost(c)
-            have = dict(c.execute(select(recovered.c.digest, recovered.c.envelope)).tuples().all())
+            have = {row.digest: bytes(row.envelope) for row in c.execute(select(recovered)).all()}
             wanted = {one.fact.statement for all_ in lost.values() for one in all_}
             for digest in (found.keys() & wanted) - have.keys():
                 c.execute(insert(recovered).values(digest=digest, envelope=found[digest]))

@@ -19,12 +19,12 @@ from cohortium.contract.lifecycle import StudyLife, Version
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
-from cohortium.errors import InputError, IntegrityFailure
+from cohortium.errors import ConflictError, InputError, IntegrityFailure
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note
 from cohortium.hub.outbox import owe
-from cohortium.hub.tables import contracts, statements
-from cohortium.ledger.entry import ContractAction, ContractChanged
+from cohortium.hub.tables import contracts, ledger_entries, statements
+from cohortium.ledger.entry import ContractAction, ContractChanged, parse_entry
 
 MAX_LIVES: Final = 256
 """Studies whose lives are kept in memory."""
@@ -100,6 +100,8 @@ class StudyStore:
                     owe(c, said.author, "active", said.contract)
                 return version
             if said.action == "propose":
+                if before is None:
+                    _require_not_lost(c, said.study)
                 c.execute(
                     insert(contracts).values(
                         digest=said.contract,
@@ -212,6 +214,20 @@ class StudyStore:
                             owe(c, site, "active", version.digest)
                     for seq in _transitions(c, version.digest, said):
                         owe(c, site, "statement", str(seq))
+
+
+def _require_not_lost(c: Connection, study: str) -> None:
+    """Refuse a study that is on the ledger and not here; see `cohortium.hub.recovery`."""
+    query = select(ledger_entries.c.entry).where(
+        ledger_entries.c.kind == "contract", ledger_entries.c.subject == study
+    )
+    facts = [parse_entry(data).fact for data in c.execute(query).scalars()]
+    if any(isinstance(fact, ContractChanged) and fact.action == "propose" for fact in facts):
+        raise ConflictError(
+            "wrong-state",
+            f"This hub took over from a lost one, and the contracts of {study} have not come back "
+            "from the nodes yet. Wait for its participants to connect, or choose another name.",
+        )
 
 
 def append(c: Connection, said: Said, *, version: int, state: str, now: datetime) -> int:
