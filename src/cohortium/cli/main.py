@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "hub": ("cohortium.cli.hub", "Run a consortium's hub and its membership."),
     "node": ("cohortium.cli.node", "Run an institution's node."),
     "data": ("cohortium.cli.data", "Register an institution's datasets at its node."),
-    "study": ("cohortium.cli.study", "Propose studies; review, sign or refuse them at a node."),
+    "study": ("cohortium.cli.study", "Propose and amend studies; sign and suspend them at a node."),
     "run": ("cohortium.cli.run", "Compute under a signed study: cohortium run STUDY describe ..."),
     "user": ("cohortium.cli.user", "Your own key and profile as a researcher."),
     "demo": ("cohortium.cli.demo", "Show it all: a hub, four hospitals, one joint analysis."),

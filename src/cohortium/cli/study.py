@@ -13,7 +13,7 @@ from cohortium.cli.output import JsonOption, OutputOption, emit, handle_errors, 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Propose studies; review, sign or refuse them at a node.",
+    help="Propose, amend and close studies; review, sign, suspend or revoke them at a node.",
 )
 
 ProfileOption = Annotated[
@@ -26,7 +26,13 @@ StudyArgument = Annotated[str, typer.Argument(help="The study's id.", show_defau
 @app.command()
 @handle_errors
 def propose(
-    file: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The study's YAML file, or the id of a draft whose slots are filled.",
+            show_default=False,
+        ),
+    ],
     profile: ProfileOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -34,12 +40,60 @@ def propose(
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        study = federation.propose(file)
+        if not file.exists() and any(draft.id == str(file) for draft in federation.drafts):
+            study = federation.drafted(str(file)).propose()
+        else:
+            study = federation.propose(file)
         data = study_json(study)
+    _emit_proposed(study, data, json)
+
+
+@app.command()
+@handle_errors
+def amend(
+    study: StudyArgument,
+    file: Annotated[
+        Path, typer.Argument(help="The YAML file of the new version.", show_default=False)
+    ],
+    profile: ProfileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put a new version of a study to its institutions; the old one holds until all have signed."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        amended = federation.amend(study, file)
+        data = study_json(amended)
+    _emit_proposed(amended, data, json)
+
+
+@app.command()
+@handle_errors
+def draft(
+    file: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    profile: ProfileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put a study to institutions that choose their datasets themselves."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        drafted = federation.draft(file)
+    waiting = "".join(f"\n  {slot}: {', '.join(who)}" for slot, who in drafted.unfilled.items())
+    emit(
+        draft_json(drafted),
+        f"Drafted {drafted.id}. These slots wait for their owners:{waiting}\n"
+        f"Draft: {drafted.digest}\n"
+        f"When all are filled: cohortium study propose {drafted.id}",
+        json,
+    )
+
+
+def _emit_proposed(study: Any, data: dict[str, Any], json: bool) -> None:
     sites = ", ".join(p.name for p in study.contract.participants)
     emit(
         data,
-        f"Proposed {study.id} to {sites}.\nContract: {study.digest}\n"
+        f"Proposed {study.id}, version {study.version}, to {sites}.\nContract: {study.digest}\n"
         "It is active when each of them has signed: cohortium study show " + study.id,
         json,
     )
@@ -52,19 +106,31 @@ def list_studies(profile: ProfileOption = None, json: JsonOption = False) -> Non
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        studies = federation.studies
-    rows = [
+        studies, drafts = federation.studies, federation.drafts
+    rows: list[tuple[object, ...]] = [
         (
             study.id,
-            study.status,
+            study.version,
+            study.status + _pending(study),
             f"{len(study.signatures)}/{len(study.contract.participants)}",
             study.contract.expires_at.date().isoformat(),
             study.title,
         )
         for study in studies
     ]
-    data = [study_json(study) for study in studies]
-    emit(data, table(None, ("study", "status", "signed", "expires", "title"), rows), json)
+    for one in drafts:
+        title = one.info.draft.get("title")
+        rows.append((one.id, "", f"draft, {len(one.unfilled)} slots open", "", "", title))
+    data = [*(study_json(study) for study in studies), *(draft_json(one) for one in drafts)]
+    columns = ("study", "version", "status", "signed", "expires", "title")
+    emit(data, table(None, columns, rows), json)
+
+
+def _pending(study: Any) -> str:
+    """That another version waits for signatures."""
+    waiting = [v for v in study.versions if v.status == "proposed"]
+    others = [v for v in waiting if v.contract_digest != study.digest]
+    return f" (version {others[-1].version} proposed)" if others else ""
 
 
 @app.command()
@@ -91,4 +157,15 @@ def study_json(study: Any) -> dict[str, Any]:
     return data
 
 
+def draft_json(drafted: Any) -> dict[str, Any]:
+    """What ``--json`` prints of a draft."""
+    return {
+        "id": drafted.id,
+        "status": "draft",
+        "draft_digest": drafted.digest,
+        "unfilled": {slot: sorted(who) for slot, who in drafted.unfilled.items()},
+    }
+
+
 import_module("cohortium.cli.review").register(app)
+import_module("cohortium.cli.study_life").register(app)

@@ -185,9 +185,9 @@ class LocalFederation(Federation):
         # Studies and runs hold the client: everything lives as long as any of them.
         self._finalizer = weakref.finalize(client, _close_unattended, consortium.close)
 
-    def submit_proposal(self, proposal: Proposal) -> Study:
+    def submit_proposal(self, proposal: Proposal, *, amends: Contract | None = None) -> Study:
         """See `Federation.submit_proposal`; all sites sign."""
-        study = super().submit_proposal(proposal)
+        study = super().submit_proposal(proposal, amends=amends)
         self._consortium.sign(study.contract)
         return study.refresh()
 

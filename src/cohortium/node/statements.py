@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cohortium.contract.statements import Transition
 from cohortium.core.canonical import digest_bytes
 from cohortium.ledger.entry import ContractAction
 from cohortium.node.store import NodeStore
@@ -31,6 +32,13 @@ class Statement:
     envelope: bytes
     received_at: str
     applied: bool
+
+    @property
+    def reason(self) -> str | None:
+        """Why, of a transition."""
+        if self.action in {"draft", "assign", "propose", "sign"}:
+            return None
+        return Transition.open(self.envelope)[0].reason
 
 
 def keep(

@@ -7,19 +7,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from cohortium.contract.model import Proposal, Researcher
-from cohortium.contract.proposal import read_proposal, resolve
+from cohortium.contract.model import Contract, Proposal, Researcher
+from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
 from cohortium.core.directory import DirectoryEntry
-from cohortium.core.rest import MemberInfo, StudyInfo, UserInfo
+from cohortium.core.rest import DraftInfo, MemberInfo, StudyInfo, UserInfo
 from cohortium.crypto.keys import SigningKey
-from cohortium.errors import InputError, PolicyRefusal, ProtocolError
+from cohortium.errors import ConflictError, InputError, PolicyRefusal, ProtocolError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
+from cohortium.sdk.drafted import DraftedStudy
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.profile import find_profile, load_profile
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.study import Study
 
+IN_FORCE = frozenset({"active", "suspended"})
 SHOWN_ID = 8
 """Characters of a run's id that are shown."""
 
@@ -97,12 +99,61 @@ class Federation:
 
         Raises:
             InputError: ``bad-proposal`` with the line or the site that does not fit.
-            ConflictError: ``already-exists``.
+            ConflictError: ``already-exists``: `amend` a study whose contract is in force.
         """
         return self.submit_proposal(read_proposal(_proposal_text(proposal)))
 
-    def submit_proposal(self, proposal: Proposal) -> Study:
-        """`propose`, from a proposal already read."""
+    def amend(self, study_id: str, proposal: str | Path) -> Study:
+        """Put a new version of a study to its sites; the one in force holds until all have signed.
+
+        Raises:
+            InputError: ``bad-proposal``, ``not-found``.
+            ConflictError: ``stale-version`` where no contract of the study is in force.
+        """
+        before = self.study(study_id)
+        if before.status not in {"active", "suspended", "expired"}:
+            raise ConflictError(
+                "stale-version",
+                f"The contract of {study_id} is {before.status}; only one in force is amended.",
+            )
+        read = read_proposal(_proposal_text(proposal))
+        return self.submit_proposal(read, amends=before.contract)
+
+    def submit_proposal(self, proposal: Proposal, *, amends: Contract | None = None) -> Study:
+        """`propose` or `amend`, from a proposal already read."""
+        contract = resolve(proposal, **self._around(proposal), amends=amends)
+        info = self._client.post("/studies", contract.sign(self._client.key))
+        return Study(self._client, StudyInfo.from_json(info))
+
+    def draft(self, proposal: str | Path) -> DraftedStudy:
+        """Put a study to its sites whose datasets they choose themselves: each fills its slots.
+
+        Where the study is in force, the draft is of its next version.
+
+        Raises:
+            InputError: ``bad-proposal``.
+        """
+        read = read_proposal(_proposal_text(proposal))
+        in_force = [s for s in self.studies if s.id == read.study and s.status in IN_FORCE]
+        amends = in_force[0].contract if in_force else None
+        draft = resolve_draft(read, **self._around(read), amends=amends)
+        info = self._client.post("/drafts", draft.sign(self._client.key))
+        return DraftedStudy(self._client, DraftInfo.from_json(info))
+
+    @property
+    def drafts(self) -> list[DraftedStudy]:
+        """The drafts that are visible to you and not proposed yet."""
+        listed = _listed(self._client.get("/drafts"))
+        return [DraftedStudy(self._client, DraftInfo.from_json(one)) for one in listed]
+
+    def drafted(self, study_id: str) -> DraftedStudy:
+        """A study's draft, or InputError ``not-found``."""
+        _check_id(study_id)
+        info = DraftInfo.from_json(self._client.get(f"/drafts/{study_id}"))
+        return DraftedStudy(self._client, info)
+
+    def _around(self, proposal: Proposal) -> dict[str, Any]:
+        """What a proposal's names are looked up in."""
         directory = {
             member.name: DirectoryEntry(name=member.name, key=member.key, datasets=member.datasets)
             for member in self.members
@@ -115,24 +166,28 @@ class Federation:
                 "not-authorised", "Your key is not registered at this hub, or was removed."
             )
         _check_computations(proposal)
-        contract = resolve(
-            proposal,
-            directory,
-            consortium=self._client.fingerprint,
-            researcher=Researcher(name=me, key=self._client.key.public),
-            users=users,
-            versions=_versions(proposal),
-            now=self._client.clock(),
-        )
-        self._client.post("/studies", contract.sign(self._client.key))
-        return self.study(contract.study)
+        return {
+            "directory": directory,
+            "consortium": self._client.fingerprint,
+            "researcher": Researcher(name=me, key=self._client.key.public),
+            "users": users,
+            "versions": _versions(proposal),
+            "now": self._client.clock(),
+        }
 
     def runs(self, study_id: str | None = None) -> list[Run]:
         """Runs of a study, or of all."""
         query = {} if study_id is None else {"study": study_id}
         infos = [RunInfo.from_json(one) for one in _listed(self._client.get("/runs", **query))]
-        variables = {name: self.study(name).variables for name in {info.study for info in infos}}
-        return [Run(self._client, info, variables[info.study]) for info in infos]
+        used = {info.contract_digest: info.study for info in infos}
+        variables = {digest: self.version(name, digest).variables for digest, name in used.items()}
+        return [Run(self._client, info, variables[info.contract_digest]) for info in infos]
+
+    def version(self, study_id: str, digest: str) -> Study:
+        """A study under the contract of that digest, in force or not."""
+        _check_id(study_id)
+        info = self._client.get(f"/studies/{study_id}", contract=digest)
+        return Study(self._client, StudyInfo.from_json(info))
 
     def run(self, run_id: str) -> Run:
         """A run by its id, or by the beginning of it that `Run` and results show."""
@@ -144,7 +199,7 @@ class Federation:
                 raise InputError("bad-input", f"Name one of the runs {', '.join(found)}.")
             run_id = found[0] if found else run_id
         info = RunInfo.from_json(self._client.get(f"/runs/{run_id}"))
-        return Run(self._client, info, self.study(info.study).variables)
+        return Run(self._client, info, self.version(info.study, info.contract_digest).variables)
 
     def close(self) -> None:
         """Close the connections; a run under way goes on at the hub."""

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
+from pydantic import ValidationError
+
 from cohortium.contract.model import Contract, RunRequest
+from cohortium.contract.statements import Action, Transition
 from cohortium.core.dictionary import Variable
-from cohortium.core.rest import StudyInfo
-from cohortium.errors import InputError, ProtocolError, VerificationError
+from cohortium.core.model import explain
+from cohortium.core.rest import StatementInfo, StudyInfo, VersionInfo
+from cohortium.errors import (
+    ConflictError,
+    InputError,
+    PolicyRefusal,
+    ProtocolError,
+    VerificationError,
+)
 from cohortium.sdk.client import Client
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.results import Result
 from cohortium.sdk.run import Run
@@ -49,13 +61,15 @@ class Study:
 
     def __repr__(self) -> str:
         sites = len(self.contract.participants)
-        return f"<Study {self.id} {self.status}: {self.title} ({sites} sites)>"
+        version = f", version {self.version}" if self.version > 1 else ""
+        return f"<Study {self.id} {self.status}: {self.title} ({sites} sites{version})>"
 
     def _repr_html_(self) -> str:
         facts = facts_html(
             f"{self.title} ({self.id})",
             {
                 "status": self.status,
+                "version": self.version,
                 "purpose": self.contract.purpose,
                 "sites": ", ".join(p.name for p in self.contract.participants),
                 "signed by": ", ".join(self.signatures),
@@ -82,8 +96,24 @@ class Study:
 
     @property
     def status(self) -> str:
-        """proposed, active, refused or expired, as the hub last said."""
+        """proposed, active, suspended, superseded, ..., as the hub last said."""
         return self._info.status
+
+    @property
+    def version(self) -> int:
+        """The contract's version: 1, and one more with each amendment."""
+        return self.contract.version
+
+    @property
+    def versions(self) -> tuple[VersionInfo, ...]:
+        """The study's contracts that are visible to you, oldest first, as the hub last said."""
+        return self._info.versions
+
+    @property
+    def newer(self) -> VersionInfo | None:
+        """The version that is in force instead of this one, as the hub last said."""
+        in_force = [v for v in self.versions if v.status in {"active", "suspended"}]
+        return next((v for v in in_force if v.contract_digest != self.digest), None)
 
     @property
     def digest(self) -> str:
@@ -113,14 +143,72 @@ class Study:
         return self._info.rendered or ""
 
     def refresh(self) -> Study:
-        """Ask the hub again, for instance whether all have signed."""
-        info = StudyInfo.from_json(self._client.get(f"/studies/{self.id}"))
+        """Ask the hub again about this very contract, for instance whether all have signed."""
+        answer = self._client.get(f"/studies/{self.id}", contract=self.digest)
+        return self._take(StudyInfo.from_json(answer))
+
+    def _take(self, info: StudyInfo) -> Study:
         if info.contract_digest != self.digest:
-            raise VerificationError(
-                "bad-digest", f"The contract of {self.id} has changed; open the study anew."
-            )
+            raise VerificationError("bad-digest", f"The hub gave another contract of {self.id}.")
         self._info = info
         return self
+
+    # The life of the contract
+
+    def history(self) -> History:
+        """What was stated about the study's contracts, oldest first; every signature is verified.
+
+        Raises:
+            VerificationError: The hub lists what was not stated.
+        """
+        listed = self._client.get(f"/studies/{self.id}/statements")
+        if not isinstance(listed, list):
+            raise ProtocolError("malformed-message", "The hub did not answer with a list.")
+        return verified([StatementInfo.from_json(one) for one in listed])
+
+    def withdraw(self, reason: str) -> Study:
+        """Take the proposal back before all have signed it; final."""
+        return self._state("withdraw", reason)
+
+    def suspend(self, reason: str, computations: Sequence[str] | None = None) -> Study:
+        """Let nothing be computed, or not these computations, until you `resume`."""
+        return self._state("suspend", reason, computations=computations and tuple(computations))
+
+    def resume(self, reason: str) -> Study:
+        """Lift your own suspension; those of others stay."""
+        return self._state("resume", reason)
+
+    def close(self, reason: str, keeps: Sequence[str] = ()) -> Study:
+        """End the study for good.
+
+        Args:
+            keeps: What is kept afterwards, one line each: results, for how long, by whom.
+        """
+        return self._state("close", reason, keeps=tuple(keeps))
+
+    def _state(self, action: Action, reason: str, **fields: Any) -> Study:
+        key = self._client.key
+        me = next((name for name, k in self.contract.parties.items() if k == key.public), None)
+        if me is None:
+            raise PolicyRefusal("not-authorised", f"The contract of {self.id} does not name you.")
+        mine = [said.stated_at for said in self.history() if said.author == me]
+        later = [at + timedelta(seconds=1) for at in mine if at is not None]
+        try:
+            said = Transition(
+                study=self.id,
+                contract_digest=self.digest,
+                action=action,
+                author=me,
+                at=max([self._client.clock(), *later]),
+                reason=reason.strip()[:2000],
+                **fields,
+            )
+        except ValidationError as error:
+            raise InputError("bad-input", f"Not a statement: {explain(error)}") from error
+        answer = self._client.post(f"/studies/{self.id}/statements", said.sign(key))
+        return self._take(StudyInfo.from_json(answer))
+
+    # Computations
 
     def describe(
         self,
@@ -162,10 +250,27 @@ class Study:
         self._require(_variables_named(computation, params))
         now = self._client.clock()
         request = self._request(computation, params, now)
-        info = self._client.post("/runs", request.sign(self._client.key))
+        with self._stale():
+            info = self._client.post("/runs", request.sign(self._client.key))
         if not isinstance(info, dict):
             raise ProtocolError("malformed-message", "The hub's answer is not a run.")
         return Run(self._client, RunInfo.from_json(info.get("run")), self.variables)
+
+    @contextmanager
+    def _stale(self) -> Iterator[None]:
+        """Say which version is in force, where the contract of this object is not."""
+        try:
+            yield
+        except PolicyRefusal as refusal:
+            newer = None if refusal.code != "contract-ended" else self.refresh().newer
+            if newer is None:
+                raise
+            raise ConflictError(
+                "stale-version",
+                f"Version {newer.version} of {self.id} is in force by now; this is version "
+                f"{self.version}. Open the study anew: fed.study({self.id!r}).",
+                current=newer.contract_digest,
+            ) from refusal
 
     def _require(self, names: Iterable[str]) -> None:
         """Say what was probably meant, before a site is asked for a variable that nobody has."""

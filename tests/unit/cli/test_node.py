@@ -134,7 +134,7 @@ def test_a_contract_with_problems_is_not_signed(site: Site, invoke: Callable[...
     assert "PROBLEM" in text
     assert "security level L4" in text
     result = invoke("study", "sign", "lung", "--yes")
-    assert (result.exit_code, _error(result)["code"]) == (3, "site-policy")
+    assert (result.exit_code, _error(result)["code"]) == (3, "unenforceable")
     assert site.service.store.owed() == []
 
 
@@ -145,7 +145,7 @@ def test_refusing_says_why(site: Site, run: Run, invoke: Callable[..., Result]) 
     assert refused["state"] == "refused"
     (entry,) = [e for e in run("node", "journal") if e["what"] == "refuse"]
     assert (entry["contract"], entry["why"]) == (contract.digest, "The purpose is not clear.")
-    assert _error(invoke("study", "sign", "lung", "--yes"))["code"] == "wrong-state"
+    assert _error(invoke("study", "sign", "lung", "--yes"))["code"] == "contract-ended"
     assert _error(invoke("study", "sign", "unknown", "--yes"))["code"] == "not-found"
 
 
