@@ -123,7 +123,7 @@ def _(h: Honest) -> Made:
     return h.story.seal() | {"schema_id": "cohortium/audit-bundle/2"}
 
 
-@fault("format", "there is a field that nobody knows")
+@fault("format", "there is a field that nobody knows", short=False)
 def _(h: Honest) -> Made:
     return h.story.seal() | {"remark": "All is well."}
 
@@ -186,7 +186,7 @@ def _(h: Honest) -> Made:
     return made
 
 
-@fault("log", "the log's key is not the pinned one", trust=Trust(log="another"))
+@fault("log", "the log's key is not the pinned one", short=False, trust=Trust(log="another"))
 def _(h: Honest) -> Made:
     return h.story.seal()
 
@@ -198,7 +198,7 @@ def _(h: Honest) -> Made:
     return made
 
 
-@fault("log", "a hub took over and its key is not told")
+@fault("log", "a hub took over and its key is not told", short=False)
 def _(h: Honest) -> Made:
     new = cp.log_key(ORIGIN, key("new").public).text
     h.story.note(TakenOver(size=len(h.story.log), key=new))
@@ -314,7 +314,7 @@ def _(h: Honest) -> Made:
     return made
 
 
-@fault("entries", "it is not told that a participant left")
+@fault("entries", "it is not told that a participant left", short=False)
 def _(h: Honest) -> Made:
     h.story.note(MemberChanged(name="Cairo", key=key("Cairo").public, status="removed"))
     made = h.story.seal()
@@ -366,7 +366,7 @@ def _(h: Honest) -> Made:
     return h.story.seal()
 
 
-@fault("contract", "the proposal is missing")
+@fault("contract", "the proposal is missing", short=False)
 def _(h: Honest) -> Made:
     h.story.drop(place(h, ContractChanged, study="lung", action="propose"))
     return h.story.seal()
@@ -402,7 +402,7 @@ def _(h: Honest) -> Made:
     return h.story.seal()
 
 
-@fault("contract", "the entry names another author")
+@fault("contract", "the entry names another author", short=False)
 def _(h: Honest) -> Made:
     h.story.alter(place(h, ContractChanged, study="lung", action="suspend"), author="Cairo")
     return h.story.seal()
@@ -415,13 +415,13 @@ def _(h: Honest) -> Made:
     return h.story.seal()
 
 
-@fault("contract", "a suspension is said to have changed nothing")
+@fault("contract", "a suspension is said to have changed nothing", short=False)
 def _(h: Honest) -> Made:
     h.story.alter(place(h, ContractChanged, study="lung", action="suspend"), state="active")
     return h.story.seal()
 
 
-@fault("contract", "the entry names another version")
+@fault("contract", "the entry names another version", short=False)
 def _(h: Honest) -> Made:
     h.story.alter(place(h, ContractChanged, contract=h.second.digest), version=3)
     return h.story.seal()
@@ -447,7 +447,7 @@ def _(h: Honest) -> Made:
     return restated(h, at, said.sign(key("Boston")))
 
 
-@fault("contract", "somebody lifts the suspension of another")
+@fault("contract", "somebody lifts the suspension of another", short=False)
 def _(h: Honest) -> Made:
     at = place(h, ContractChanged, study="lung", action="resume")
     when = h.story.log[at][0]
@@ -463,14 +463,14 @@ def _(h: Honest) -> Made:
     return restated(h, at, said.sign(key("Cairo")))
 
 
-@fault("contract", "a recipient revokes the contract")
+@fault("contract", "a recipient revokes the contract", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     story.story.change(story.second, "revoke", "Bob", "revoked")
     return story.story.seal()
 
 
-@fault("contract", "an amendment replaces a version that is not in force")
+@fault("contract", "an amendment replaces a version that is not in force", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     third = story.story.contract(version=2, amends=story.first.digest, title="Third")
@@ -478,7 +478,7 @@ def _(h: Honest) -> Made:
     return story.story.seal()
 
 
-@fault("contract", "a closed contract is signed anew")
+@fault("contract", "a closed contract is signed anew", short=False)
 def _(h: Honest) -> Made:
     h.story.change(h.second, "revoke", "Boston", "revoked")
     return h.story.seal()
@@ -537,6 +537,7 @@ def _(h: Honest) -> Made:
 @fault(
     "parties",
     "a participant's key is not the pinned one",
+    short=False,
     trust=Trust(keys={"Boston": frozenset({key("Mallory").public})}),
 )
 def _(h: Honest) -> Made:
@@ -616,7 +617,7 @@ def _(h: Honest) -> Made:
     return last_run(h, by="Bob", computation="glm", params=GLM)
 
 
-@fault("requests", "a researcher ordered after being removed")
+@fault("requests", "a researcher ordered after being removed", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     removed = ResearcherChanged(name="Bob", key=key("Bob").public, status="removed")
@@ -663,7 +664,7 @@ def _(h: Honest) -> Made:
     return story.story.seal()
 
 
-@fault("requests", "this computation was suspended")
+@fault("requests", "this computation was suspended", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     story.story.change(story.second, "suspend", "Cairo", "suspended", computations=("stats.*",))
@@ -687,12 +688,12 @@ def _(h: Honest) -> Made:
     return story.story.seal()
 
 
-@fault("requests", "the request was hours old")
+@fault("requests", "the request was hours old", short=False)
 def _(h: Honest) -> Made:
     return last_run(h, issued_at=NOW - timedelta(hours=3), valid_until=NOW - timedelta(hours=2))
 
 
-@fault("requests", "the request is valid for longer than a day")
+@fault("requests", "the request is valid for longer than a day", short=False)
 def _(h: Honest) -> Made:
     return last_run(h, valid_until=NOW + timedelta(days=9))
 
@@ -721,7 +722,7 @@ def _(h: Honest) -> Made:
     return restated(h, place(h, RunDenied), h.denied.sign(key("Bob")), "request")
 
 
-@fault("requests", "one run is ordered twice")
+@fault("requests", "one run is ordered twice", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     story.story.note(story.story.log[place(story, RunSubmitted, run_id=story.failed.run_id)][1])
@@ -771,7 +772,7 @@ def _(h: Honest) -> Made:
     return decided(h, Boston=accepted(h, round_key(h.describe, "Cairo").sign(key("Boston"))))
 
 
-@fault("sites", "two sites have one key")
+@fault("sites", "two sites have one key", short=False)
 def _(h: Honest) -> Made:
     same = round_key(h.describe, "Cairo").x25519
     stated = round_key(h.describe, "Boston", x25519=same)
@@ -783,7 +784,7 @@ def _(h: Honest) -> Made:
     return decided(h, Boston=SiteDecision(decision="accepted"))
 
 
-@fault("sites", "a site signed and is said to have refused")
+@fault("sites", "a site signed and is said to have refused", short=False)
 def _(h: Honest) -> Made:
     at = place(h, RunDecided, run_id=h.describe.run_id)
     said = h.story.log[at][1].sites["Boston"].statement
@@ -798,12 +799,12 @@ def _(h: Honest) -> Made:
     return h.story.seal()
 
 
-@fault("sites", "somebody decides who is no participant")
+@fault("sites", "somebody decides who is no participant", short=False)
 def _(h: Honest) -> Made:
     return decided(h, Delhi=SiteDecision(decision="absent"))
 
 
-@fault("sites", "nobody ordered the run")
+@fault("sites", "nobody ordered the run", short=False)
 def _(h: Honest) -> Made:
     h.story.drop(place(h, RunSubmitted, run_id=h.failed.run_id))
     at = place(h, RunDecided, run_id=h.failed.run_id)
@@ -824,7 +825,7 @@ def _with(h: Honest, entries: list[Json], places: list[int]) -> list[Json]:
 # Step 11
 
 
-@fault("sites", "the sites decided before the run was ordered")
+@fault("sites", "the sites decided before the run was ordered", short=False)
 def _(h: Honest) -> Made:
     at = place(h, RunSubmitted, run_id=h.failed.run_id)
     log = h.story.log
@@ -833,7 +834,7 @@ def _(h: Honest) -> Made:
     return h.story.seal()
 
 
-@fault("rounds", "the sites decided after the run had ended")
+@fault("rounds", "the sites decided after the run had ended", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     story.story.decide(story.second, story.model)
@@ -846,34 +847,34 @@ def ended(h: Honest, **changes: Any) -> Made:
     return h.story.seal()
 
 
-@fault("rounds", "a sum is over fewer sites than agreed")
+@fault("rounds", "a sum is over fewer sites than agreed", short=False)
 def _(h: Honest) -> Made:
     return ended(h, rounds=(Rounds(first=1, last=5, sites=("Aarhus",)),))
 
 
-@fault("rounds", "a sum is over a site that was absent")
+@fault("rounds", "a sum is over a site that was absent", short=False)
 def _(h: Honest) -> Made:
     return ended(h, rounds=(Rounds(first=1, last=5, sites=SITES),))
 
 
-@fault("rounds", "a site is twice in a sum")
+@fault("rounds", "a site is twice in a sum", short=False)
 def _(h: Honest) -> Made:
     return ended(h, rounds=(Rounds(first=1, last=5, sites=("Aarhus", "Boston", "Boston")),))
 
 
-@fault("rounds", "the first round is missing")
+@fault("rounds", "the first round is missing", short=False)
 def _(h: Honest) -> Made:
     return ended(h, rounds=(Rounds(first=2, last=5, sites=("Aarhus", "Boston")),))
 
 
-@fault("rounds", "a round is there twice")
+@fault("rounds", "a round is there twice", short=False)
 def _(h: Honest) -> Made:
     sites = ("Aarhus", "Boston")
     rounds = (Rounds(first=1, last=3, sites=sites), Rounds(first=3, last=5, sites=sites))
     return ended(h, rounds=rounds)
 
 
-@fault("rounds", "there is a result and no sum")
+@fault("rounds", "there is a result and no sum", short=False)
 def _(h: Honest) -> Made:
     return ended(h, rounds=())
 
@@ -883,18 +884,18 @@ def _(h: Honest) -> Made:
     return ended(h, result=None)
 
 
-@fault("rounds", "a run failed and has a result")
+@fault("rounds", "a run failed and has a result", short=False)
 def _(h: Honest) -> Made:
     return ended(h, status="failed", code="peer-timeout")
 
 
-@fault("rounds", "a run ends twice")
+@fault("rounds", "a run ends twice", short=False)
 def _(h: Honest) -> Made:
     h.story.note(RunEnded(run_id=h.model.run_id, status="cancelled"))
     return h.story.seal()
 
 
-@fault("rounds", "there are more runs than permitted")
+@fault("rounds", "there are more runs than permitted", short=False)
 def _(h: Honest) -> Made:
     story = honest(closed=False)
     for number in range(20, 24):
@@ -902,7 +903,7 @@ def _(h: Honest) -> Made:
     return story.story.seal()
 
 
-@fault("rounds", "nobody decided on the run")
+@fault("rounds", "nobody decided on the run", short=False)
 def _(h: Honest) -> Made:
     h.story.drop(place(h, RunDecided, run_id=h.describe.run_id))
     return h.story.seal()
@@ -1008,7 +1009,7 @@ def _(h: Honest) -> Made:
     return with_key(h, holder="Cairo")
 
 
-@fault("keys", "evidence is there that nobody relied on")
+@fault("keys", "evidence is there that nobody relied on", short=False)
 def _(h: Honest) -> Made:
     return h.story.seal() | {
         "evidence": {digest_bytes(b"quote"): base64.b64encode(b"quote").decode()}
