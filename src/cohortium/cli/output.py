@@ -31,6 +31,10 @@ OutputOption = Annotated[
 ]
 """The ``--output FILE`` option; write ``output: OutputOption = None``."""
 
+LanguageOption = Annotated[
+    str, typer.Option("--lang", help="Language of the contract's text: en or zh.")
+]
+"""The ``--lang`` option; write ``lang: LanguageOption = "en"``."""
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cohortium.cli.node import DirOption, open_node
-from cohortium.cli.output import JsonOption, emit, handle_errors, note
+from cohortium.cli.output import JsonOption, LanguageOption, emit, handle_errors, note
 
 StudyArgument = Annotated[
     str, typer.Argument(help="The study's id, or the contract's digest.", show_default=False)
@@ -21,10 +21,10 @@ def register(app: typer.Typer) -> None:
     app.command("refuse")(refuse)
 
 
-def _reviewed(node: Any, study: str) -> Any:
+def _reviewed(node: Any, study: str, lang: str = "en") -> Any:
     from cohortium.node.consent import find_contract, review
 
-    return review(node, find_contract(node.store, study))
+    return review(node, find_contract(node.store, study), lang)
 
 
 def _json(reviewed: Any) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def _json(reviewed: Any) -> dict[str, Any]:
         "digest": reviewed.stored.digest,
         "state": reviewed.stored.state,
         "contract": reviewed.contract.to_json(),
+        "changes": [change.to_json() for change in reviewed.changes],
         "keys": [dict(vars(known)) for known in reviewed.keys],
         "problems": [problem.to_wire() for problem in reviewed.problems],
         "warnings": list(reviewed.warnings),
@@ -52,9 +53,17 @@ def _text(reviewed: Any) -> str:
 
 
 @handle_errors
-def review(study: StudyArgument, dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
-    """Read a contract as this node sees it, with everything that speaks against signing it."""
-    reviewed = _reviewed(open_node(dir), study)
+def review(
+    study: StudyArgument,
+    dir: DirOption,  # noqa: A002
+    lang: LanguageOption = "en",
+    json: JsonOption = False,
+) -> None:
+    """Read a contract as this node sees it, with everything that speaks against signing it.
+
+    Of a contract that amends the one in force, what differs stands first.
+    """
+    reviewed = _reviewed(open_node(dir), study, lang)
     emit(_json(reviewed), _text(reviewed), json)
 
 
@@ -63,13 +72,14 @@ def sign(
     study: StudyArgument,
     dir: DirOption,  # noqa: A002
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    lang: LanguageOption = "en",
     json: JsonOption = False,
 ) -> None:
     """Agree to a contract in this institution's name."""
     from cohortium.node import consent
 
     node = open_node(dir)
-    reviewed = _reviewed(node, study)
+    reviewed = _reviewed(node, study, lang)
     if not yes and not reviewed.problems:
         note(_text(reviewed))
         typer.confirm("Sign this contract for " + node.identity.name + "?", abort=True, err=True)

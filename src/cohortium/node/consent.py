@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from cohortium.contract import lifecycle
 from cohortium.contract.check import unenforceable
+from cohortium.contract.diff import Change, diff
 from cohortium.contract.model import Contract
-from cohortium.contract.render import render
+from cohortium.contract.render import render_diff, render_version
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     CohortiumError,
@@ -49,6 +50,8 @@ class Review:
     """What a steward needs to decide.
 
     Attributes:
+        text: The contract in words; of a version that amends another, after what differs.
+        changes: From the version that it amends, where this site has that.
         problems: Why this node cannot sign; empty where it can.
         warnings: What to think about first.
     """
@@ -56,6 +59,7 @@ class Review:
     stored: StoredContract
     contract: Contract
     text: str
+    changes: tuple[Change, ...]
     keys: tuple[Known, ...]
     problems: tuple[CohortiumError, ...]
     warnings: tuple[str, ...]
@@ -92,17 +96,24 @@ def find_contract(store: NodeStore, name: str) -> StoredContract:
     return matching[-1]
 
 
-def review(node: NodeService, stored: StoredContract) -> Review:
-    """Read a contract as this site sees it; changes nothing."""
+def review(node: NodeService, stored: StoredContract, language: str = "en") -> Review:
+    """Read a contract as this site sees it; changes nothing.
+
+    Raises:
+        InputError: ``bad-input`` for a language that there is not.
+    """
     contract = open_contract(stored)
-    by_key = {participant.key: participant.name for participant in contract.participants}
-    signed = [
-        by_key[key] for key in statements.signatures(node.store, stored.digest) if key in by_key
-    ]
+    version = life_of(node.store, stored.study).version(stored.digest)
+    text = render_version(version, language, node.clock())
+    amended = node.store.contract(contract.amends or "")
+    before = None if amended is None else open_contract(amended)
+    if before is not None:
+        text = f"{render_diff(before, contract, language)}\n{text}"
     return Review(
         stored=stored,
         contract=contract,
-        text=render(contract, signed),
+        text=text,
+        changes=() if before is None else diff(before, contract),
         keys=_keys(contract, node.identity, node.store),
         problems=tuple(_problems(node, contract)),
         warnings=tuple(_warnings(contract, node.policy(), node.store)),
