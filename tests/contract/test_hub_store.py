@@ -93,12 +93,12 @@ def test_membership_changes_raise_the_version(store: HubStore) -> None:
     enrol(store, invitation())
     assert changed()
     name = "Alpha 北京"
-    store.members.add_certificate(name, fingerprint="f", pem="pem", now=NOW)
+    store.members.add_certificate(name, fingerprint=CERTIFICATE, pem="pem", now=NOW)
     assert changed()
     store.members.change_status(name, allowed=frozenset({"pending"}), to="approved")
     assert changed()
     assert store.members.admissible() == {name}
-    assert store.members.use_certificate("f", NOW) == name
+    assert store.members.use_certificate(CERTIFICATE, NOW) == name
     assert not changed()
     with pytest.raises(ConflictError):
         store.members.change_status(name, allowed=frozenset({"pending"}), to="approved")
@@ -109,19 +109,19 @@ def test_membership_changes_raise_the_version(store: HubStore) -> None:
 
 
 def test_names_and_keys_are_unique(store: HubStore) -> None:
-    store.members.add_member(name="A", key="k1", node_id="1", now=NOW)
-    store.members.add_user(name="Ada", key="u1", now=NOW)
-    for name, member_key, node_id in (("A", "k2", "2"), ("B", "k1", "3")):
+    store.members.add_member(name="A", key=key("A").public, node_id="1", now=NOW)
+    store.members.add_user(name="Ada", key=key("Ada").public, now=NOW)
+    for name, member_key, node_id in (("A", key("B").public, "2"), ("B", key("A").public, "3")):
         with pytest.raises(ConflictError):
             store.members.add_member(name=name, key=member_key, node_id=node_id, now=NOW)
-    for name, user_key in (("Ada", "u2"), ("Bob", "u1")):
+    for name, user_key in (("Ada", key("Bob").public), ("Bob", key("Ada").public)):
         with pytest.raises(ConflictError):
             store.members.add_user(name=name, key=user_key, now=NOW)
     assert [member.name for member in store.members.members()] == ["A"]
 
 
 def test_published_datasets_are_replaced_and_withdrawn(store: HubStore) -> None:
-    store.members.add_member(name="A", key="k1", node_id="1", now=NOW)
+    store.members.add_member(name="A", key=key("A").public, node_id="1", now=NOW)
     other = DATASET.model_copy(update={"content_digest": "sha256:" + "e" * 64})
     store.members.publish("A", DATASET)
     store.members.publish("A", other)
@@ -264,11 +264,11 @@ def test_what_was_written_is_there_after_a_restart(url: str) -> None:
     if url == "sqlite://":
         pytest.skip("memory forgets")
     first = HubStore(url)
-    first.members.add_member(name="A", key="k1", node_id="1", now=NOW)
+    first.members.add_member(name="A", key=key("A").public, node_id="1", now=NOW)
     record_proposal(first, CONTRACT, key("Ada"))
     first.close()
     second = HubStore(url)
-    assert second.members.member("A").key == "k1"
+    assert second.members.member("A").key == key("A").public
     assert second.studies.life("lung").newest.contract == CONTRACT
     assert second.outbox.sites() == set(SITES)
     second.close()

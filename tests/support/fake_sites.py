@@ -17,7 +17,7 @@ from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, 
 from cohortium.contract.model import Computation, Contract, Participant, Researcher, RunRequest
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
-from cohortium.core.rest import ConsortiumInfo
+from cohortium.core.rest import ConsortiumInfo, RunInfo
 from cohortium.core.rounds import Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.crypto.authority import Authority
@@ -250,6 +250,20 @@ class World:
     link: MemoryLink
     contract: Contract
     sites: dict[str, FakeSite]
+
+    def join(self, site: str) -> None:
+        """A site is back."""
+        self.link.join(site, self.sites[site])
+        self.hub.on_connect(site)
+
+    async def reaches(self, run_id: str, status: str, timeout_s: float = 20.0) -> RunInfo:
+        """A run's record when it has this status."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                info = self.hub.run(run_id, self.hub.user(key("Ada").public))
+                if info.status == status:
+                    return info
+                await asyncio.sleep(0.01)
 
     async def settled(self, run_id: str, timeout_s: float = 20.0) -> str:
         """The final status of a run."""
