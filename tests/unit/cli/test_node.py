@@ -10,13 +10,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.support.builders import CONSORTIUM, World
+from tests.support.builders import CONSORTIUM, World, active
+from tests.support.life import amended
 from typer.testing import CliRunner, Result
 
 from cohortium.cli.main import app
 from cohortium.contract.model import Computation, Contract
 from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey, fingerprint
+from cohortium.disclosure.limits import Disclosure
 from cohortium.node import journal, outbox, tls
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import open_service
@@ -116,6 +118,30 @@ def test_review_shows_every_fingerprint_and_sign_votes_once(site: Site, run: Run
     assert status["owed_topics"] == [f"vote:{contract.digest}"]
     assert status["link"] is None
     assert status["contracts_list"][0]["state"] == "signed"
+
+
+def test_what_an_amendment_changes_is_shown_first_and_in_chinese(
+    site: Site, run: Run, invoke: Callable[..., Result]
+) -> None:
+    first = site.propose()
+    run("study", "sign", "lung", "--yes")
+    site.service.answer(active(first.digest, site.world.signed(first)))
+    second = amended(first, disclosure=Disclosure(min_cell=4))
+    site.service.answer(site.world.proposal(second))
+    english = invoke("study", "review", second.digest).stdout
+    assert english.startswith("What differs: version 1\n")
+    assert "[LOOSENS PROTECTION] The minimum cell size (persons) was 5 and becomes 4\n" in english
+    chinese = invoke("study", "review", second.digest, "--lang", "zh").stdout
+    assert "【放宽保护】 最小单元格人数：原为 5，变更为 4\n" in chinese
+    data = run("study", "review", second.digest)
+    assert {
+        "path": ["disclosure", "min_cell"],
+        "kind": "changed",
+        "before": 5,
+        "after": 4,
+        "effect": "looser",
+    } in data["changes"]
+    assert invoke("study", "review", "lung", "--lang", "tlh").exit_code == 2
 
 
 def test_signing_asks_first(site: Site, invoke: Callable[..., Result]) -> None:
