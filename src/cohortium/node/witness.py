@@ -237,6 +237,8 @@ class Witness:
         now = self._clock()
         if since is None or now - since < OMITTED_AFTER or self._cannot_follow:
             return
+        if not self.replica.overdue(now - OMITTED_AFTER):
+            return
         with self._store.transaction():
             missing = self.replica.overdue(now - OMITTED_AFTER)
             if not missing or alarms.alarms(self._store, only_open=True):
