@@ -24,7 +24,7 @@ from cohortium.ledger.checkpoint import log_key, origin
 
 RENEW_BEFORE = timedelta(days=30)
 LEDGER_PUBLIC = "ledger.pub"
-"""In the authority's folder, so that its backup says which key signs the ledger."""
+"""In the authority's folder, so that its backup says which keys sign the ledger."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,19 @@ class HubFolder:
             SigningKey.generate().save(self.ledger_file)
         key = SigningKey.load(self.ledger_file)
         text = log_key(origin(self.load_authority().fingerprint), key.public).text
-        public = self.authority / LEDGER_PUBLIC
-        if not public.exists() or public.read_bytes() != f"{text}\n".encode():
-            write_atomically(public, f"{text}\n".encode())
+        known = self.ledger_keys()
+        if not known or known[-1] != text:
+            self.write_ledger_keys([*known, text])
         return key
+
+    def ledger_keys(self) -> list[str]:
+        """Verifier keys of the ledger: those of hubs that were lost, oldest first, then our own."""
+        return read_ledger_keys(self.authority)
+
+    def write_ledger_keys(self, keys: Iterable[str]) -> None:
+        """See `ledger_keys`."""
+        text = "".join(f"{key}\n" for key in keys)
+        write_atomically(self.authority / LEDGER_PUBLIC, text.encode())
 
     def store(self) -> HubStore:
         """Open the database."""
@@ -209,6 +218,16 @@ class HubFolder:
         facts = read_certificate(self.tls_certificate.read_bytes())
         if facts.not_after - clock() < RENEW_BEFORE:
             self.issue_certificate(clock)
+
+
+def read_ledger_keys(authority: Path) -> list[str]:
+    """What the authority's folder, or a backup of it, says of the ledger's keys."""
+    try:
+        return (authority / LEDGER_PUBLIC).read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError("bad-config", f"Cannot read {authority / LEDGER_PUBLIC}.") from error
 
 
 def create(path: Path, config: HubConfig, clock: Clock = system_clock) -> HubFolder:

@@ -36,6 +36,7 @@ from cohortium.ledger.tree import Tiles, Tree
 
 BATCH: Final = 2_000
 """Entries that one transaction appends."""
+TAKEN_OVER: Final = "consortium.taken-over"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Log:
         name: The consortium's.
         fingerprint: The consortium's.
         key: Signs checkpoints; each node pins it at its first Welcome.
+        earlier: Verifier keys of hubs that were lost, oldest first.
     """
 
     name: str
     fingerprint: str
     key: SigningKey
+    earlier: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -185,6 +188,22 @@ class LedgerStore:
             yield take
             note(c, TakenOver(size=_size(c), key=log.verifier.text))
 
+    def log_keys(self, log: Log) -> dict[int, str]:
+        """Verifier keys of the log, each by the size after which it signs.
+
+        Raises:
+            InputError: ``not-found`` where nobody kept the key of the first hub.
+        """
+        with self._db.read() as c:
+            query = select(ledger_entries.c.entry).where(ledger_entries.c.kind == TAKEN_OVER)
+            rows = c.execute(query.order_by(ledger_entries.c.position)).scalars()
+            facts = [parse_entry(data).fact for data in rows]
+        taken = {fact.size: fact.key for fact in facts if isinstance(fact, TakenOver)}
+        known = [*log.earlier, log.verifier.text]
+        if len(known) != len(taken) + 1 or known[1:] != list(taken.values()):
+            raise InputError("not-found", "The key of the hub that began the ledger is not known.")
+        return {0: known[0], **taken}
+
     def checkpoint_at(self, log: Log, size: int) -> bytes:
         """A signed checkpoint of an earlier size, for who catches up in steps."""
         with self._db.read() as c:
@@ -304,6 +323,28 @@ class LedgerStore:
         with self._db.read() as c:
             query = select(documents.c.envelope).where(documents.c.run == run_id)
             return [bytes(envelope) for envelope in c.execute(query).scalars()]
+
+    def of_kind(self, kind: str, holding: bytes = b"") -> list[tuple[int, bytes]]:
+        """Places and entries of one kind that have these bytes in them, in order."""
+        query = (
+            select(ledger_entries.c.position, ledger_entries.c.entry)
+            .where(ledger_entries.c.kind == kind)
+            .order_by(ledger_entries.c.position)
+        )
+        with self._db.read() as c:
+            rows = c.execute(query).yield_per(BATCH)
+            return [(row.position, bytes(row.entry)) for row in rows if holding in row.entry]
+
+    def finals(self, limit: int) -> list[StoredCheckpoint]:
+        """The newest final checkpoints, newest first."""
+        query = (
+            select(ledger_checkpoints)
+            .where(ledger_checkpoints.c.final.is_(True))
+            .order_by(ledger_checkpoints.c.size.desc())
+            .limit(limit)
+        )
+        with self._db.read() as c:
+            return [StoredCheckpoint(**row) for row in c.execute(query).mappings()]
 
     def tree(self, size: int | None = None) -> Tree:
         """The tree over the first `size` entries; all of them by default."""

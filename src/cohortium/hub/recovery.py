@@ -24,6 +24,7 @@ from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import CohortiumError, PeerError
 from cohortium.hub.database import Database
+from cohortium.hub.ledger_store import TAKEN_OVER
 from cohortium.hub.study_store import DRAFTING
 from cohortium.hub.tables import contracts, ledger_entries, recovered, statements
 from cohortium.ledger.entry import ContractChanged, parse_entry
@@ -53,9 +54,7 @@ class RecoveryStore:
 
     def _lost(self, c: Connection) -> dict[str, list[_Lost]]:
         """By study, all its statements in order, of studies that the database does not have."""
-        taken_over = select(ledger_entries.c.position).where(
-            ledger_entries.c.kind == "consortium.taken-over"
-        )
+        taken_over = select(ledger_entries.c.position).where(ledger_entries.c.kind == TAKEN_OVER)
         last = c.execute(taken_over.order_by(ledger_entries.c.position.desc()).limit(1)).scalar()
         if last is None:
             return {}

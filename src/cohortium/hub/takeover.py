@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,15 +22,15 @@ from cohortium.crypto.files import write_atomically
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import ConflictError, InputError
 from cohortium.hub.config import HubConfig
-from cohortium.hub.folder import LEDGER_PUBLIC, HubFolder, make
+from cohortium.hub.folder import HubFolder, make, read_ledger_keys
 from cohortium.hub.ledger_store import Log
 from cohortium.ledger.checkpoint import origin
 from cohortium.ledger.note import VerifierKey, parse_verifier_key
 from cohortium.ledger.replica import Replica, verify_replica
-from cohortium.ledger.tiles import CHECKPOINT, Read, read_folder
+from cohortium.ledger.tiles import Read, read_folder
 
-EVIDENCE: Final = "taken-over"
-"""Folder with the final checkpoint and the key of the ledger that was taken over."""
+EVIDENCE: Final = "taken-over.checkpoint"
+"""The final checkpoint of the ledger that was taken over."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,25 @@ class TakenOverFrom:
     key_fingerprint: str
 
 
-def log_key_of(authority: Path, given: str | None, fingerprint_: str) -> VerifierKey:
-    """The lost ledger's key: as the operator gives it, or from the authority's backup.
+def log_keys_of(authority: Path, given: str | None, fingerprint_: str) -> list[VerifierKey]:
+    """The lost ledger's keys, oldest first: as in the authority's backup, the last as it is given.
 
     Raises:
         InputError: ``not-found`` where neither says it; ``bad-input`` where it is another ledger's.
     """
-    text = given
-    if text is None:
-        try:
-            text = (authority / LEDGER_PUBLIC).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise InputError(
-                "not-found",
-                f"{authority} does not say which key signed the ledger. Ask the stewards of two "
-                "or more members for it, compare, and give it with --ledger-key.",
-            ) from error
-    key = parse_verifier_key(text)
-    if key.name != origin(fingerprint_):
+    texts = read_ledger_keys(authority)
+    if given is not None and given not in texts[-1:]:
+        texts.append(given)
+    if not texts:
+        raise InputError(
+            "not-found",
+            f"{authority} does not say which key signed the ledger. Ask the stewards of two or "
+            "more members for it, compare, and give it with --ledger-key.",
+        )
+    keys = [parse_verifier_key(text) for text in texts]
+    if any(key.name != origin(fingerprint_) for key in keys):
         raise InputError("bad-input", "That is the key of another consortium's ledger.")
-    return key
+    return keys
 
 
 def take_over(
@@ -102,14 +102,14 @@ def take_over(
     if path.exists() and any(path.iterdir()):
         raise ConflictError("already-exists", f"{path} is not empty; choose another folder.")
     ca = Authority.load(authority)
-    key = log_key_of(authority, ledger_key, ca.fingerprint)
+    keys = log_keys_of(authority, ledger_key, ca.fingerprint)
     read = read_folder(ledger)
-    replica = verify_replica(read, key)
+    replica = verify_replica(read, keys[-1])
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         folder = make(new, config.model_copy(update={"name": replica.founded.name}), ca, clock)
-        found = _fill(folder, read, key, replica, clock())
+        found = _fill(folder, read, keys, replica, clock())
         new.replace(path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -117,23 +117,22 @@ def take_over(
 
 
 def _fill(
-    folder: HubFolder, read: Read, key: VerifierKey, replica: Replica, now: datetime
+    folder: HubFolder, read: Read, keys: Sequence[VerifierKey], replica: Replica, now: datetime
 ) -> TakenOverFrom:
     standing, founded = replica.standing, replica.founded
     store = folder.store()
     try:
         log = Log(founded.name, founded.fingerprint, folder.ledger_key(store))
         with store.ledger.adopting(log) as take:
-            if verify_replica(read, key, take).note != replica.note:
+            if verify_replica(read, keys[-1], take).note != replica.note:
                 raise ConflictError("wrong-state", "The ledger's copy changed while it was read.")
         store.members.adopt(standing.institutions.values(), standing.researchers.values(), now)
         while store.ledger.append(log, now):
             pass
     finally:
         store.close()
-    evidence = folder.path / EVIDENCE
-    write_atomically(evidence / CHECKPOINT, replica.note)
-    write_atomically(evidence / LEDGER_PUBLIC, f"{key.text}\n".encode())
+    folder.write_ledger_keys([*(key.text for key in keys), log.verifier.text])
+    write_atomically(folder.path / EVIDENCE, replica.note)
     return TakenOverFrom(
         name=founded.name,
         size=standing.size,

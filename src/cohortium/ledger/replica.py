@@ -63,8 +63,8 @@ class Standing:
             case Founded():
                 self.founded = fact
             case TakenOver():
-                if fact.size > self.size:
-                    raise refused("A hub says that it took over more entries than there were.")
+                if fact.size != self.size:
+                    raise refused("A hub says that it took over another number of entries.")
                 self.log_key = fact.key
             case MemberChanged():
                 self.institutions[fact.name] = fact

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -201,11 +202,13 @@ def test_the_ledger_goes_on_under_a_new_key(old: Old) -> None:
     assert checkpoint.size == ledger.size() == size + 1
     assert not ledger.pending()
     # The next backup of the authority names the new key; what was taken over stays as evidence.
-    assert (folder.authority / "ledger.pub").read_text().strip() == log.verifier.text
-    evidence = folder.path / "taken-over"
+    assert folder.ledger_keys() == [old.log.verifier.text, log.verifier.text]
     note = read_folder(old.copy)("checkpoint")
-    assert (evidence / "checkpoint").read_bytes() == note
-    assert (evidence / "ledger.pub").read_text().strip() == old.log.verifier.text
+    assert (folder.path / "taken-over.checkpoint").read_bytes() == note
+    with_earlier = replace(log, earlier=(old.log.verifier.text,))
+    assert ledger.log_keys(with_earlier) == {0: old.log.verifier.text, size: log.verifier.text}
+    with pytest.raises(InputError):
+        ledger.log_keys(log)
     store.close()
 
 
@@ -222,12 +225,18 @@ def test_a_hub_that_took_over_can_be_taken_over(old: Old) -> None:
     second.lose()
     with pytest.raises(VerificationError):
         second.take_over(authority=old.backup)  # names the key before the last
-    assert second.take_over().size == second_size(second)
-
-
-def second_size(second: Old) -> int:
     note = read_folder(second.copy)("checkpoint") or b""
-    return open_checkpoint(note, second.log.verifier)[0].size
+    size = open_checkpoint(note, second.log.verifier)[0].size
+    assert second.take_over().size == size
+    third = HubFolder(old.root / "new")
+    store = third.store()
+    *earlier, own = third.ledger_keys()
+    assert earlier == [old.log.verifier.text, second.log.verifier.text]
+    log = Log("", old.log.fingerprint, third.ledger_key(store), tuple(earlier))
+    assert store.ledger.log_keys(log) == dict(
+        zip((0, size - 1, size), [*earlier, own], strict=True)
+    )
+    store.close()
 
 
 def test_a_copy_that_is_not_final_is_refused(old: Old) -> None:
