@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 
 from cohortium.analysis.interface import AnyAnalysis
@@ -72,6 +72,7 @@ class Hub:
             construction, before `start`.
         runner: Executes runs.
         ledger_key: Signs the ledger; None only for a hub in memory, which begins a new one.
+        earlier_keys: Verifier keys of hubs that this one took over from, oldest first.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class Hub:
         random: Callable[[int], bytes] = os.urandom,
         find_analysis: Callable[[str], AnyAnalysis] = find_builtin,
         ledger_key: SigningKey | None = None,
+        earlier_keys: Sequence[str] = (),
     ) -> None:
         self.store = store
         key = ledger_key or SigningKey.generate()
-        self.log = Log(consortium.name, consortium.fingerprint, key)
+        self.log = Log(consortium.name, consortium.fingerprint, key, tuple(earlier_keys))
         self.consortium = consortium.model_copy(update={"ledger_key": self.log.verifier.text})
         self.config = config or HubConfig()
         self.clock = clock
