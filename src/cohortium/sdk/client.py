@@ -77,6 +77,7 @@ class Client:
         self._http = http
         self._key = key
         self._clock = clock
+        self._ledger_key: str | None = None
         self.fingerprint = fingerprint
 
     @property
@@ -93,6 +94,13 @@ class Client:
     def url(self) -> str:
         """Where the hub is."""
         return str(self._http.base_url).rstrip("/").removesuffix(API)
+
+    @property
+    def ledger_key(self) -> str | None:
+        """The verifier key of the consortium's ledger, asked once for each connection."""
+        if self._ledger_key is None:
+            self._ledger_key = ConsortiumInfo.from_json(self.get("/consortium")).ledger_key
+        return self._ledger_key
 
     def get(self, path: str, **query: str | int) -> Any:
         """GET JSON; asked once more where a kept connection had gone stale."""

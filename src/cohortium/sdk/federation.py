@@ -10,7 +10,7 @@ from typing import Any, Self
 from cohortium.contract.model import Contract, Proposal, Researcher
 from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
 from cohortium.core.directory import DirectoryEntry
-from cohortium.core.rest import DraftInfo, MemberInfo, StudyInfo, UserInfo
+from cohortium.core.rest import DraftInfo, MemberInfo, StudyInfo, UserInfo, VersionInfo
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, ProtocolError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
@@ -76,23 +76,29 @@ class Federation:
             for one in _listed(self._client.get("/studies"))
         ]
 
-    def study(self, study_id: str | None = None) -> Study:
+    def study(self, study_id: str | None = None, version: int | str | None = None) -> Study:
         """A study by its id, or the only one there is.
+
+        Args:
+            version: Which of its contracts: a number, a digest or the beginning of one. Without it
+                the one in force, or else the newest.
 
         Raises:
             InputError: ``not-found``; ``bad-input`` where there are several and none is named.
         """
         if study_id is not None:
             _check_id(study_id)
-            info = self._client.get(f"/studies/{study_id}")
-            return Study(self._client, StudyInfo.from_json(info))
+            info = StudyInfo.from_json(self._client.get(f"/studies/{study_id}"))
+            if version is not None:
+                return self.version(study_id, _chosen(info.versions, str(version)))
+            return Study(self._client, info)
         studies = self.studies
         if not studies:
             raise InputError("not-found", "There is no study yet; propose one: fed.propose(file).")
         if len(studies) > 1:
             names = ", ".join(study.id for study in studies)
             raise InputError("bad-input", f"There are several studies; name one of: {names}.")
-        return self.study(studies[0].id)
+        return self.study(studies[0].id, version)
 
     def propose(self, proposal: str | Path) -> Study:
         """Sign a study's YAML (text or the path of a file) and put it to its sites.
@@ -180,8 +186,8 @@ class Federation:
         query = {} if study_id is None else {"study": study_id}
         infos = [RunInfo.from_json(one) for one in _listed(self._client.get("/runs", **query))]
         used = {info.contract_digest: info.study for info in infos}
-        variables = {digest: self.version(name, digest).variables for digest, name in used.items()}
-        return [Run(self._client, info, variables[info.contract_digest]) for info in infos]
+        contracts = {digest: self.version(name, digest).contract for digest, name in used.items()}
+        return [Run(self._client, info, contracts[info.contract_digest]) for info in infos]
 
     def version(self, study_id: str, digest: str) -> Study:
         """A study under the contract of that digest, in force or not."""
@@ -199,7 +205,7 @@ class Federation:
                 raise InputError("bad-input", f"Name one of the runs {', '.join(found)}.")
             run_id = found[0] if found else run_id
         info = RunInfo.from_json(self._client.get(f"/runs/{run_id}"))
-        return Run(self._client, info, self.version(info.study, info.contract_digest).variables)
+        return Run(self._client, info, self.version(info.study, info.contract_digest).contract)
 
     def close(self) -> None:
         """Close the connections; a run under way goes on at the hub."""
@@ -280,6 +286,27 @@ def _versions(proposal: Proposal) -> dict[str, int]:
     from cohortium.analysis.builtin import versions
 
     return versions(lambda name: any(entry.covers(name) for entry in proposal.computations))
+
+
+def _chosen(versions: Sequence[VersionInfo], wanted: str) -> str:
+    """The digest of the version that is meant."""
+    hex_digits = wanted.removeprefix("sha256:")
+    found = [
+        one.contract_digest
+        for one in versions
+        if str(one.version) == wanted
+        or (len(hex_digits) >= 8 and one.contract_digest.startswith(f"sha256:{hex_digits}"))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            "bad-input",
+            f"Several contracts are version {wanted}; name one by its digest.",
+            contracts=found,
+        )
+    there = ", ".join(f"{one.version} ({one.contract_digest})" for one in versions)
+    raise InputError("not-found", f"The study has no version {wanted}; it has {there}.")
 
 
 def _proposal_text(proposal: str | Path) -> str:

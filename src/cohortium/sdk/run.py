@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from cohortium.contract.model import Contract
 from cohortium.core import rest
-from cohortium.core.dictionary import Variable
-from cohortium.errors import PeerError, ProtocolError
+from cohortium.errors import PeerError, ProtocolError, VerificationError
 from cohortium.sdk.client import Client
+from cohortium.sdk.receipt import verify_result
 from cohortium.sdk.result_types import result_from_wire
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
@@ -24,12 +25,19 @@ RECONNECT_PAUSE_S = 0.25
 
 
 class Run:
-    """A handle of a submitted run."""
+    """A handle of a submitted run.
 
-    def __init__(self, client: Client, info: RunInfo, variables: Mapping[str, Variable]) -> None:
+    Args:
+        contract: What it was submitted under.
+    """
+
+    def __init__(self, client: Client, info: RunInfo, contract: Contract) -> None:
+        if info.contract_digest != contract.digest:
+            raise VerificationError("bad-digest", "The run was submitted under another contract.")
         self._client = client
         self._info = info
-        self._variables = variables
+        self._contract = contract
+        self._receipt: rest.Receipt | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.id[:8]} {self._info.computation} {self._info.status}>"
@@ -51,6 +59,11 @@ class Run:
     def status(self) -> rest.RunStatus:
         """The status as last seen."""
         return self._info.status
+
+    @property
+    def receipt(self) -> rest.Receipt | None:
+        """That the result was witnessed; None before `result` has verified it."""
+        return self._receipt
 
     def refresh(self) -> RunInfo:
         """Ask the hub for the present record."""
@@ -88,14 +101,25 @@ class Run:
         return self
 
     def result(self, timeout_s: float | None = None) -> Result:
-        """Wait, then the result; a failed run raises the error that it failed with."""
+        """Wait, then the result; a failed run raises the error that it failed with.
+
+        Raises:
+            VerificationError: The result is not one that enough members of the consortium, and
+                participants of the contract, have witnessed.
+        """
         self.wait(timeout_s)
         self._info.raise_for_status()
         data = self._client.get(f"/runs/{self.id}/result")
         if not isinstance(data, dict) or not isinstance(data.get("result"), dict):
             raise ProtocolError("malformed-message", "The hub's answer holds no result.")
-        self._info = RunInfo.from_json(data.get("run"))
-        return result_from_wire(self._info, data["result"], self._variables)
+        self._receipt = verify_result(
+            data, run_id=self.id, contract=self._contract, ledger_key=self._client.ledger_key
+        )
+        info = RunInfo.from_json(data.get("run"))
+        if info.id != self.id:
+            raise ProtocolError("malformed-message", "The hub's answer is about another run.")
+        self._info = info
+        return result_from_wire(info, data["result"], {v.name: v for v in self._contract.variables})
 
     def _follow(self, deadline: float | None) -> Iterator[RunInfo]:
         """The run's record each time it changes, until it is finished."""
@@ -107,7 +131,7 @@ class Run:
                     last = event.number if event.number is not None else last
                     if event.kind in {"progress", "done"} and isinstance(event.data, dict):
                         yield self._merged(event.data)
-                    _check_deadline(deadline, self.id)
+                    _check_deadline(deadline, self._info)
                 if not self._info.finished:
                     yield self.refresh()
             except PeerError:
@@ -115,7 +139,7 @@ class Run:
                 lost_since = now if lost_since is None else lost_since
                 if now - lost_since > RECONNECT_FOR_S:
                     raise
-            _check_deadline(deadline, self.id)
+            _check_deadline(deadline, self._info)
             if not self._info.finished:
                 time.sleep(RECONNECT_PAUSE_S)
 
@@ -124,13 +148,14 @@ class Run:
         return RunInfo.from_json({**self._info.to_json(), **data})
 
 
-def _check_deadline(deadline: float | None, run_id: str) -> None:
+def _check_deadline(deadline: float | None, info: RunInfo) -> None:
     if deadline is not None and time.monotonic() > deadline:
+        waits = f" {info.message}" if info.status == "witnessing" else ""
         raise PeerError(
             "peer-timeout",
-            f"Run {run_id[:8]} is not finished yet; it goes on at the hub. Wait again, or cancel "
-            "it: cohortium run cancel",
-            run=run_id,
+            f"Run {info.id[:8]} is not finished yet; it goes on at the hub.{waits} Wait again, or "
+            "cancel it: cohortium run cancel",
+            run=info.id,
         )
 
 

@@ -11,7 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from cohortium.contract.diff import Change, diff
+from cohortium.contract.lifecycle import Version
 from cohortium.contract.model import Contract, RunRequest
+from cohortium.contract.render import render_diff, render_version
 from cohortium.contract.statements import Action, Transition
 from cohortium.core.dictionary import Variable
 from cohortium.core.model import explain
@@ -137,10 +140,38 @@ class Study:
 
     @property
     def text(self) -> str:
-        """The contract as people read it."""
-        if self._info.rendered is None:
-            self.refresh()
-        return self._info.rendered or ""
+        """The contract as people read it, in English; see `render`."""
+        return self.render()
+
+    def render(self, language: str = "en") -> str:
+        """The contract as people read it, made here from the document whose digest was checked.
+
+        Its state, and who has signed, are what the hub last said; `history` verifies that.
+
+        Args:
+            language: ``en`` or ``zh``.
+        """
+        return render_version(as_version(self.contract, self._info), language, self._client.clock())
+
+    @property
+    def predecessor(self) -> Study | None:
+        """The version that this one amends; None for the first.
+
+        Raises:
+            InputError: ``not-found`` where that is not for you to see.
+        """
+        if self.contract.amends is None:
+            return None
+        answer = self._client.get(f"/studies/{self.id}", contract=self.contract.amends)
+        return Study(self._client, StudyInfo.from_json(answer))
+
+    def changes_from(self, before: Study) -> tuple[Change, ...]:
+        """What leads from another contract to this one; see `cohortium.contract.diff`."""
+        return diff(before.contract, self.contract)
+
+    def render_changes_from(self, before: Study, language: str = "en") -> str:
+        """`changes_from` in words; what loosens protection is marked."""
+        return render_diff(before.contract, self.contract, language)
 
     def refresh(self) -> Study:
         """Ask the hub again about this very contract, for instance whether all have signed."""
@@ -254,7 +285,10 @@ class Study:
             info = self._client.post("/runs", request.sign(self._client.key))
         if not isinstance(info, dict):
             raise ProtocolError("malformed-message", "The hub's answer is not a run.")
-        return Run(self._client, RunInfo.from_json(info.get("run")), self.variables)
+        run = Run(self._client, RunInfo.from_json(info.get("run")), self.contract)
+        if run.id != request.run_id:
+            raise ProtocolError("malformed-message", "The hub's answer is about another run.")
+        return run
 
     @contextmanager
     def _stale(self) -> Iterator[None]:
@@ -302,10 +336,30 @@ class Study:
 
     def runs(self) -> list[Run]:
         """The runs submitted under this study, newest first as the hub lists them."""
-        return [
-            Run(self._client, RunInfo.from_json(one), self.variables)
-            for one in self._client.get("/runs", study=self.id)
-        ]
+        infos = [RunInfo.from_json(one) for one in self._client.get("/runs", study=self.id)]
+        contracts = {self.digest: self.contract}
+        for digest in {info.contract_digest for info in infos} - {self.digest}:
+            answer = self._client.get(f"/studies/{self.id}", contract=digest)
+            contracts[digest] = Study(self._client, StudyInfo.from_json(answer)).contract
+        return [Run(self._client, info, contracts[info.contract_digest]) for info in infos]
+
+
+def as_version(contract: Contract, info: StudyInfo) -> Version:
+    """A contract's standing as the hub tells it."""
+    signed = {signature.site for signature in info.signatures} | {contract.proposed_by.name}
+    return Version(
+        contract=contract,
+        digest=contract.digest,
+        state="active" if info.status == "expired" else info.status,
+        signed=frozenset(signed) & contract.signatories.keys(),
+        refused={refusal.site: refusal.reason for refusal in info.refusals},
+        suspensions={
+            one.by: None if one.computations is None else frozenset(one.computations)
+            for one in info.suspensions
+        },
+        ended_by=info.ended_by,
+        reason=info.reason,
+    )
 
 
 def _variables_named(computation: str, params: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.fake_hub import FakeHub, events
+from tests.support.fake_hub import FINGERPRINT, FakeHub, events
+from tests.support.fake_sites import SITES, key, make_contract
+from tests.support.receipts import SmallLedger
 
 from cohortium.errors import (
     CohortiumError,
@@ -16,19 +18,29 @@ from cohortium.errors import (
     PeerError,
     PolicyRefusal,
     ProtocolError,
+    VerificationError,
 )
 from cohortium.sdk import run as run_module
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 
 RUN_ID = "ab" * 16
+CONTRACT = make_contract(FINGERPRINT)
+LEDGER = SmallLedger(FINGERPRINT, {name: key(name) for name in SITES})
+CONSORTIUM = {
+    "name": "Test",
+    "fingerprint": FINGERPRINT,
+    "ca_pem": "",
+    "link_address": "hub:1",
+    "ledger_key": LEDGER.verifier,
+}
 
 
 def _info(**more: Any) -> dict[str, Any]:
     return {
         "id": RUN_ID,
         "study": "s",
-        "contract_digest": "sha256:" + "c" * 64,
+        "contract_digest": CONTRACT.digest,
         "computation": "bench.vector",
         "params": {},
         "status": "running",
@@ -41,7 +53,7 @@ DONE = _info(status="succeeded", participants=["A", "B"], rounds=2, seconds=1.5,
 
 
 def _handle(answers: dict[str, Any], **more: Any) -> Run:
-    return Run(FakeHub(answers).client(), RunInfo.from_json(_info(**more)), {})
+    return Run(FakeHub(answers).client(), RunInfo.from_json(_info(**more)), CONTRACT)
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +70,39 @@ def test_waiting_follows_the_events_to_the_result() -> None:
                 ("heartbeat", {}),
                 ("done", DONE),
             ),
-            f"{path}/result": {"run": DONE, "result": {"sum": 3}},
+            f"{path}/result": {"run": DONE, **LEDGER.result(RUN_ID, {"sum": 3})},
+            "GET /consortium": CONSORTIUM,
         }
     )
+    assert run.receipt is None
     assert run.wait().status == "succeeded"
     assert run.wait().info.rounds == 2
     assert run.result().to_json()["result"] == {"sum": 3}
+    assert run.receipt is not None
+
+
+def test_a_result_that_was_not_witnessed_is_not_given() -> None:
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle(
+        {
+            f"{path}/result": {"run": DONE, **LEDGER.result(RUN_ID, {"sum": 3}), "nonce": "00"},
+            "GET /consortium": CONSORTIUM,
+        },
+        status="succeeded",
+    )
+    with pytest.raises(VerificationError) as caught:
+        run.result()
+    assert caught.value.code == "bad-digest"
+    assert run.receipt is None
+
+
+def test_who_waits_is_told_which_witnesses_are_missing() -> None:
+    waits = _info(status="witnessing", message="Witnessed by Alpha; missing: Beta.")
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle({f"{path}/events": lambda _: events(("progress", waits)), path: waits})
+    with pytest.raises(PeerError, match="missing: Beta"):
+        run.wait(timeout_s=0.05)
+    assert not run.info.finished
 
 
 def test_a_hub_that_restarts_is_waited_for() -> None:
@@ -133,9 +172,18 @@ def test_cancel_and_resume_ask_the_hub() -> None:
     assert run.status == "cancelled"
 
 
-@pytest.mark.parametrize("answer", [[], {"run": DONE}, {"run": {}, "result": {}}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {"run": DONE},
+        {**LEDGER.result(RUN_ID, {}), "run": {}},
+        {**LEDGER.result(RUN_ID, {}), "run": {**DONE, "id": "cd" * 16}},
+    ],
+)
 def test_an_answer_that_is_no_result_is_a_protocol_error(answer: Any) -> None:
-    run = _handle({f"GET /runs/{RUN_ID}/result": answer}, **{k: DONE[k] for k in ("status",)})
+    answers = {f"GET /runs/{RUN_ID}/result": answer, "GET /consortium": CONSORTIUM}
+    run = _handle(answers, status="succeeded")
     with pytest.raises(ProtocolError):
         run.result()
 
