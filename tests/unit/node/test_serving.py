@@ -185,6 +185,15 @@ async def test_the_status_says_what_a_steward_needs(host: str) -> None:
         "datasets": [{"name": "patients", "confirmed": True}],
         "contracts": {"active": 1},
         "paused": False,
+        "ledger": {
+            "size": 0,
+            "key": None,
+            "key_fingerprint": None,
+            "seen": None,
+            "cosigned": None,
+            "final": None,
+            "alarms": [],
+        },
         "link": {"connected": False},
     }
 
