@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 from tests.support.contracts import ADA, NOW, contract, key, request
+from tests.support.slots import CODE, artefact, filled, task, task_contract
 
 from cohortium.analysis.interface import AnyAnalysis, Params, Scope
-from cohortium.contract.check import Admitted, check_run
+from cohortium.contract.check import Admitted, check_run, unenforceable
 from cohortium.contract.model import Computation, Contract, RunRequest
 from cohortium.core.canonical import digest
 from cohortium.errors import CohortiumError, InputError, PolicyRefusal, VerificationError
@@ -108,6 +109,35 @@ def test_3_a_contract_changed_by_one_letter_is_another_contract() -> None:
 def test_4_every_participant_has_signed() -> None:
     signed = contract()
     refused(PolicyRefusal, "contract-not-active", signed, request(signed), signatures_ok=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"cohort": {"include": ("age > 18",)}}, "criteria"),
+        ({"derived": ({"name": "old", "expression": "age > 70"},)}, "derived"),
+        ({"security_level": "L2"}, "level L2"),
+        ({"environment": {"executor": "bubblewrap"}}, "executor bubblewrap"),
+        ({"environment": {"measurements": ({"kind": "mrtd", "value": "0" * 96},)}}, "measure"),
+        ({"environment": {"tcb_states": ("UpToDate",)}}, "measurements"),
+        ({"aggregation": "enclave"}, "enclave"),
+        ({"tasks": (filled(task(), images=artefact("Aarhus")),)}, "tasks"),
+        ({"computations": ({"name": "stats.*"}, {"name": "own", "code": CODE})}, "custom code"),
+    ],
+)
+def test_4_nothing_runs_under_terms_that_cannot_be_enforced(
+    changes: dict[str, Any], says: str
+) -> None:
+    signed = task_contract(**{"tasks": (), **changes})
+    (problem,) = unenforceable(signed)
+    assert says in problem.message
+    refused(PolicyRefusal, "unenforceable", signed, request(signed))
+
+
+def test_4_terms_that_change_nothing_are_enforced() -> None:
+    signed = contract(environment={}, contacts=({"name": "Bo", "role": "DPO", "email": "a@b.c"},))
+    assert unenforceable(signed) == []
+    assert check(signed, request(signed))
 
 
 def test_5_the_contract_ends_at_its_expiry() -> None:
