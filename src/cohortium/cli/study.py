@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cohortium.cli.output import JsonOption, OutputOption, emit, handle_errors, table
+from cohortium.cli.output import (
+    JsonOption,
+    LanguageOption,
+    OutputOption,
+    emit,
+    handle_errors,
+    table,
+)
+from cohortium.errors import InputError
 
 app = typer.Typer(
     add_completion=False,
@@ -19,6 +27,10 @@ app = typer.Typer(
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", help="Name or file of your profile (or COHORTIUM_PROFILE)."),
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", help="Number or digest; else the one in force, or the newest."),
 ]
 StudyArgument = Annotated[str, typer.Argument(help="The study's id.", show_default=False)]
 
@@ -137,17 +149,58 @@ def _pending(study: Any) -> str:
 @handle_errors
 def show(
     study: StudyArgument,
+    *,
+    version: VersionOption = None,
+    lang: LanguageOption = "en",
     profile: ProfileOption = None,
     output: OutputOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a study's contract as text, who has signed it and who refused."""
+    """Show a study's contract as text, its state, who has signed it and who refused."""
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        found = federation.study(study)
-        text = found.text
+        found = federation.study(study, version)
+        text = found.render(lang)
     emit(study_json(found), text, json, output)
+
+
+@app.command()
+@handle_errors
+def diff(
+    study: StudyArgument,
+    *,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Number or digest of the old version; else what --to amends."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Number or digest of the new version; else the newest."),
+    ] = None,
+    lang: LanguageOption = "en",
+    profile: ProfileOption = None,
+    output: OutputOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what differs between two versions of a contract, and what of it loosens protection."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        current = federation.study(study)
+        new = federation.study(study, to or current.versions[-1].contract_digest)
+        old = new.predecessor if from_ is None else federation.study(study, from_)
+        if old is None:
+            raise InputError(
+                "bad-input", f"Version {new.version} amends nothing; name another with --from."
+            )
+        changes, text = new.changes_from(old), new.render_changes_from(old, lang)
+    data = {
+        "from": old.digest,
+        "to": new.digest,
+        "changes": [change.to_json() for change in changes],
+    }
+    emit(data, text, json, output)
 
 
 def study_json(study: Any) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Studies:
         Raises:
             InputError: ``not-found``, also where it is not for `user` to see.
         """
-        from cohortium.contract.render import render
+        from cohortium.contract.render import render_version
 
         life = self._visible(study, user)
         version = _shown(life, user.key) if contract is None else life.version(contract)
@@ -165,9 +165,7 @@ class Studies:
         info = self._info(life, version, user)
         if not text:
             return info
-        refused = {refusal.site: refusal.reason for refusal in info.refusals}
-        rendered = render(version.contract, [one.site for one in info.signatures], refused)
-        return info.model_copy(update={"rendered": rendered})
+        return info.model_copy(update={"rendered": render_version(version, now=self._clock())})
 
     def _visible(self, study: str, user: User) -> StudyLife:
         life = self.store.life(study)
