@@ -157,6 +157,9 @@ class Drafts:
             )
         except ValidationError as error:
             raise InputError("bad-input", f"Not an assignment: {explain(error)}") from error
+        before = life.assigned.get(slot, {}).get(identity.name)
+        if before is not None and before.artefact == said.artefact:
+            return life
         key = identity.key.public
         with self._store.transaction():
             assigned = life.assign(said, key, self._clock())
