@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from tests.support.fake_sites import NOW, SITES, key, make_contract
 from tests.support.life import amended, record_proposal, record_signature, transition
 
@@ -20,6 +21,7 @@ from cohortium.hub.ledger_store import Log
 from cohortium.hub.recovery import Recovery, RecoveryStore
 from cohortium.hub.store import HubStore
 from cohortium.hub.study_store import Said
+from cohortium.hub.tables import recovered
 from cohortium.ledger.entry import parse_entry
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.ports import Request
@@ -113,6 +115,8 @@ def test_what_the_ledger_does_not_name_is_left(old: HubStore, new: HubStore) -> 
     before = new.recovery.missing()
     assert new.recovery.take([other, b"", b"{}", *forged]) == []
     assert new.recovery.missing() == before
+    with new._database.read() as c:
+        assert c.execute(select(recovered)).all() == []
 
 
 def test_a_hub_that_never_took_over_misses_nothing(old: HubStore) -> None:

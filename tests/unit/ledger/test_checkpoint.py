@@ -60,6 +60,15 @@ def test_a_checkpoint_of_another_log_or_key_is_refused(other: object) -> None:
     assert refusal.value.code == "bad-checkpoint"
 
 
+def test_a_checkpoint_of_another_log_under_this_ones_name_is_refused() -> None:
+    log = log_of(5)
+    text = Checkpoint("another", 5, log.tree.root()).body
+    signature = NoteSignature(ORIGIN, log.key.id, log.own.sign(text.encode()))
+    with pytest.raises(VerificationError) as refusal:
+        open_checkpoint(Note(text, (signature,)).to_bytes(), log.key)
+    assert refusal.value.message == "The checkpoint is of another log."
+
+
 def test_a_witness_key_does_not_open_a_checkpoint() -> None:
     log = log_of(5)
     witness = witness_key(ORIGIN, "Site 0", log.members["Site 0"])
