@@ -148,8 +148,13 @@ def failure(name: StepName, cause: CohortiumError, index: int | None = None) -> 
     where = "" if index is None else f", entry {index}"
     unknown = isinstance(cause, InputError) and cause.code == "not-found"
     means = "It cannot be judged here." if unknown else step.means
-    message = f"Step {step.number} ({name}){where}: {cause.message} {means}"
-    details = {"step": name, "cause": cause.code, **({} if index is None else {"entry": index})}
+    said = cause.message.rstrip(".")
+    message = f"Step {step.number} ({name}){where}: {said}. {means}"
+    details: dict[str, str | int] = {"step": name}
+    if index is not None:
+        details["entry"] = index
+    if cause.code not in {"bad-bundle", "malformed-message"}:
+        details["cause"] = cause.code
     if name == "format":
         return ProtocolError("malformed-message", message, **details)
     return VerificationError("bad-bundle", message, **details)

@@ -33,6 +33,7 @@ class History:
     """A study's contracts over the ledger.
 
     Attributes:
+        founded: The consortium.
         lives: The life with each entry that changed it, by the entry's place.
         in_force: The contract in force at the end, or the last one that was.
         proposals: Contracts by the place where they were proposed.
@@ -40,6 +41,7 @@ class History:
     """
 
     study: str
+    founded: Founded
     lives: list[tuple[int, StudyLife]] = field(default_factory=list)
     in_force: Contract | None = None
     proposals: dict[int, Contract] = field(default_factory=dict)
@@ -145,8 +147,10 @@ def check_contract(bundle: Bundle, entries: Sequence[Logged], facts: Facts) -> H
     Raises:
         VerificationError: ``bad-bundle``.
     """
-    history = History(bundle.study)
     founded = entries[0].fact
+    if not isinstance(founded, Founded):
+        raise VerificationError("bad-bundle", "The ledger's first entry is not there.")
+    history = History(bundle.study, founded)
     for logged in entries:
         fact = logged.fact
         if not isinstance(fact, ContractChanged) or fact.study != bundle.study:
@@ -156,7 +160,7 @@ def check_contract(bundle: Bundle, entries: Sequence[Logged], facts: Facts) -> H
             document, signer = open_statement(envelope)
             require(signer == fact.key, "The statement is signed with another key.")
             _check_said(document, fact)
-            if isinstance(document, Contract | Draft) and isinstance(founded, Founded):
+            if isinstance(document, Contract | Draft):
                 home = document.consortium == founded.fingerprint
                 require(home, "The contract is of another consortium.")
             if isinstance(document, Draft | Assignment):

@@ -93,7 +93,11 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
         case ResearcherChanged():
             return fact.name, f"researcher {fact.status}, key {fingerprint(fact.key)}"
         case DatasetChanged():
-            state = "withdrawn" if fact.content is None else f"registered, content {fact.content}"
+            state = (
+                "withdrawn"
+                if fact.content is None
+                else f"registered, content {_brief(fact.content)}"
+            )
             return fact.member, f"dataset {fact.name} {state}"
         case PolicyChanged():
             return fact.member, "changed its policy"
@@ -109,7 +113,10 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
         case RunEnded():
             return "hub", _ended(fact)
         case KeyReleased():
-            return fact.holder, f"released a key to run {fact.run_id[:8]} on {fact.evidence}"
+            return (
+                fact.holder,
+                f"released a key to run {fact.run_id[:8]} on evidence {_brief(fact.evidence)}",
+            )
 
 
 def _contract(fact: ContractChanged, history: History) -> str:
@@ -117,7 +124,7 @@ def _contract(fact: ContractChanged, history: History) -> str:
     because = "" if reason is None else f": {_short(reason)}"
     return (
         f"{_DID[fact.action]} version {fact.version} of the contract "
-        f"({fact.contract.removeprefix('sha256:')[:12]}){because}; it is {fact.state}"
+        f"({_brief(fact.contract)}){because}; it is {fact.state}"
     )
 
 
@@ -148,10 +155,14 @@ def _ended(fact: RunEnded) -> str:
         span = f"round {rounds.first}" if one else f"rounds {rounds.first} to {rounds.last}"
         parts.append(f"{span} over {', '.join(rounds.sites)}")
     if fact.result is not None:
-        parts.append(f"result {fact.result}")
+        parts.append(f"result {_brief(fact.result)}")
     if fact.suppressed:
         parts.append(f"{fact.suppressed} numbers suppressed")
     return "; ".join(parts)
+
+
+def _brief(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _short(text: str) -> str:

@@ -72,6 +72,7 @@ class Report:
     """What was shown.
 
     Attributes:
+        consortium: Its name, and its fingerprint, which is to be compared like those of keys.
         size: Entries of the log at the checkpoint.
         complete: Whether all entries of the log were seen, so that none can be missing.
         checked: Facts by step.
@@ -79,6 +80,7 @@ class Report:
     """
 
     study: str
+    consortium: tuple[str, str]
     size: int
     complete: bool
     checked: Mapping[str, int]
@@ -90,6 +92,7 @@ class Report:
         """JSON values."""
         return {
             "study": self.study,
+            "consortium": {"name": self.consortium[0], "fingerprint": self.consortium[1]},
             "entries_in_log": self.size,
             "complete": self.complete,
             "steps": [
@@ -143,6 +146,7 @@ def verify(
     check_results(bundle, runs, results, facts)  # 14
     return Report(
         study=bundle.study,
+        consortium=(history.founded.name, history.founded.fingerprint),
         size=checkpoint.size,
         complete=bundle.coverage == "log",
         checked={name: facts.checked[name] for name in STEPS},

@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "data": ("cohortium.cli.data", "Register an institution's datasets at its node."),
     "study": ("cohortium.cli.study", "Propose and amend studies; sign and suspend them at a node."),
     "run": ("cohortium.cli.run", "Compute under a signed study: cohortium run STUDY describe ..."),
+    "audit": ("cohortium.cli.audit", "Export the evidence of a study, and verify it offline."),
     "user": ("cohortium.cli.user", "Your own key and profile as a researcher."),
     "demo": ("cohortium.cli.demo", "Show it all: a hub, four hospitals, one joint analysis."),
 }

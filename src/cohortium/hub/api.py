@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -164,6 +165,13 @@ def _directory_routes(hub: Hub, authentication: Authentication) -> APIRouter:
         """What was stated about a study's contracts, oldest first, as signed."""
         user, _ = await _sender(request, authentication)
         return hub.studies.statements(study, user)
+
+    @routes.get("/studies/{study}/audit", response_class=Response)
+    async def audit(request: Request, study: str, whole: bool = False) -> Response:
+        """The evidence of a study as an audit bundle; with all the ledger's entries if `whole`."""
+        user, _ = await _sender(request, authentication)
+        bundle = await asyncio.to_thread(hub.audit, study, user, whole=whole)
+        return Response(bundle, media_type="application/json")
 
     @routes.post("/studies/{study}/statements", response_model_exclude_none=True)
     async def state(request: Request, study: str) -> StudyInfo:

@@ -21,7 +21,7 @@ from cohortium.errors import CohortiumError, ConflictError, InputError, PeerErro
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import keep, note, note_change
 from cohortium.hub.outbox import owe
-from cohortium.hub.tables import releases, results, runs
+from cohortium.hub.tables import documents, releases, results, runs
 from cohortium.ledger.entry import (
     Code,
     Rounds,
@@ -271,6 +271,12 @@ class RunStore:
             if done.rowcount != 1:
                 raise ConflictError("wrong-state", "Only a failed run can be resumed.")
             return int(c.execute(select(runs.c.attempt).where(runs.c.id == run_id)).scalar_one())
+
+    def documents(self, run_id: str) -> dict[str, bytes]:
+        """The signed documents that entries about a run name, by digest."""
+        query = select(documents.c.digest, documents.c.envelope).where(documents.c.run == run_id)
+        with self._db.read() as c:
+            return {row.digest: bytes(row.envelope) for row in c.execute(query)}
 
     def result(self, run_id: str) -> bytes | None:
         """The result's JSON bytes."""

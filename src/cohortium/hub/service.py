@@ -36,6 +36,7 @@ from cohortium.errors import (
     ProtocolError,
     VerificationError,
 )
+from cohortium.hub.audit import AuditExport
 from cohortium.hub.config import HubConfig
 from cohortium.hub.delivery import Delivery
 from cohortium.hub.drafts import Drafts
@@ -191,6 +192,20 @@ class Hub:
         self._watch.announce_revocations()
 
     # Researchers
+
+    def audit(self, study: str, user: User, *, whole: bool) -> bytes:
+        """The audit bundle of a study whose results `user` may read, or that `user` proposed.
+
+        Raises:
+            InputError: ``not-found``.
+            ConflictError: ``wrong-state``; see `AuditExport.bundle`.
+        """
+        contract = self.store.studies.life(study).current.contract
+        if user.key not in {contract.proposed_by.key, *(one.key for one in contract.recipients)}:
+            raise InputError(
+                "not-found", f"There is no study {study!r} whose results you may read."
+            )
+        return AuditExport(self.store, self.log).bundle(study, whole=whole)
 
     def user(self, key: str) -> User:
         """The active researcher with that key.

@@ -164,6 +164,10 @@ class StudyStore:
         """What was stated about a study's contracts, oldest first."""
         return self._statements(statements.c.study == study, statements.c.action.not_in(DRAFTING))
 
+    def said(self, study: str) -> list[Statement]:
+        """What was stated about a study, drafts included, oldest first."""
+        return self._statements(statements.c.study == study)
+
     def _statements(self, *conditions: ColumnElement[bool]) -> list[Statement]:
         query = select(statements).where(*conditions).order_by(statements.c.seq)
         with self._db.read() as c:

@@ -26,6 +26,7 @@ from cohortium.errors import (
     ProtocolError,
     VerificationError,
 )
+from cohortium.sdk.audit import Audit, fetch_audit
 from cohortium.sdk.client import Client
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
@@ -172,6 +173,18 @@ class Study:
     def render_changes_from(self, before: Study, language: str = "en") -> str:
         """`changes_from` in words; what loosens protection is marked."""
         return render_diff(before.contract, self.contract, language)
+
+    def audit(self, *, whole: bool = False) -> Audit:
+        """The study's evidence up to now, verified: who agreed to what, and what was computed.
+
+        Args:
+            whole: With all entries of the consortium's ledger, which shows that none is left out.
+
+        Raises:
+            VerificationError: ``bad-bundle`` where the hub's evidence does not hold.
+            ConflictError: ``wrong-state`` while too few institutions have witnessed the ledger.
+        """
+        return fetch_audit(self._client, self.contract, whole=whole)
 
     def refresh(self) -> Study:
         """Ask the hub again about this very contract, for instance whether all have signed."""

@@ -47,6 +47,7 @@ def test_a_false_fact_is_found_in_its_step(story: Honest, fault: Fault) -> None:
     assert error.code == ("malformed-message" if fault.step == "format" else "bad-bundle")
     assert error.message.startswith(f"Step {STEPS[fault.step].number} ({fault.step})")
     assert STEPS[fault.step].means in error.message
+    assert error.details.get("cause") != "internal"
 
 
 def test_every_step_has_its_faults() -> None:

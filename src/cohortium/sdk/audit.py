@@ -1,0 +1,63 @@
+"""A study's evidence, as the hub gives it and as this side has verified it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cohortium.contract.model import Contract
+from cohortium.core.canonical import canonical
+from cohortium.sdk.client import Client
+from cohortium.sdk.html import facts_html, table_html
+
+if TYPE_CHECKING:
+    from cohortium.audit.timeline import Event
+    from cohortium.audit.verify import Report
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit bundle that holds.
+
+    Attributes:
+        data: The file, for ``cohortium audit verify`` and any other verifier.
+        report: What was shown: a timeline, and the keys that it rests on.
+    """
+
+    data: bytes
+    report: Report
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle."""
+        target = Path(path)
+        target.write_bytes(self.data)
+        return target
+
+    def __repr__(self) -> str:
+        facts, events = sum(self.report.checked.values()), len(self.report.events)
+        return f"<Audit {self.report.study}: {events} events, {facts} facts hold>"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.who, event.what) for event in self.events]
+        head = facts_html(f"Evidence of {self.report.study}", {"holds": repr(self)})
+        return head + table_html(("time (UTC)", "who", "what"), rows)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The timeline."""
+        return self.report.events
+
+
+def fetch_audit(client: Client, contract: Contract, *, whole: bool) -> Audit:
+    """Ask the hub for a bundle; the keys have to be those of the contract that we know.
+
+    Raises:
+        CohortiumError: See `Study.audit`.
+    """
+    from cohortium.audit.verify import Trust, verify
+
+    answer = client.get(f"/studies/{contract.study}/audit", whole="true" if whole else "false")
+    data = canonical(answer)
+    keys = {name: frozenset({key}) for name, key in contract.parties.items()}
+    return Audit(data, verify(data, trust=Trust(keys)))
