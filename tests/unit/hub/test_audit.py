@@ -1,0 +1,255 @@
+"""What the hub exports of a study verifies, whatever has happened in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from tests.docs.test_verify_bundle import failing_step
+from tests.support.fake_sites import (
+    DATASET,
+    NOW,
+    SITES,
+    World,
+    find,
+    key,
+    make_contract,
+    make_hub,
+    make_request,
+    start_world,
+)
+from tests.support.life import amended, transition
+
+from cohortium.audit.bundle import parse_bundle
+from cohortium.audit.verify import Report, Trust, verify
+from cohortium.contract.model import Contract
+from cohortium.core.canonical import canonical
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    InputError,
+    PeerError,
+    VerificationError,
+)
+from cohortium.hub.audit import AuditExport
+from cohortium.hub.config import HubConfig
+from cohortium.hub.store import HubStore
+from cohortium.hub.tables import documents, ledger_entries
+from cohortium.hub.thread_runner import ThreadRunner
+from cohortium.link._generated.link_pb2 import Message
+
+ADA, BOB = key("Ada"), key("Bob")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    store = HubStore("sqlite://")
+    runner = ThreadRunner()
+    config = HubConfig(gather_timeout_s=0.5, round_timeout_s=20.0)
+    made = await start_world(make_hub(store, runner, config=config))
+    made.hub.members.add_user("Bob", BOB.public)
+    yield made
+    await made.hub.stop()
+    await asyncio.to_thread(runner.close)
+    store.close()
+
+
+async def witnessed(world: World) -> None:
+    """Wait until all that was noted is final."""
+    ledger = world.hub.store.ledger
+    async with asyncio.timeout(20):
+        while True:
+            final = ledger.newest_final()
+            if not ledger.pending() and final is not None and final.size == ledger.size():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def export(world: World, study: str = "lung", *, whole: bool = False) -> bytes:
+    await witnessed(world)
+    return world.hub.audit(study, world.hub.user(ADA.public), whole=whole)
+
+
+def check(data: bytes, **more: Any) -> Report:
+    """Both verifiers."""
+    assert failing_step(data, more.get("results", {})) is None
+    keys = {name: frozenset({key(name).public}) for name in (*SITES, "Ada")}
+    return verify(data, trust=Trust(keys), find=find, **more)
+
+
+def submit(world: World, contract: Contract, number: int = 1, **changes: Any) -> str:
+    request = make_request(contract, number, **changes)
+    return world.hub.submit(request.sign(ADA), world.hub.user(ADA.public)).id
+
+
+def sign(world: World, contract: Contract) -> None:
+    for site in SITES:
+        world.hub.say(site, contract.sign(key(site)))
+        world.sites[site].contract = contract
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_study_with_a_result(world: World, whole: bool) -> None:
+    run = submit(world, world.contract)
+    assert await world.settled(run) == "succeeded"
+    data = await export(world, whole=whole)
+    result = world.hub.result(run, world.hub.user(ADA.public)).result
+    report = check(data, results={run: canonical(result)})
+    assert (report.complete, report.results) == (whole, (run,))
+    said = [event.what for event in report.events if event.who == "Ada"]
+    assert any(what.startswith("ordered test.add_up") for what in said)
+    altered = {run: canonical({**result, "n": 7})}
+    with pytest.raises(VerificationError, match="not the result"):
+        verify(data, find=find, results=altered)
+
+
+async def test_a_whole_life_of_two_versions_and_of_runs_that_did_not_succeed(world: World) -> None:
+    first = world.contract
+    assert await world.settled(submit(world, first, 1)) == "succeeded"
+    said = transition(first, "suspend", "Beta", at=NOW)
+    world.hub.say("Beta", said.sign(key("Beta")))
+    with pytest.raises(CohortiumError):
+        submit(world, first, 2)
+    said = transition(first, "resume", "Beta", at=NOW + timedelta(seconds=1))
+    world.hub.say("Beta", said.sign(key("Beta")))
+    second = amended(first, title="Lung, and more")
+    world.hub.propose(second.sign(ADA), world.hub.user(ADA.public))
+    sign(world, second)
+    world.link.leave("Gamma")
+    without = submit(world, second, 3)
+    await world.reaches(without, "witnessing")
+    world.join("Gamma")
+    assert await world.settled(without) == "succeeded"
+    world.link.leave("Beta")
+    world.link.leave("Gamma")
+    failed = submit(world, second, 4)
+    assert await world.settled(failed) == "failed"
+    world.join("Beta")
+    world.join("Gamma")
+    await world.hub.resume(failed, world.hub.user(ADA.public))
+    assert await world.settled(failed) == "succeeded"
+    with pytest.raises(CohortiumError):
+        submit(world, second, 5, computation="survival.cox")
+    said = transition(second, "close", "Ada", at=NOW, keeps=("Nothing.",))
+    world.hub.state("lung", said.sign(ADA), world.hub.user(ADA.public))
+    for whole in (False, True):
+        report = check(await export(world, whole=whole))
+        told = "\n".join(event.what for event in report.events)
+        for words in (
+            "suspended version 1",
+            "was refused test.add_up",
+            "contract-suspended",
+            "resumed version 1",
+            "signed version 2",
+            "absent: Gamma",
+            "failed (too-few-sites)",
+            "was refused survival.cox",
+            "closed version 2",
+        ):
+            assert words in told, words
+        assert report.checked["releases"] == 6  # a receipt, and that it is there, for each result
+
+
+async def test_a_run_that_a_site_refuses_and_one_that_is_cancelled(world: World) -> None:
+    async def refuse(_: Message) -> Message | None:
+        raise PeerError("peer-failed", "No.")
+
+    world.sites["Beta"].hook = refuse
+    assert await world.settled(submit(world, world.contract, 1)) == "failed"
+    waiting = asyncio.Event()
+
+    async def hold(message: Message) -> Message | None:
+        if message.round_request.round == 2:
+            waiting.set()
+            await asyncio.sleep(60)
+        return None
+
+    world.sites["Beta"].hook = hold
+    run = submit(world, world.contract, 2)
+    await asyncio.wait_for(waiting.wait(), 10)
+    world.hub.cancel(run, world.hub.user(ADA.public))
+    assert await world.settled(run) == "cancelled"
+    report = check(await export(world))
+    told = "\n".join(event.what for event in report.events)
+    assert "refuse: Beta (peer-failed)" in told
+    assert "cancelled" in told
+
+
+async def test_another_study_s_entries_and_documents_stay_out(world: World) -> None:
+    other = make_contract(world.contract.consortium, study="stroke")
+    world.hub.propose(other.sign(ADA), world.hub.user(ADA.public))
+    for site in SITES:
+        world.hub.say(site, other.sign(key(site)))
+    data = await export(world)
+    assert b"stroke" not in data
+    whole = parse_bundle(await export(world, whole=True))
+    assert b"stroke" in whole.to_bytes()
+    assert whole.statements == parse_bundle(data).statements
+
+
+async def test_a_proposal_that_nobody_signed_yet_has_evidence_too(world: World) -> None:
+    other = make_contract(world.contract.consortium, study="stroke")
+    world.hub.propose(other.sign(ADA), world.hub.user(ADA.public))
+    report = check(await export(world, "stroke"))
+    assert [event.what for event in report.events if "proposed" in event.what]
+
+
+async def test_only_who_may_read_results_gets_the_evidence(world: World) -> None:
+    await witnessed(world)
+    with pytest.raises(InputError) as caught:
+        world.hub.audit("lung", world.hub.user(BOB.public), whole=False)
+    assert caught.value.code == "not-found"
+    with pytest.raises(InputError):
+        world.hub.audit("nothing", world.hub.user(ADA.public), whole=False)
+
+
+async def test_before_enough_have_witnessed_it_there_is_nothing_to_export(tmp_path: Path) -> None:
+    store = HubStore(f"sqlite:///{tmp_path / 'hub.db'}")
+    hub = make_hub(store)
+    hub.members.add_user("Ada", ADA.public)
+    for name in SITES:
+        hub.members.add(name, key(name).public)
+        store.members.publish(name, DATASET)
+    contract = make_contract(hub.consortium.fingerprint)
+    hub.studies.propose(contract.sign(ADA), hub.user(ADA.public))
+    while store.ledger.append(hub.log, NOW):
+        pass
+    with pytest.raises(ConflictError) as caught:
+        hub.audit("lung", hub.user(ADA.public), whole=False)
+    assert caught.value.code == "wrong-state"
+    store.close()
+
+
+async def test_an_entry_that_the_hub_altered_is_found_out(world: World) -> None:
+    run = submit(world, world.contract)
+    assert await world.settled(run) == "succeeded"
+    await witnessed(world)
+    ledger = world.hub.store.ledger
+    ((place, entry),) = ledger.about("run.ended", run)
+    with world.hub.store._database.write() as c:
+        changed = entry.replace(b'"Gamma"', b'"Gamme"')
+        assert changed != entry
+        c.execute(
+            update(ledger_entries).where(ledger_entries.c.position == place).values(entry=changed)
+        )
+    data = world.hub.audit("lung", world.hub.user(ADA.public), whole=False)
+    with pytest.raises(VerificationError) as caught:
+        verify(data, find=find)
+    assert caught.value.details == {"step": "entries", "entry": place, "cause": "bad-proof"}
+
+
+async def test_what_was_lost_with_another_hub_is_said_to_be_lost(world: World) -> None:
+    run = submit(world, world.contract)
+    assert await world.settled(run) == "succeeded"
+    await witnessed(world)
+    with world.hub.store._database.write() as c:
+        c.execute(documents.delete())
+    with pytest.raises(InputError) as caught:
+        AuditExport(world.hub.store, world.hub.log).bundle("lung")
+    assert caught.value.code == "not-found"
+    assert len(caught.value.details["documents"]) == 3
