@@ -211,7 +211,7 @@ def test_noise_with_and_without_colluders_and_for_persons() -> None:
     ("language", "facts"),
     [
         ("en", ("Draft of a contract", "no dataset assigned yet", "optional; not filled")),
-        ("zh", ("合同草案", "尚未指定数据集", "可不填；未填")),
+        ("zh", ("合同草案", "尚未指定数据集", "可以缺省；尚未填入")),
     ],
 )
 def test_a_draft_is_called_one_and_shows_what_is_missing(

@@ -2,11 +2,11 @@
 
 One word for one thing throughout:
 
-合同 contract · 草案 draft · 版本 version · 变更 to amend, a change · 条 section · 提出 to propose ·
+合同 contract · 草案 draft · 版本 version · 变更 to amend, a change · 条 section · 发起 to propose ·
 签署 to sign · 拒绝 to refuse · 撤回 to withdraw · 生效 active · 暂停 to suspend · 恢复 to resume ·
 撤销 to revoke · 终止 to close · 取代 to supersede · 到期 to expire · 参与机构 participant ·
 机构 institution, site · 联盟 consortium · 中心端 hub · 研究者 researcher · 研究对象 person in the
-study · 提出人 proposer · 所有方 owner · 联系人 contact · 数据集 dataset · 数据字典 dictionary ·
+study · 发起人 proposer · 所有方 owner · 联系人 contact · 数据集 dataset · 数据字典 dictionary ·
 数据列 column · 变量 variable · 衍生变量 derived variable · 类别取值 levels · 纳入标准 inclusion
 criterion · 排除标准 exclusion criterion · 计算 computation · 任务 task · 参数 parameter ·
 输入项 input slot · 输出项 output slot · 运行 run · 贡献 contribution · 汇总 sum over institutions ·
@@ -43,7 +43,7 @@ CHINESE: Final = Phrases(
         recipients="有权运行计算并查阅结果的研究者",
         protection="数据保护",
         environment="运行环境",
-        parties="提出人、所有方及联系人",
+        parties="发起人、所有方及联系人",
         time="期限",
         standing="签署情况与合同状态",
         document="所签署的文件",
@@ -100,7 +100,7 @@ CHINESE: Final = Phrases(
     ),
     noise_person="某一个人的记录是否计入；该计算因每一个人而增加的范数至多为{clip}",
     budget=(
-        "上述隐藏的隐私预算为 epsilon {epsilon}、delta {delta}，足以支付{sums}次求和；用尽之后，"
+        "为此设定的隐私预算为 epsilon {epsilon}、delta {delta}，足以支付{sums}次求和；用尽之后，"
         "各机构应拒绝继续求和"
     ),
     holds_without_collusion=(
@@ -111,15 +111,15 @@ CHINESE: Final = Phrases(
         "至多{colluders}家机构与中心端合谋损害其他机构时，上述保护仍然成立；多项计算及多份合同的"
         "隐私预算应当累加"
     ),
-    argument_required="参数{name}：由运行者给定，必填",
-    argument_optional="参数{name}：由运行者给定，可不填",
+    argument_required="参数{name}：由运行者给定，不得缺省",
+    argument_optional="参数{name}：由运行者给定，可以缺省",
     argument_fixed="参数{name}：固定为{value}；{required}",
-    input_required="输入项{name}：{kind}，所有方为{owners}，必填",
-    input_optional="输入项{name}：{kind}，所有方为{owners}，可不填",
+    input_required="输入项{name}：{kind}，所有方为{owners}，不得缺省",
+    input_optional="输入项{name}：{kind}，所有方为{owners}，可以缺省",
     filled="已填入{artefact}，所有方为{owners}，{digest}",
     filled_dictionary="其数据字典的摘要值{digest}",
     unfinished="内容尚未产生",
-    unfilled="未填",
+    unfilled="尚未填入",
     output="输出项{name}：归{owners}所有（{joint}）；可由{recipients}查阅",
     joint="共同所有",
     not_joint="单独所有",
@@ -145,10 +145,10 @@ CHINESE: Final = Phrases(
     simulated="接受模拟环境；模拟环境不提供任何保护",
     not_simulated="不接受模拟环境",
     person="{name}",
-    proposer="提出人{name}",
+    proposer="发起人{name}",
     owner="{name}为任务或者计算所用代码或者数据的所有方",
     contact="联系人{name}，{role}，{email}",
-    proposed="提出时间{time}",
+    proposed="发起时间{time}",
     expires="到期时间{time}",
     time_zone="以上时间均为协调世界时（UTC）",
     first_version="版本{version}",
@@ -160,10 +160,10 @@ CHINESE: Final = Phrases(
     suspended="{name}已暂停全部计算",
     suspended_some="{name}已暂停下列计算：{names}",
     ended="合同因{name}的声明而结束，理由：",
-    kept="结束后保留的内容：",
-    draft="草案不予签署；草案各项填写完毕后形成合同，由各方签署",
+    kept="合同终止后保留：",
+    draft="草案不予签署；各项填入完毕后形成合同，由各方签署",
     digest="摘要值{digest}",
-    consortium="联盟{digest}",
+    consortium="联盟的指纹{digest}",
     form="格式{form}",
     made_from="各方所签署的是具有上述摘要值的文件。本文本由该文件生成，并完整表述其全部内容。",
     no_difference="无差异。",
@@ -177,9 +177,9 @@ CHINESE: Final = Phrases(
     changes="{what}变更：",
     becomes_list="变更为：{items}",
     adds="增加：{items}",
-    takes_away="删除：{items}",
+    takes_away="移除：{items}",
     added="新增：{what}",
-    removed="删除：{what}",
+    removed="移除：{what}",
     reordered="{what}的顺序变更为：{names}",
     of="{whole}的{part}",
     values={
@@ -189,10 +189,10 @@ CHINESE: Final = Phrases(
         "disclosure.floor": {"site": "按机构分别计数", "total": "按合计计数"},
         "environment.allow_simulated": {"true": "接受", "false": "不接受"},
         "security_level": _LEVELS,
-        "tasks.*.arguments.*.required": {"true": "必填", "false": "可不填"},
+        "tasks.*.arguments.*.required": {"true": "不得缺省", "false": "可以缺省"},
         "tasks.*.code.public": {"true": "公开", "false": "非公开"},
         "tasks.*.inputs.*.kind": {"dataset": "数据集", "model": "模型", "parameters": "参数集"},
-        "tasks.*.inputs.*.required": {"true": "必填", "false": "可不填"},
+        "tasks.*.inputs.*.required": {"true": "不得缺省", "false": "可以缺省"},
         "tasks.*.outputs.*.joint": {"true": "共同所有", "false": "单独所有"},
         "tasks.*.security_level": _LEVELS,
         "variables.*.type": {
@@ -205,7 +205,7 @@ CHINESE: Final = Phrases(
             "text": "自由文本",
         },
         "state": {
-            "proposed": "已提出，待签署",
+            "proposed": "已发起，待签署",
             "active": "生效",
             "refused": "已被拒绝",
             "withdrawn": "已撤回",
@@ -245,7 +245,7 @@ CHINESE: Final = Phrases(
         "computations.*.code.content_digest": "自定义代码的摘要值",
         "computations.*.code.name": "自定义代码的名称",
         "computations.*.code.owner": "自定义代码的所有方",
-        "computations.*.code.public": "自定义代码的公开性",
+        "computations.*.code.public": "自定义代码是否公开",
         "computations.*.limits.*": "参数{name}的许可取值清单",
         "computations.*.max_runs": "运行次数上限",
         "computations.*.noise": "求和噪声",
@@ -264,7 +264,7 @@ CHINESE: Final = Phrases(
         "contacts.*": "联系人{name}",
         "contacts.*.email": "电子邮箱",
         "contacts.*.role": "职务",
-        "created_at": "提出时间",
+        "created_at": "发起时间",
         "derived": "衍生变量",
         "derived.*": "衍生变量{name}",
         "derived.*.expression": "计算公式",
@@ -288,8 +288,8 @@ CHINESE: Final = Phrases(
         "participants.*.key": "密钥",
         "participants.*.sources.*": "变量{name}所取自的数据列",
         "participants.*.variables": "所提供的变量清单",
-        "proposed_by.key": "提出人的密钥",
-        "proposed_by.name": "提出人",
+        "proposed_by.key": "发起人的密钥",
+        "proposed_by.name": "发起人",
         "purpose": "研究目的",
         "recipients": "有权运行计算并查阅结果的研究者",
         "recipients.*": "研究者{name}",
@@ -301,12 +301,12 @@ CHINESE: Final = Phrases(
         "tasks.*": "任务{name}",
         "tasks.*.arguments": "参数",
         "tasks.*.arguments.*": "参数{name}",
-        "tasks.*.arguments.*.required": "给定取值的要求",
+        "tasks.*.arguments.*.required": "取值要求",
         "tasks.*.arguments.*.value": "固定取值",
         "tasks.*.code.content_digest": "代码的摘要值",
         "tasks.*.code.name": "代码的名称",
         "tasks.*.code.owner": "代码的所有方",
-        "tasks.*.code.public": "代码的公开性",
+        "tasks.*.code.public": "代码是否公开",
         "tasks.*.executor": "执行器",
         "tasks.*.inputs": "输入项",
         "tasks.*.inputs.*": "输入项{name}",
@@ -317,7 +317,7 @@ CHINESE: Final = Phrases(
         "tasks.*.inputs.*.artefact.owners": "所填内容的所有方名单",
         "tasks.*.inputs.*.kind": "种类",
         "tasks.*.inputs.*.owners": "所有方名单",
-        "tasks.*.inputs.*.required": "填写要求",
+        "tasks.*.inputs.*.required": "填入要求",
         "tasks.*.max_runs": "运行次数上限",
         "tasks.*.outputs": "输出项",
         "tasks.*.outputs.*": "输出项{name}",
