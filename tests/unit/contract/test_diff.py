@@ -10,7 +10,7 @@ from tests.support.full_contract import fields, full_contract, mutations
 from cohortium.contract.diff import Change, apply, diff, pattern_of
 from cohortium.contract.effect import RULES
 from cohortium.contract.model import Contract
-from cohortium.contract.render import render_diff
+from cohortium.contract.render import render, render_diff
 from cohortium.core.canonical import digest
 from cohortium.errors import InputError
 
@@ -130,7 +130,6 @@ LOOSER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"disclosure": {"floor": "site"}}, {"disclosure": {"floor": "total"}}),
     ({"participants": THREE, "min_sites": 3}, {"participants": THREE, "min_sites": 2}),
     ({"security_level": "L3"}, {"security_level": "L2"}),
-    ({"aggregation": "masked"}, {"aggregation": "enclave"}),
     ({"recipients": (ADA,)}, {"recipients": (ADA, EVE)}),
     ({}, {"expires_at": NOW + timedelta(days=366)}),
     (
@@ -195,6 +194,14 @@ def test_what_loosens_protection_is_marked_and_its_reverse_is_not(
     if only(new, old).pattern != "computations.*" and "age > 0" not in back:
         assert only(new, old).effect == "stricter"
         assert "0 of 1 changes loosen protection." in back
+
+
+def test_masks_and_an_enclave_each_protect_from_what_the_other_does_not() -> None:
+    masked, enclave = {"aggregation": "masked"}, {"aggregation": "enclave"}
+    assert only(masked, enclave).effect == only(enclave, masked).effect == "looser"
+    assert "neither an institution's own contribution nor the totals" in " ".join(
+        render(contract(**enclave)).split()
+    )
 
 
 def test_a_required_measurement_of_another_kind_is_stricter() -> None:

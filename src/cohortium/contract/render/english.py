@@ -118,10 +118,13 @@ ENGLISH: Final = Phrases(
     executor="executed by {executor} only",
     executor_any="executed by any executor of the security level",
     parties_of_run="each run is a sum over at least {min_sites} of the {participants} participants",
-    masked="contributions are summed under masks; the hub sees no institution's own contribution",
+    masked=(
+        "contributions are summed under masks; the hub sees the totals, and no institution's own "
+        "contribution"
+    ),
     enclave=(
         "contributions are summed inside a hardware trusted execution environment (enclave); the "
-        "hub sees no institution's own contribution"
+        "hub sees neither an institution's own contribution nor the totals"
     ),
     floor_site=(
         "an institution with fewer than {min_cell} persons in a group adds nothing to that group "
