@@ -30,6 +30,9 @@ KEYS = {name: key(name) for name in EVERYBODY}
 ACTIONS = ("refuse", "withdraw", "suspend", "resume", "revoke", "close")
 ENDS = {"refused", "withdrawn", "superseded", "revoked", "closed"}
 
+CLOCKS = timedelta(minutes=5)
+"""By how much two may differ."""
+
 names = st.sampled_from(EVERYBODY)
 picks = st.integers(0, 50)
 
@@ -68,10 +71,11 @@ class Model:
     def in_force(self) -> list[str]:
         return [d for d, paper in self.papers.items() if paper.state in {"active", "suspended"}]
 
-    def propose(self, made: Contract, name: str, paper: Paper) -> None:
+    def propose(self, made: Contract, name: str, paper: Paper, now: datetime) -> None:
         need(name == paper.proposer)
         if made.digest in self.papers:
             return
+        need(made.created_at <= now + CLOCKS)
         if paper.amends is None:
             need(not any(p.state not in ENDS and p.expires > made.created_at for p in self.all()))
         else:
@@ -105,13 +109,14 @@ class Model:
                 other.state = "superseded"
         paper.state = "suspended" if paper.held else "active"
 
-    def transit(self, said: Transition, signer: str) -> None:
+    def transit(self, said: Transition, signer: str, now: datetime) -> None:
         need(said.contract_digest in self.papers)
         paper, who = self.papers[said.contract_digest], said.author
         need(signer == who and who in paper.needs | {paper.proposer, "Ada"})  # Ada: the recipient
         if said.digest in self.heard:
             return
         need(who not in self.last or said.at > self.last[who])
+        need(said.at <= now + CLOCKS)
         need(paper.state not in ENDS)
         running = paper.state != "proposed"
         if said.action in {"refuse", "revoke"}:
@@ -220,6 +225,7 @@ class Lives(RuleBasedStateMachine):
         days=st.sampled_from([1, 30]),
         amends=st.none() | picks,
         skip=st.sampled_from([0, 0, 0, 1]),
+        ahead=st.sampled_from([0, 0, 0, 4, 6]),
     )
     def write(
         self,
@@ -229,6 +235,7 @@ class Lives(RuleBasedStateMachine):
         days: int,
         amends: int | None,
         skip: int,
+        ahead: int,
     ) -> None:
         """Somebody writes a contract, perhaps on a stale version or with a wrong number."""
         changes: dict[str, Any] = {}
@@ -245,7 +252,7 @@ class Lives(RuleBasedStateMachine):
                 sites,
                 private,
                 title=f"Text {len(self.contracts)}",
-                created_at=self.now,
+                created_at=self.now + timedelta(minutes=ahead),
                 expires_at=self.now + timedelta(days=days),
                 **changes,
             )
@@ -300,7 +307,7 @@ class Lives(RuleBasedStateMachine):
             if known and name != paper.proposer:
                 self.model.sign(made.digest, name)
             else:
-                self.model.propose(made, name, paper)
+                self.model.propose(made, name, paper, self.now)
 
         if self.say(made.sign(KEYS[name]), expected):
             self.signatures.add((made.digest, name))
@@ -333,7 +340,7 @@ class Lives(RuleBasedStateMachine):
         signer=st.none() | names,
         number=picks,
         current=st.booleans(),
-        ago=st.sampled_from([0, 0, 0, 1, 60]),
+        ago=st.sampled_from([0, 0, 0, 1, 60, -299, -400]),
         only=st.sampled_from([None, ("glm",), ("stats.describe",), ("stats.*", "glm")]),
     )
     def state(
@@ -366,9 +373,10 @@ class Lives(RuleBasedStateMachine):
         action=st.sampled_from(("suspend", "suspend", "resume", "resume", "revoke", "close")),
         author=picks,
         only=st.sampled_from([None, ("glm",), ("stats.describe",)]),
+        ago=st.sampled_from([0, 0, 0, 1]),
     )
     def state_of_what_is_in_force(
-        self, action: Any, author: int, only: tuple[str, ...] | None
+        self, action: Any, author: int, only: tuple[str, ...] | None, ago: int
     ) -> None:
         """A party states something of the version in force, mostly with success."""
         assert self.life is not None
@@ -383,7 +391,7 @@ class Lives(RuleBasedStateMachine):
             contract_digest=version.digest,
             action=action,
             author=name,
-            at=lifecycle.next_instant(self.life, name, self.now),
+            at=lifecycle.next_instant(self.life, name, self.now) - timedelta(seconds=ago),
             reason=f"Reason {len(self.accepted)}.",
             computations=only if action == "suspend" else None,
         )
@@ -392,7 +400,7 @@ class Lives(RuleBasedStateMachine):
     def _state(self, said: Transition, signer: str) -> None:
         assert self.life is not None
         before = self.life.in_force
-        if self.say(said.sign(KEYS[signer]), lambda: self.model.transit(said, signer)):
+        if self.say(said.sign(KEYS[signer]), lambda: self.model.transit(said, signer, self.now)):
             after = self.life.in_force
             if before is not None and after is not None:
                 gone = set(before.suspensions) - set(after.suspensions)
@@ -478,5 +486,5 @@ def _sorted(life: StudyLife) -> list[Version]:
     return sorted(life.versions, key=lambda version: version.digest)
 
 
-Lives.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestLives = Lives.TestCase

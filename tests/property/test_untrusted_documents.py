@@ -10,18 +10,31 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.contracts import AGE, SEX, WT_LOSS, contract, entry, key, request
+from tests.support.contracts import AGE, NOW, SEX, WT_LOSS, contract, entry, key, request
+from tests.support.full_contract import full_contract
+from tests.support.life import transition
 from tests.support.secagg import World
+from tests.support.slots import artefact, assignment, begun
 
-from cohortium.contract.model import Contract, Proposal, Refusal, RunRequest
+from cohortium.contract import draft as drafts
+from cohortium.contract import lifecycle
+from cohortium.contract.check import unenforceable
+from cohortium.contract.model import Contract, Draft, Proposal, RunRequest
 from cohortium.contract.proposal import read_proposal
 from cohortium.contract.render import render
-from cohortium.core.canonical import canonical, digest
+from cohortium.contract.statements import Assignment, Transition, open_statement
+from cohortium.core.canonical import canonical
 from cohortium.core.directory import DirectoryEntry
 from cohortium.core.model import Document
 from cohortium.crypto.keys import SigningKey
 from cohortium.crypto.signed import Signable, pae
-from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
+from cohortium.errors import (
+    ConflictError,
+    InputError,
+    PolicyRefusal,
+    ProtocolError,
+    VerificationError,
+)
 from cohortium.secagg.round_key import RoundKey
 
 scalars = (
@@ -54,11 +67,16 @@ json_values = st.recursive(
 )
 
 WORLD = World(["Aarhus", "Boston"])
+DRAFT = begun()
+TRANSITION = transition(contract(), "suspend", "Boston", at=NOW, computations=("glm",))
+ASSIGNMENT = assignment(DRAFT, "train/images", "Aarhus", artefact("Aarhus"))
 GOOD: dict[type[Document], dict[str, Any]] = {
-    Contract: contract().to_json(),
+    Contract: full_contract().to_json(),
     RunRequest: request(contract()).to_json(),
     RoundKey: RoundKey.open(WORLD.envelopes["Aarhus"])[0].to_json(),
-    Refusal: Refusal(contract_digest=digest(1), site="Aarhus", reason="no").to_json(),
+    Transition: TRANSITION.to_json(),
+    Draft: DRAFT.draft.to_json(),
+    Assignment: ASSIGNMENT.to_json(),
     DirectoryEntry: entry("Aarhus", AGE, SEX, WT_LOSS).to_json(),
     Proposal: {
         **{
@@ -148,6 +166,8 @@ def test_a_well_signed_document_with_one_place_changed(case: tuple[type[Signable
         assert document.to_bytes() == payload
         if isinstance(document, Contract):
             assert document.digest in render(document)
+            assert set(document.signatories) <= set(document.parties)
+            unenforceable(document)
 
 
 def _canonical_or_json(value: Any) -> bytes:
@@ -178,6 +198,30 @@ def test_a_signed_envelope_with_one_byte_changed(
     envelope[place % len(envelope)] ^= change
     with pytest.raises((ProtocolError, VerificationError)):
         model.open(bytes(envelope), key=signer.public)
+
+
+@settings(deadline=None, max_examples=300)
+@given(nearly_good(signed_models), st.sampled_from(["Ada", "Boston", "Aarhus", "Eve"]))
+def test_a_life_hears_anything_that_is_well_signed(
+    case: tuple[type[Signable], Any], signer: str
+) -> None:
+    """A statement is accepted, or refused in a family that callers expect."""
+    model, value = case
+    envelope = _envelope(model.payload_type, _canonical_or_json(value), key(signer))
+    made = contract()
+    life = lifecycle.replay([(made.sign(key("Ada")), NOW), (made.sign(key("Aarhus")), NOW)])
+    refusals = (ProtocolError, VerificationError, PolicyRefusal, ConflictError, InputError)
+    only(refusals, lambda: lifecycle.hear(life, envelope, NOW))
+    only(refusals, lambda: lifecycle.hear(None, envelope, NOW))
+    begin = DRAFT.draft.sign(key("Ada"))
+    only(refusals, lambda: drafts.replay([(begin, NOW), (envelope, NOW)]))
+    only(refusals, lambda: drafts.replay([(envelope, NOW)]).assemble())
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_a_statement_of_any_bytes(data: bytes) -> None:
+    only((ProtocolError, VerificationError), lambda: open_statement(data))
 
 
 @settings(deadline=None)

@@ -428,14 +428,3 @@ class RunRequest(Signable):
     researcher: KeyText
     issued_at: Instant
     valid_until: Instant
-
-
-class Refusal(Signable):
-    """A site's signed no to a contract."""
-
-    payload_type: ClassVar[str] = "application/vnd.cohortium.refusal+json"
-
-    schema_id: Literal["cohortium/refusal/1"] = "cohortium/refusal/1"
-    contract_digest: Digest
-    site: Label
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
