@@ -12,6 +12,7 @@ HUB, SITE, CONTRACTS, AT_ONCE, STATES, OPEN = (
     f"adversary/test_{name}.py"
     for name in ("lying_hub", "lying_site", "contracts", "at_once", "states", "open")
 )
+LEDGER = "adversary/test_lying_hub_ledger.py"
 GUARD, LINK = "unit/node/test_guard.py", "e2e/test_link.py"
 UNMASKING = "adversary/test_lying_hub_unmasking.py"
 SECRECY, NODE_SUM, HUB_SUM = (
@@ -131,6 +132,28 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Alter the total or the result": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
     "Choose among honest answers": (f"{HUB}::test_an_early_end_costs_the_run_only",),
     "Flood a node with messages": (),
+    "Fork, cut, reorder, back-date or edit the ledger": (
+        f"{LEDGER}::test_a_lie_about_the_log_is_an_alarm",
+        f"{LEDGER}::test_one_lie_in_a_long_honest_life_is_one_alarm",
+        "unit/ledger/test_witness.py::test_an_honest_hub_is_never_an_alarm",
+        "unit/ledger/test_witness.py::test_no_other_history_is_ever_accepted",
+    ),
+    "Show different ledgers to different sites": (
+        f"{LEDGER}::test_two_views_cannot_both_become_final_and_each_site_proves_the_other",
+    ),
+    "Make a checkpoint final with members of its own making": (
+        f"{LEDGER}::test_invented_members_make_nothing_final",
+    ),
+    "Put something false about a site on the ledger": (
+        f"{LEDGER}::test_a_false_entry_about_the_site_is_an_alarm",
+        f"{LEDGER}::test_true_entries_about_the_site_are_cosigned",
+        f"{LEDGER}::test_an_answer_that_was_lost_is_an_absence",
+    ),
+    "Keep a run off the ledger": (
+        f"{LEDGER}::test_a_hub_that_omits_a_run_is_found_out",
+        f"{LEDGER}::test_a_study_named_like_a_run_does_not_hide_its_omission",
+    ),
+    "Change the ledger's key": (f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",),
     "Withhold a revocation from a node": (
         f"{HUB}::test_a_removed_researcher_is_stopped_in_the_middle_of_a_run",
         "unit/node/test_store.py::test_a_revocation_is_never_taken_back",
