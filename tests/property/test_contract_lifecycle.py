@@ -397,6 +397,14 @@ class Lives(RuleBasedStateMachine):
         )
         self._state(said, name)
 
+    @precondition(lambda self: self.life is not None and self.life.in_force is not None)
+    @rule(only=st.sampled_from([None, ("glm",)]))
+    def all_suspend(self, only: tuple[str, ...] | None) -> None:
+        assert self.life is not None
+        for author in range(4):
+            if self.life.in_force is not None:
+                self.state_of_what_is_in_force("suspend", author, only, 0)
+
     def _state(self, said: Transition, signer: str) -> None:
         assert self.life is not None
         before = self.life.in_force

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.support.contracts import ADA, AGE, NOW, SEX, contract, key, request
+from tests.support.slots import CODE, VENDOR, artefact, draft, filled, task, task_contract
 
 from cohortium.contract.model import Contract, RunRequest
 from cohortium.core.canonical import canonical
@@ -51,6 +52,20 @@ def test_every_field_is_in_the_digest() -> None:
         contract(recipients=({"name": "Eve", "key": key("Eve").public},)),
         contract(computations=({"name": "stats.*", "max_runs": 1},)),
         contract(variables=(AGE, SEX, {"name": "wt_loss", "type": "real"})),
+        contract(version=2, amends="sha256:" + "1" * 64),
+        contract(version=2, amends="sha256:" + "2" * 64),
+        contract(contacts=({"name": "Bo", "role": "DPO", "email": "bo@x.example"},)),
+        contract(cohort={"include": ("age > 18",)}),
+        contract(cohort={"include": ("age > 18",), "adjustable": ("age",)}),
+        contract(derived=({"name": "old", "expression": "age > 70"},)),
+        contract(environment={"executor": "bubblewrap"}),
+        contract(environment={"allow_simulated": True}),
+        contract(environment={"measurements": ({"kind": "mrtd", "value": "0" * 96},)}),
+        contract(aggregation="enclave"),
+        contract(computations=({"name": "stats.*", "versions": {"stats.describe": 2}},)),
+        contract(computations=({"name": "stats.*", "recipients": ("Ada",)},)),
+        task_contract(),
+        task_contract(tasks=()),
     ]
     assert len({contract().digest, *(one.digest for one in changed)}) == len(changed) + 1
 
@@ -70,6 +85,23 @@ def test_every_field_is_in_the_digest() -> None:
         {"recipients": ()},
         {"expires_at": datetime(2027, 1, 1)},  # noqa: DTZ001 - without a zone on purpose
         {"extra": 1},
+        {"version": 2},
+        {"version": 0},
+        {"amends": "sha256:" + "1" * 64},
+        {"derived": ({"name": "age", "expression": "1"},)},
+        {"cohort": {"adjustable": ("zip",)}},
+        {"computations": ({"name": "glm", "recipients": ("Bob",)},)},
+        {"computations": ({"name": "glm", "versions": {"stats.describe": 1}},)},
+        {"computations": ({"name": "own", "code": CODE, "versions": {"own": 1}},)},
+        {"computations": ({"name": "own", "code": CODE},)},
+        {"tasks": (filled(task(), images=artefact("Aarhus")),)},
+        {"tasks": (task(inputs=()), task(inputs=())), "owners": (VENDOR,)},
+        {"owners": ({"name": "Ada", "key": key("Eve").public},)},
+        {"owners": ({"name": "Eve", "key": ADA.key},)},
+        {"owners": ({"name": "Boston", "key": key("Eve").public},)},
+        {"proposed_by": {"name": "Ada", "key": key("Eve").public}},
+        {"contacts": ({"name": "Bo", "role": "DPO", "email": "nobody"},)},
+        {"environment": {"measurements": ({"kind": "mrtd", "value": "zz"},)}},
     ],
 )
 def test_a_contract_that_contradicts_itself_is_refused(change: dict[str, Any]) -> None:
@@ -103,6 +135,44 @@ def test_an_exact_entry_comes_before_a_family_and_a_narrow_family_before_a_wide_
     ]
     assert found == [1, 2, 3, None, None]
     assert signed.scope_variables("glm") == {}
+
+
+def test_everybody_who_is_named_is_a_party_and_who_gives_or_owns_signs() -> None:
+    made = task_contract()
+    assert made.parties == {
+        name: key(name).public for name in ("Aarhus", "Boston", "Ada", "Cleo", "Vendor")
+    }
+    assert made.signatories == made.parties
+    without = task_contract(tasks=())
+    assert set(without.signatories) == {"Aarhus", "Boston"}
+    assert without.parties == made.parties
+
+
+def test_a_computation_may_be_for_some_recipients() -> None:
+    bob = {"name": "Bob", "key": key("Bob").public}
+    made = contract(recipients=(ADA, bob), computations=({"name": "glm", "recipients": ("Bob",)},))
+    assert made.recipient(ADA.key) == ADA
+    assert made.recipient(ADA.key, "glm") is None
+    assert made.recipient(key("Bob").public, "glm") is not None
+    assert made.recipient(ADA.key, "stats.describe") == ADA
+    assert made.recipient(key("Eve").public, "glm") is None
+
+
+def test_a_draft_is_no_contract() -> None:
+    made = draft()
+    assert made.to_json()["participants"][0]["dataset"] == "lung"
+    assert "dataset" not in made.to_json()["participants"][1]
+    fields = made.to_json() | {"schema_id": "cohortium/contract/2"}
+    with pytest.raises(CohortiumError):
+        Contract.from_json(fields)
+    with pytest.raises(CohortiumError):
+        Contract.open(made.sign(key("Ada")))
+
+
+def test_a_contract_of_the_first_schema_is_not_read() -> None:
+    with pytest.raises(CohortiumError) as caught:
+        Contract.from_json(contract().to_json() | {"schema_id": "cohortium/contract/1"})
+    assert caught.value.code == "malformed-message"
 
 
 @pytest.mark.parametrize(
