@@ -106,14 +106,25 @@ def take_over(
     read = read_folder(ledger)
     replica = verify_replica(read, keys[-1])
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = path.with_name(f".{path.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of an attempt that was killed
     try:
         folder = make(new, config.model_copy(update={"name": replica.founded.name}), ca, clock)
         found = _fill(folder, read, keys, replica, clock())
-        new.replace(path)
+        _appear(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return found
+
+
+def _appear(new: Path, path: Path) -> None:
+    """Give the folder its name, durably."""
+    new.replace(path)
+    parent = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
 
 
 def _fill(

@@ -6,125 +6,41 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.lost_hub import LATER, NOW, LostHub, key
 from typer.testing import CliRunner
 
 from cohortium.cli.hub import app
-from cohortium.crypto.authority import Authority, make_tls_key_and_csr
-from cohortium.crypto.enrolment import SiteEnrolment, UserEnrolment, rotation_bytes
+from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
 from cohortium.hub.config import HubConfig
-from cohortium.hub.folder import HubFolder, create
+from cohortium.hub.folder import HubFolder
 from cohortium.hub.ledger_store import Log
-from cohortium.hub.members import Membership
-from cohortium.hub.takeover import TakenOverFrom, take_over
-from cohortium.ledger.checkpoint import (
-    add_cosignatures,
-    cosign,
-    log_key,
-    open_checkpoint,
-    origin,
-)
+from cohortium.hub.takeover import take_over
+from cohortium.ledger.checkpoint import cosign, log_key, open_checkpoint, origin
 from cohortium.ledger.entry import TakenOver, parse_entry
 from cohortium.ledger.merkle import verify_consistency
 from cohortium.ledger.note import Note
-from cohortium.ledger.tiles import Mirror, read_folder
-
-NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
-LATER = NOW + timedelta(days=3)
-SITES = ("Alpha", "Beta", "Gamma", "Delta", "Epsilon")
-
-
-def key(name: str) -> SigningKey:
-    return SigningKey.from_seed(name.encode().ljust(32, b"."))
-
-
-class Old:
-    """A hub that will be lost: members in every state, two researchers, and a copy elsewhere."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.copy = root / "copy"
-        self.backup = root / "backup"
-        self.folder = create(root / "old", HubConfig(name="Heart failure"), lambda: NOW)
-        self.store = self.folder.store()
-        self.members = self.folder.membership(self.store, lambda: NOW)
-        self.certificates = {name: self.join(self.members, name) for name in SITES}
-        self.members.suspend("Delta")
-        self.members.remove("Epsilon")
-        for person in ("Ada", "Eve"):
-            invitation = self.members.invite(person, kind="researcher", hub="https://x")
-            enrolment = UserEnrolment(
-                ca=invitation.ca, secret=invitation.secret, name=person, key=key(person).public
-            )
-            self.members.enrol_user(enrolment.sign(key(person)))
-        self.members.remove_user("Eve")
-        authority = self.folder.load_authority()
-        self.log = Log("Heart failure", authority.fingerprint, self.folder.ledger_key(self.store))
-
-    @staticmethod
-    def join(members: Membership, name: str) -> bytes:
-        """Enrol and approve; the certificate."""
-        invitation = members.invite(name, kind="site", hub="https://x")
-        csr_pem = make_tls_key_and_csr("node")[1].decode()
-        enrolment = SiteEnrolment(
-            ca=invitation.ca, secret=invitation.secret, name=name, key=key(name).public,
-            csr_pem=csr_pem,
-        )  # fmt: skip
-        members.enrol(enrolment.sign(key(name)))
-        members.approve(name)
-        return (members.store.latest_certificate(name) or "").encode()
-
-    def rotate(self, name: str) -> bytes:
-        """A new certificate for a member."""
-        csr_pem = make_tls_key_and_csr("node")[1]
-        return self.members.rotate(name, csr_pem, key(name).sign(rotation_bytes(csr_pem)))
-
-    def lose(self, *witnesses: str) -> None:
-        """Have the ledger witnessed and copied, back the authority up, and lose the hub."""
-        ledger = self.store.ledger
-        while ledger.append(self.log, NOW):
-            pass
-        newest = ledger.newest()
-        assert newest is not None
-        lines = [
-            cosign(Note.parse(newest.note), self.log.origin, name, key(name), 1)
-            for name in witnesses or ("Alpha", "Beta", "Gamma")
-        ]
-        note = add_cosignatures(newest.note, lines)
-        mirror = Mirror(ledger.tree(), lambda start, end: ledger.entries(start, end - start), note)
-        for path in mirror.paths():
-            file = self.copy / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(mirror.get(path))
-        self.store.close()
-        shutil.copytree(self.folder.authority, self.backup)
-        shutil.rmtree(self.folder.path)
-
-    def take_over(self, **changed: Any) -> TakenOverFrom:
-        """Make the new hub in ``new``."""
-        given = {"ledger": self.copy, "authority": self.backup, "clock": lambda: LATER}
-        return take_over(self.root / "new", HubConfig(host="127.0.0.2"), **{**given, **changed})
+from cohortium.ledger.tiles import read_folder
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Old:
-    return Old(tmp_path)
+def old(tmp_path: Path) -> LostHub:
+    return LostHub(tmp_path)
 
 
-def refused(old: Old, error: type[CohortiumError], **changed: Any) -> CohortiumError:
+def refused(old: LostHub, error: type[CohortiumError], **changed: Any) -> CohortiumError:
     with pytest.raises(error) as refusal:
         old.take_over(**changed)
     assert sorted(path.name for path in old.root.iterdir()) == ["backup", "copy"]
     return refusal.value
 
 
-def test_members_and_researchers_are_as_they_were(old: Old) -> None:
+def test_members_and_researchers_are_as_they_were(old: LostHub) -> None:
     old.lose()
     found = old.take_over()
     assert (found.name, found.members, found.researchers) == (
@@ -153,7 +69,7 @@ def test_members_and_researchers_are_as_they_were(old: Old) -> None:
     store.close()
 
 
-def test_the_certificate_that_counts_is_the_last_one(old: Old) -> None:
+def test_the_certificate_that_counts_is_the_last_one(old: LostHub) -> None:
     rotated = old.rotate("Alpha")
     old.members.revoke_certificates("Beta")
     old.members.suspend("Gamma")
@@ -173,7 +89,7 @@ def test_the_certificate_that_counts_is_the_last_one(old: Old) -> None:
     store.close()
 
 
-def test_the_ledger_goes_on_under_a_new_key(old: Old) -> None:
+def test_the_ledger_goes_on_under_a_new_key(old: LostHub) -> None:
     before = old.store.ledger
     while before.append(old.log, NOW):
         pass
@@ -212,16 +128,10 @@ def test_the_ledger_goes_on_under_a_new_key(old: Old) -> None:
     store.close()
 
 
-def test_a_hub_that_took_over_can_be_taken_over(old: Old) -> None:
+def test_a_hub_that_took_over_can_be_taken_over(old: LostHub) -> None:
     old.lose()
     old.take_over()
-    folder = HubFolder(old.root / "new")
-    second = Old.__new__(Old)
-    second.root, second.copy, second.backup = old.root, old.root / "copy2", old.root / "backup2"
-    second.folder, second.store = folder, folder.store()
-    second.log = Log(
-        "Heart failure", folder.load_authority().fingerprint, folder.ledger_key(second.store)
-    )
+    second = LostHub.again(old)
     second.lose()
     with pytest.raises(VerificationError):
         second.take_over(authority=old.backup)  # names the key before the last
@@ -239,13 +149,13 @@ def test_a_hub_that_took_over_can_be_taken_over(old: Old) -> None:
     store.close()
 
 
-def test_a_copy_that_is_not_final_is_refused(old: Old) -> None:
+def test_a_copy_that_is_not_final_is_refused(old: LostHub) -> None:
     old.lose("Alpha", "Beta")
     assert refused(old, VerificationError).code == "not-final"
 
 
 @pytest.mark.parametrize("path", ["tile/0", "tile/entries", "checkpoint"])
-def test_a_copy_that_was_altered_is_refused(old: Old, path: str) -> None:
+def test_a_copy_that_was_altered_is_refused(old: LostHub, path: str) -> None:
     old.lose()
     found = old.copy / path
     file = found if found.is_file() else next(one for one in found.rglob("*") if one.is_file())
@@ -256,7 +166,7 @@ def test_a_copy_that_was_altered_is_refused(old: Old, path: str) -> None:
 
 
 def test_a_copy_that_changes_while_it_is_read_is_refused(
-    old: Old, monkeypatch: pytest.MonkeyPatch
+    old: LostHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old.lose()
     note = old.copy / "checkpoint"
@@ -271,7 +181,7 @@ def test_a_copy_that_changes_while_it_is_read_is_refused(
     assert refused(old, ConflictError).code == "wrong-state"
 
 
-def test_the_authority_of_another_consortium_is_refused(old: Old) -> None:
+def test_the_authority_of_another_consortium_is_refused(old: LostHub) -> None:
     old.lose()
     other = old.root / "backup"
     text = (other / "ledger.pub").read_text()
@@ -281,7 +191,7 @@ def test_the_authority_of_another_consortium_is_refused(old: Old) -> None:
     assert refused(old, InputError, ledger_key=text.strip()).code == "bad-input"
 
 
-def test_the_ledgers_key_comes_from_elsewhere_than_the_copy(old: Old) -> None:
+def test_the_ledgers_key_comes_from_elsewhere_than_the_copy(old: LostHub) -> None:
     old.lose()
     text = old.log.verifier.text
     (old.backup / "ledger.pub").rename(old.copy / "ledger.pub")
@@ -294,13 +204,13 @@ def test_the_ledgers_key_comes_from_elsewhere_than_the_copy(old: Old) -> None:
     assert old.take_over(ledger_key=text).name == "Heart failure"
 
 
-def test_an_authority_without_its_private_key_is_refused(old: Old) -> None:
+def test_an_authority_without_its_private_key_is_refused(old: LostHub) -> None:
     old.lose()
     (old.backup / "ca.key").unlink()
     assert refused(old, InputError).code == "not-found"
 
 
-def test_a_folder_or_database_that_holds_something_is_refused(old: Old) -> None:
+def test_a_folder_or_database_that_holds_something_is_refused(old: LostHub) -> None:
     old.lose()
     new = old.root / "new"
     new.mkdir()
@@ -319,7 +229,7 @@ def test_a_folder_or_database_that_holds_something_is_refused(old: Old) -> None:
     assert not (old.root / "third").exists()
 
 
-def test_by_command(old: Old) -> None:
+def test_by_command(old: LostHub) -> None:
     old.lose()
     new = str(old.root / "new")
 
