@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support.contracts import (
     ADA,
@@ -13,8 +15,8 @@ from tests.support.contracts import (
     key,
 )
 
-from cohortium.contract.model import Contract, Proposal
-from cohortium.contract.proposal import read_proposal, resolve
+from cohortium.contract.model import Contract, Draft, Participant, Proposal, Seat
+from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.directory import DirectoryEntry
 from cohortium.errors import InputError
@@ -245,3 +247,80 @@ def test_a_proposal_is_a_document() -> None:
 def test_levels_that_yaml_reads_as_integers_are_text() -> None:
     read = read_proposal(edited(variables="[age, {name: sex, levels: [1, '2', yes]}, wt_loss]"))
     assert read.variables[1].levels == ("1", "2", "yes")
+
+
+TASK = """
+tasks:
+  - name: train
+    code: {name: trainer, content_digest: "sha256:%s", owner: Vendor}
+    inputs:
+      - {name: images, kind: dataset, owners: [Aarhus]}
+      - {name: start, kind: model, owners: [Cairo], required: false}
+    outputs:
+      - {name: model, owners: [Ada], recipients: [Bob]}
+""" % ("0" * 64)
+
+
+def bound(text: str, **changes: Any) -> Draft:
+    members = directory() | {"Cairo": entry("Cairo", AGE)}
+    around: dict[str, Any] = {
+        "consortium": CONSORTIUM,
+        "researcher": ADA,
+        "users": {name: key(name).public for name in ("Ada", "Bob", "Vendor")},
+        "versions": {"stats.describe": 1, "glm": 1},
+        "now": NOW,
+    }
+    return resolve_draft(read_proposal(text), members, **(around | changes))
+
+
+def test_computations_get_the_versions_of_what_they_cover() -> None:
+    family, glm = make().computations
+    assert (family.versions, glm.versions) == ({"stats.describe": 1}, {"glm": 1})
+    given = TEXT.replace("  - name: stats.*\n", "  - {name: stats.*, versions: {stats.other: 3}}\n")
+    assert make(given).computations[0].versions == {"stats.other": 3}
+    unknown = TEXT.replace("stats.*", "sites.own")
+    assert "no analysis sites.own is installed here" in refused(unknown)
+
+
+def test_who_owns_something_is_looked_up_among_researchers_and_members() -> None:
+    made = bound(TEXT + TASK)
+    assert {owner.name: owner.key for owner in made.owners} == {
+        name: key(name).public for name in ("Bob", "Cairo", "Vendor")
+    }
+    with pytest.raises(InputError, match="neither a researcher nor a member 'Vendor'"):
+        bound(TEXT + TASK, users={"Ada": ADA.key, "Bob": key("Bob").public})
+
+
+def test_a_contract_needs_what_a_draft_may_leave_open() -> None:
+    open_dataset = TEXT.replace("  - name: Boston\n    dataset: lung\n", "  - name: Boston\n")
+    assert "Boston gives no dataset" in refused(open_dataset)
+    aarhus, boston = bound(open_dataset).participants
+    assert isinstance(aarhus, Participant)
+    assert type(boston) is Seat
+    assert boston.variables == ("age", "sex", "wt_loss")
+    with pytest.raises(InputError, match="images"):
+        make(TEXT + TASK.replace("Vendor", "Ada").replace("Cairo", "Ada").replace("Bob", "Ada"))
+
+
+def test_a_variable_without_a_dictionary_needs_a_type() -> None:
+    nobody = TEXT.replace("    dataset: lung\n", "")
+    with pytest.raises(InputError, match="give age a type"):
+        bound(nobody)
+    typed = nobody.replace(
+        "variables: [age, sex, wt_loss]",
+        "variables:\n  - {name: age, type: integer}\n  - {name: wt_loss, type: real}\n"
+        "  - {name: sex, type: category, levels: [1, 2]}\n",
+    )
+    made = bound(typed)
+    assert [(v.name, v.type.value) for v in made.variables][:2] == [
+        ("age", "integer"),
+        ("wt_loss", "real"),
+    ]
+
+
+def test_an_amendment_has_the_next_version_of_the_same_study() -> None:
+    first = make()
+    second = bound(TEXT, amends=first)
+    assert (second.version, second.amends) == (2, first.digest)
+    with pytest.raises(InputError, match="it amends lung, and is called other"):
+        bound(edited(study="other"), amends=first)
