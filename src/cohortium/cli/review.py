@@ -56,6 +56,10 @@ def _text(reviewed: Any) -> str:
 def review(
     study: StudyArgument,
     dir: DirOption,  # noqa: A002
+    *,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="The draft, with what its owners have assigned.")
+    ] = False,
     lang: LanguageOption = "en",
     json: JsonOption = False,
 ) -> None:
@@ -63,7 +67,14 @@ def review(
 
     Of a contract that amends the one in force, what differs stands first.
     """
-    reviewed = _reviewed(open_node(dir), study, lang)
+    node = open_node(dir)
+    if draft:
+        from cohortium.contract.render import render_draft
+
+        life = node.drafts.find(study)
+        emit({"digest": life.digest, "draft": life.draft.to_json()}, render_draft(life, lang), json)
+        return
+    reviewed = _reviewed(node, study, lang)
     emit(_json(reviewed), _text(reviewed), json)
 
 

@@ -32,6 +32,9 @@ VersionOption = Annotated[
     str | None,
     typer.Option("--version", help="Number or digest; else the one in force, or the newest."),
 ]
+DraftOption = Annotated[
+    bool, typer.Option("--draft", help="The draft, with what its owners have assigned.")
+]
 StudyArgument = Annotated[str, typer.Argument(help="The study's id.", show_default=False)]
 
 
@@ -151,6 +154,7 @@ def show(
     study: StudyArgument,
     *,
     version: VersionOption = None,
+    draft: DraftOption = False,
     lang: LanguageOption = "en",
     profile: ProfileOption = None,
     output: OutputOption = None,
@@ -160,9 +164,13 @@ def show(
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        found = federation.study(study, version)
-        text = found.render(lang)
-    emit(study_json(found), text, json, output)
+        if draft:
+            drafted = federation.drafted(study)
+            data, text = draft_json(drafted), drafted.render(lang)
+        else:
+            found = federation.study(study, version)
+            data, text = study_json(found), found.render(lang)
+    emit(data, text, json, output)
 
 
 @app.command()

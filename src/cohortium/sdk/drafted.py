@@ -5,6 +5,7 @@ from __future__ import annotations
 from cohortium.contract import draft as drafting
 from cohortium.contract.draft import DraftLife
 from cohortium.contract.model import Contract
+from cohortium.contract.render import render_draft
 from cohortium.core.rest import DraftInfo, StudyInfo
 from cohortium.errors import VerificationError
 from cohortium.sdk.client import Client
@@ -51,6 +52,10 @@ class DraftedStudy:
     def unfilled(self) -> dict[str, frozenset[str]]:
         """Slots that wait, and for whom."""
         return self._life.unfilled
+
+    def render(self, language: str = "en") -> str:
+        """The draft as people read it, with what was assigned; ``en`` or ``zh``."""
+        return render_draft(self._life, language)
 
     @property
     def contract(self) -> Contract:

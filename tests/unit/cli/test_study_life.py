@@ -181,6 +181,17 @@ def test_a_slot_is_filled_once_with_a_confirmed_dataset(site: Site, invoke: Invo
     assert listed["slots"][0]["filled"] == ["patients"]
 
 
+def test_a_steward_reads_a_draft_before_filling_it(site: Site, invoke: Invoke) -> None:
+    draft = drafted(site)
+    text = invoke("study", "review", "lung", "--draft").stdout
+    assert text.startswith("Draft of a contract, under which nothing may run: Lung cancer (lung)\n")
+    assert "  - slot dataset/Alpha waits for Alpha\n" in text
+    chinese = invoke("study", "review", "lung", "--draft", "--lang", "zh").stdout
+    assert "  - dataset/Alpha 尚待 Alpha 填入\n" in chinese
+    data = data_of(invoke("study", "review", "lung", "--draft", json=True))
+    assert Draft.from_json(data["draft"]).digest == data["digest"] == draft.digest
+
+
 def test_a_draft_that_its_proposer_did_not_sign_is_refused(site: Site) -> None:
     draft = drafted(site)
     other = draft.model_copy(update={"title": "Other"})

@@ -110,6 +110,19 @@ def test_the_difference_of_two_versions_is_shown(
     assert told in file.read_text(encoding="utf-8")
 
 
+def test_a_draft_is_shown_with_what_it_waits_for(
+    federation: LocalFederation, connected: None
+) -> None:
+    text = (PROPOSAL % 1).replace("study: ages", "study: open").replace(", dataset: local", "")
+    made = federation.draft(text.replace("[age]", "[{name: age, type: integer}]"))
+    shown = _run("study", "show", "open", "--draft").stdout
+    assert shown.startswith("Draft of a contract, under which nothing may run: Ages (open)\n")
+    assert "  - slot dataset/North waits for North\n" in shown
+    assert "尚待 North 填入" in _run("study", "show", "open", "--draft", "--lang", "zh").stdout
+    data: Any = json.loads(_run("study", "show", "open", "--draft", "--json").stdout)
+    assert data["draft_digest"] == made.digest
+
+
 @pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize(
     ("arguments", "why"),

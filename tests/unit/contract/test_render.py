@@ -11,12 +11,15 @@ from tests.support.contracts import ADA, AGE, NOW, SEX, contract, key
 from tests.support.full_contract import Field, fields, full_contract, mutations
 
 from cohortium.contract.diff import IDENTITY, KEYED
+from cohortium.contract.draft import DraftLife
 from cohortium.contract.lifecycle import Version
 from cohortium.contract.model import Contract, Draft
-from cohortium.contract.render import render, render_version
+from cohortium.contract.render import render, render_draft, render_version
 from cohortium.contract.render.catalogue import CATALOGUES
 from cohortium.contract.render.layout import display_width
 from cohortium.contract.render.phrases import Phrases
+from cohortium.contract.statements import Assignment
+from cohortium.core.canonical import digest
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import InputError
 
@@ -223,6 +226,44 @@ def test_a_draft_is_called_one_and_shows_what_is_missing(
         del data["participants"][1][name]
     text = render(Draft.from_json(data), language=language)
     assert all(fact in text for fact in facts)
+
+
+def _drafted() -> DraftLife:
+    """Ada and Aarhus have filled what is theirs; Boston has not."""
+    data = full_contract().to_json() | {"schema_id": "cohortium/draft/1"}
+    for participant in data["participants"]:
+        for name in ("dataset", "dataset_digest", "dictionary_digest"):
+            del participant[name]
+    scans = data["tasks"][0]["inputs"][0].pop("artefact")
+    draft = Draft.from_json(data)
+    lung = {"name": "lung", "content_digest": digest("lung"), "owners": ["Aarhus"]}
+    life = DraftLife(draft, draft.digest, {})
+    for slot, artefact in (("dataset/Aarhus", lung), ("train/images", scans)):
+        said = Assignment.model_validate(
+            {
+                "study": "lung",
+                "draft_digest": draft.digest,
+                "slot": slot,
+                "artefact": artefact,
+                "author": "Aarhus",
+                "at": NOW,
+            }
+        )
+        life = dataclasses.replace(life, assigned={**life.assigned, slot: {"Aarhus": said}})
+    return life
+
+
+def test_a_draft_shows_what_was_assigned_and_who_is_waited_for() -> None:
+    text = render_draft(_drafted())
+    assert "  - Aarhus has assigned lung to slot dataset/Aarhus,\n    sha256:" in text
+    assert digest("scans") in text
+    assert "  - slot dataset/Boston waits for Boston\n" in text
+    assert "  - slot train/start may stay unfilled\n" in text
+    chinese = render_draft(_drafted(), "zh")
+    assert "  - Aarhus 已将 lung 填入 dataset/Aarhus，\n    sha256:" in chinese
+    assert "  - dataset/Boston 尚待 Boston 填入\n  - train/start 可以缺省\n" in chinese.replace(
+        f"  - Aarhus 已将 scans 填入 train/images，\n    {digest('scans')}\n", ""
+    )
 
 
 def test_a_version_is_shown_with_its_state() -> None:

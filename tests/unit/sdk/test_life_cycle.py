@@ -127,6 +127,7 @@ def test_sites_fill_the_slots_of_a_draft(federation: LocalFederation) -> None:
         federation.propose(text)
     draft = federation.draft(text)
     assert set(draft.unfilled) == {"dataset/North", "dataset/South"}
+    assert "slot dataset/North waits for North" in draft.render()
     with pytest.raises(ConflictError, match="unfilled"):
         draft.propose()
     consortium = federation._consortium
@@ -137,7 +138,8 @@ def test_sites_fill_the_slots_of_a_draft(federation: LocalFederation) -> None:
         site.service.drafts.assign("drafted", f"dataset/{name}", "local", datasets)
         consortium.thread.run(site.flush())
     assert [one.id for one in federation.drafts] == ["drafted"]
-    study = draft.refresh().propose()
+    assert "North has assigned local to slot dataset/North" in draft.refresh().render()
+    study = draft.propose()
     assert study.digest == draft.contract.digest
     assert federation.drafts == []
     consortium.sign(study.contract)

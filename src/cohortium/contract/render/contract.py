@@ -7,6 +7,7 @@ from dataclasses import astuple
 from datetime import datetime
 from types import MappingProxyType
 
+from cohortium.contract.draft import DraftLife
 from cohortium.contract.lifecycle import Version
 from cohortium.contract.model import Contract, Draft
 from cohortium.contract.render.catalogue import phrases
@@ -62,6 +63,34 @@ def render_version(version: Version, language: str = "en", now: datetime | None 
     standing += [[words.kept, Free(text)] for text in version.keeps]
     standing += _signatures(contract, words, version.signed, version.refused)
     return _document(contract, words, version.signed, standing)
+
+
+def render_draft(life: DraftLife, language: str = "en") -> str:
+    """A draft with what its owners have assigned so far.
+
+    Raises:
+        InputError: ``bad-input`` for another language.
+    """
+    words = phrases(language)
+    standing: list[Item] = [[words.draft]]
+    unfilled = life.unfilled
+    for slot, place in life.slots.items():
+        assigned = life.assigned.get(slot, {})
+        for author, said in sorted(assigned.items()):
+            text = say(
+                words.slot_assigned,
+                name=name(author),
+                artefact=said.artefact.name,
+                slot=name(slot),
+                digest=said.artefact.content_digest or words.unfinished,
+            )
+            standing.append([text])
+        if slot in unfilled:
+            names = Clauses(words).names(sorted(unfilled[slot]))
+            standing.append([say(words.slot_waits, slot=name(slot), names=names)])
+        elif not place.required and not assigned:
+            standing.append([say(words.slot_free, slot=name(slot))])
+    return _document(life.draft, words, frozenset(), standing)
 
 
 def _suspension(words: Phrases, by: str, what: frozenset[str] | None) -> Item:
@@ -179,4 +208,4 @@ def _signed_document(contract: Contract | Draft, words: Phrases) -> list[Item]:
     ]
 
 
-__all__ = ["render", "render_version"]
+__all__ = ["render", "render_draft", "render_version"]

@@ -144,6 +144,9 @@ class Phrases:
     ended: str
     kept: str
     draft: str
+    slot_assigned: str
+    slot_waits: str
+    slot_free: str
     digest: str
     consortium: str
     form: str
