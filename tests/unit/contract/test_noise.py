@@ -249,8 +249,8 @@ def test_the_text_says_what_the_noise_hides_and_what_it_costs() -> None:
         "noise, of at least 4.5131 times norm 1,",
         "whether an institution's whole contribution is in it",
         "cuts its contribution down to norm 1",
-        "epsilon 8 and delta 1e-05, enough for 50 sums;",
-        "with up to 1 of the sites working with the hub",
+        "epsilon 8 and delta 0.00001; the number of sums that it pays for is 50",
+        "with up to 1 of the institutions working with the hub",
     ):
         assert fact in together, fact
     person = " ".join(render(contract(computations=computations(unit="person"))).split())
