@@ -256,4 +256,5 @@ def test_the_text_says_what_the_noise_hides_and_what_it_costs() -> None:
     person = " ".join(render(contract(computations=computations(unit="person"))).split())
     assert "whether one person's records are in it" in person
     assert "institution's whole" not in person
-    assert "noise" not in render(contract())
+    assert "sums are exact, without noise" in render(contract())
+    assert "without noise" not in text
