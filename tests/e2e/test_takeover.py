@@ -57,39 +57,47 @@ def everywhere_final(consortium: Consortium, at_least: int = 1) -> bool:
     return len(sizes) == 1 and sizes == entries and min(sizes) >= at_least
 
 
-def test_a_new_hub_goes_on_where_the_lost_one_ended(
-    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COHORTIUM_PROFILE", str(consortium.profile))
-    with co.connect() as federation:
-        before = federation.study(STUDY).describe(["age", "score"]).to_frame()
-    until(lambda: everywhere_final(consortium))
-    size = final_size(consortium, SITES[0])
-
-    # The hub is gone. What is left: a backup of its authority, and each member's copy.
-    backup, copy, hub = tmp_path / "backup", tmp_path / "copy", consortium.hub_dir
-    shutil.copytree(hub / "ca", backup)
+def lose_hub(consortium: Consortium, copy: Path, backup: Path) -> Any:
+    """The hub's machine is gone, and a new one has its address; what ``hub init`` said."""
+    hub = consortium.hub_dir
     address = json.loads((hub / "address.json").read_text())
+    shutil.copytree(hub / "ca", backup)
     consortium.kill("hub")
     shutil.rmtree(hub)
-    ledger(consortium, SITES[1], "export", str(copy))
-
-    # Any machine can be the new hub; here it has the old address.
     made = consortium.cli(
         "hub", "init", str(hub), "--ledger", str(copy), "--authority", str(backup),
         "--rest-port", str(address["rest_port"]), "--link-port", str(address["link_port"]),
     )  # fmt: skip
+    consortium.restart("hub")
+    return made
+
+
+def accept_key(consortium: Consortium, site: str, fingerprint: str) -> None:
+    """The steward has heard the new key's fingerprint from the operator."""
+    (alarm,) = alarms(consortium, site)
+    assert alarm["kind"] == "key"
+    ledger(consortium, site, "accept", str(alarm["id"]), "--key", fingerprint)
+
+
+def test_a_new_hub_goes_on_where_the_lost_one_ended(
+    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COHORTIUM_PROFILE", str(consortium.profile))
+    copy = tmp_path / "copy"
+    with co.connect() as federation:
+        before = federation.study(STUDY).describe(["age", "score"]).to_frame()
+    until(lambda: everywhere_final(consortium))
+    size = final_size(consortium, SITES[0])
+    ledger(consortium, SITES[1], "export", str(copy))
+
+    made = lose_hub(consortium, copy, tmp_path / "backup")
     assert (made["name"], made["size"]) == ("Test consortium", size)
     assert made["members"] == sorted(SITES)
     assert made["studies"] == [STUDY]
-    consortium.restart("hub")
 
     # Each node sees another ledger key, stops, and goes on by its steward's word only.
     for site in SITES:
-        (alarm,) = alarms(consortium, site)
-        assert alarm["kind"] == "key"
-        ledger(consortium, site, "accept", str(alarm["id"]),
-               "--key", made["ledger_key_fingerprint"])  # fmt: skip
+        accept_key(consortium, site, made["ledger_key_fingerprint"])
     until(lambda: everywhere_final(consortium, size + 1))
     for site in SITES:
         assert ledger(consortium, site, "verify")["final"] > size
@@ -103,3 +111,24 @@ def test_a_new_hub_goes_on_where_the_lost_one_ended(
         assert after.to_frame().equals(before)
     assert [user["status"] for user in consortium.cli("hub", "users")] == ["active"]
     until(lambda: everywhere_final(consortium, size + 4))
+
+    # And once more, from a copy that is older than what the nodes have seen.
+    shutil.rmtree(copy)
+    ledger(consortium, SITES[0], "export", str(copy))
+    old_size = final_size(consortium, SITES[0])
+    with co.connect() as federation:
+        federation.study(STUDY).describe(["age"])
+    until(lambda: everywhere_final(consortium, old_size + 3))
+    made = lose_hub(consortium, copy, tmp_path / "backup2")
+    assert made["size"] == old_size
+    for site in SITES:
+        accept_key(consortium, site, made["ledger_key_fingerprint"])
+    for site in SITES:
+        (alarm,) = alarms(consortium, site)
+        assert alarm["kind"] in {"fork", "truncated"}
+        ledger(consortium, site, "accept", str(alarm["id"]), "--start-over")
+    until(lambda: everywhere_final(consortium, old_size + 1))
+    consortium.wait_active(STUDY)
+    with co.connect() as federation:
+        again = federation.study(STUDY).describe(["age", "score"])
+        assert again.to_frame().equals(before)
