@@ -66,11 +66,16 @@ class Database:
         except ArgumentError as error:
             raise InputError("bad-config", "database_url is not a database URL.") from error
         self._guard: AbstractContextManager[Any] = nullcontext()
+        self._one_writer: AbstractContextManager[Any] = nullcontext()
         if parsed.get_backend_name() == "sqlite":
             self.engine = _sqlite_engine(url)
             if isinstance(self.engine.pool, StaticPool):
                 # One connection for all threads: transactions must not interleave.
                 self._guard = threading.RLock()
+            else:
+                # SQLite makes a writer that finds the file locked sleep for milliseconds; threads
+                # of this process take turns without.
+                self._one_writer = threading.Lock()
         else:
             try:
                 self.engine = create_engine(url, pool_pre_ping=True)
@@ -82,7 +87,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed and durable when the block ends without an error."""
-        with self._guard, self.engine.begin() as connection:
+        with self._guard, self._one_writer, self.engine.begin() as connection:
             connection.info.pop(NOTED, None)  # of a transaction that failed
             yield connection
             urgent = connection.info.pop(NOTED, None)

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from cohortium.core.clock import Clock
 from cohortium.errors import CohortiumError, IntegrityFailure, VerificationError
-from cohortium.hub.ledger_store import LedgerStore, Log, Release, StoredCheckpoint
+from cohortium.hub.ledger_store import BATCH, LedgerStore, Log, Release, StoredCheckpoint
 from cohortium.hub.witnesses import MAX_BYTES, Round, Witnesses, in_thread, log_refusal
-from cohortium.ledger.checkpoint import cosigners, open_checkpoint
+from cohortium.ledger.checkpoint import cosigners, open_checkpoint, witness_key
 from cohortium.ledger.members import quorum
+from cohortium.ledger.note import Note
 from cohortium.link.ports import Peers
 
 logger = logging.getLogger(__name__)
@@ -97,15 +98,19 @@ class Ledger:
                 "bring back the key file that belongs to this database.",
             ) from error
         keys = self.store.members_at(stored.size)
-        return Round(
+        resumed = Round(
             stored.size,
-            stored.note,
+            Note(note.text, tuple(note.by(self.log.verifier))).to_bytes(),
             keys,
             stored.size,
             [],
-            signed=cosigners(note, checkpoint.origin, keys),
             final=stored.final,
         )
+        for site in cosigners(note, checkpoint.origin, keys):
+            witness = witness_key(checkpoint.origin, site, keys[site])
+            resumed.signed[site] = note.by(witness)[0].line
+        resumed.stored = len(resumed.signed)
+        return resumed
 
     async def close(self) -> None:
         """Stop; what is noted stays noted."""
@@ -172,13 +177,21 @@ class Ledger:
         self._noted.clear()
         self._urgent.clear()
         before = 0 if self._round is None else self._round.size
-        while await in_thread(self.store.append, self.log, self._clock()):
-            pass
-        made = await in_thread(self._newest_round, before)
+        made = await in_thread(self._sequence, before)
         if made is not None:
             if self._round is not None:
                 self._round.superseded = True
             self._round = made
+
+    def _sequence(self, before: int) -> Round | None:
+        """Append; the new checkpoint, where there is one that is not that of `before` entries."""
+        made = self.store.append(self.log, self._clock())
+        whole = made is not None and len(made.entries) < BATCH and made.n_bytes <= MAX_BYTES
+        if made is not None and whole and made.start == before:
+            return Round(made.size, made.note, made.members, before, made.entries)
+        while made is not None:
+            made = self.store.append(self.log, self._clock())
+        return self._newest_round(before)
 
     def _newest_round(self, before: int) -> Round | None:
         newest = self.store.newest()
@@ -245,34 +258,36 @@ class Ledger:
     async def _settle(self, current: Round) -> None:
         """Store finality and release results, as far as the cosignatures go."""
         async with self._storing:
-            final = current.enough(current.keys)
-            waiting = await in_thread(self.store.waiting) if final else []
-            covered = [one for one in waiting if one.position is not None]
-            covered = [one for one in covered if (one.position or 0) < current.size]
-            ready = [
-                one.run_id for one in covered if current.enough(self._participants(one.run_id))
-            ]
-            if final and (ready or not current.final):
-                await self._store(current, ready)
-                if self._final is None or self._final.size <= current.size:
-                    self._final = StoredCheckpoint(current.size, current.note, True)
+            final, ready = current.enough(current.keys), list[str]()
+            if final:
+                signed = dict(current.signed)
+                current.satisfied, ready = await in_thread(self._release, current, signed)
+                if ready or not current.final:
+                    current.stored = len(signed)
+                    if self._final is None or self._final.size <= current.size:
+                        note = current.note_of(signed)
+                        self._final = StoredCheckpoint(current.size, note, True)
                 current.final = True
             if final and not current.announced:
                 current.announced = True
                 self._spawn(self._announce(current))
-            current.satisfied = final and len(ready) == len(covered)
         if current.satisfied:
             current.settled.set()
         for run_id in ready:
             self._released(run_id)
 
-    async def _store(self, current: Round, released: list[str]) -> None:
-        n_signed = len(current.signed)
-        await in_thread(self._stored, current.size, current.note, released)
-        current.stored = n_signed
-
-    def _stored(self, size: int, note: bytes, released: list[str]) -> None:
-        self.store.witnessed(size, note, final=True, released=released)
+    def _release(self, current: Round, signed: Mapping[str, bytes]) -> tuple[bool, list[str]]:
+        """Whether that is all that waited for this checkpoint, and the runs that are released."""
+        note = current.note_of(signed)
+        waiting = [
+            one.run_id
+            for one in self.store.waiting()
+            if one.position is not None and one.position < current.size
+        ]
+        ready = [run for run in waiting if current.enough(self._participants(run), signed)]
+        if ready or not current.final:
+            self.store.witnessed(current.size, note, final=True, released=ready)
+        return len(ready) == len(waiting), ready
 
     async def _announce(self, current: Round) -> None:
         """Show the final checkpoint to the nodes, unless the next round does it soon."""
@@ -281,9 +296,10 @@ class Ledger:
         try:
             async with self._storing:
                 if current.stored < len(current.signed):  # who came later
-                    await self._store(current, [])
+                    note, current.stored = current.note_of(current.signed), len(current.signed)
+                    await in_thread(self._store, current.size, note)
                     if self._final is not None and self._final.size == current.size:
-                        self._final = replace(self._final, note=current.note)
+                        self._final = replace(self._final, note=note)
             if self._witnesses is None or self._final is None or self._round is not current:
                 return
             for site in sorted(self._witnesses.connected() & current.keys.keys()):
@@ -293,6 +309,9 @@ class Ledger:
                     log_refusal(site, error)
         except Exception:
             logger.exception("cannot announce the ledger's final checkpoint")
+
+    def _store(self, size: int, note: bytes) -> None:
+        self.store.witnessed(size, note, final=True)
 
     # What people see
 

@@ -76,6 +76,32 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """What one transaction appended.
+
+    Attributes:
+        start: The place of the first of `entries`.
+        note: The signed checkpoint over everything up to the last of them.
+        members: Name to contract key of the approved members then.
+    """
+
+    start: int
+    entries: list[bytes]
+    note: bytes
+    members: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Entries of the log."""
+        return self.start + len(self.entries)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the entries."""
+        return sum(map(len, self.entries))
+
+
+@dataclass(frozen=True)
 class Release:
     """A result that waits for its witnesses, or had them.
 
@@ -109,11 +135,11 @@ class LedgerStore:
         with self._db.read() as c:
             return c.execute(select(ledger_pending.c.seq).limit(1)).first() is not None
 
-    def append(self, log: Log, now: datetime) -> bool:
+    def append(self, log: Log, now: datetime) -> Appended | None:
         """Give the facts that wait their place, at most `BATCH`, and sign a checkpoint over all.
 
         Returns:
-            Whether something was appended.
+            What was appended; None where nothing waits.
         """
         with self._db.write() as c:
             _lock(c)
@@ -122,25 +148,27 @@ class LedgerStore:
                 select(ledger_pending).order_by(ledger_pending.c.seq).limit(BATCH)
             ).all()
             if not rows:
-                return False
+                return None
             last = None if size == 0 else parse_entry(_entry(c, size - 1)).at
             at = to_rfc3339(now if last is None else max(now, last))
             facts = [row.fact for row in rows]
             if size == 0:
                 facts.insert(0, Founded(name=log.name, fingerprint=log.fingerprint).to_bytes())
             entries = [_dated(fact, at) for fact in facts]
-            root = self._insert(c, size, entries)
+            encoded = [entry.to_bytes() for entry in entries]
+            root = self._insert(c, size, entries, encoded)
             taken = [row.seq for row in rows]
             c.execute(delete(ledger_pending).where(ledger_pending.c.seq.in_(taken)))
             members = self._members_at(c, size).after_all(entry.fact for entry in entries)
-            size += len(entries)
-            signed = _signed(log, size, root, members)
-            c.execute(insert(ledger_checkpoints).values(size=size, note=signed, final=False))
-        return True
+            end = size + len(entries)
+            signed = _signed(log, end, root, members)
+            c.execute(insert(ledger_checkpoints).values(size=end, note=signed, final=False))
+        return Appended(size, encoded, signed, members.members)
 
-    def _insert(self, c: Connection, size: int, entries: Sequence[Entry]) -> bytes:
+    def _insert(
+        self, c: Connection, size: int, entries: Sequence[Entry], encoded: Sequence[bytes]
+    ) -> bytes:
         """Store entries and their tiles; the new root."""
-        encoded = [entry.to_bytes() for entry in entries]
         tree, tiles = _tree(c, size).extended([leaf_hash(data) for data in encoded])
         _put_tiles(c, tiles)
         c.execute(
@@ -183,7 +211,7 @@ class LedgerStore:
                 raise ConflictError("already-exists", "The database holds a ledger already.")
 
             def take(entries: Sequence[Entry]) -> None:
-                self._insert(c, _size(c), entries)
+                self._insert(c, _size(c), entries, [entry.to_bytes() for entry in entries])
 
             yield take
             note(c, TakenOver(size=_size(c), key=log.verifier.text))

@@ -32,9 +32,9 @@ class Round:
     """A checkpoint on its way to the witnesses.
 
     Attributes:
-        note: As the log signed it, with the cosignatures so far.
+        log_note: As the log signed it.
         keys: The members that may witness it.
-        signed: Who has, with the time that each gave (POSIX seconds).
+        signed: Cosignature lines of those that have.
         stored: How many of these cosignatures are in the database.
         start, entries: What was appended with it.
         asked: The sites that are being asked.
@@ -44,11 +44,11 @@ class Round:
     """
 
     size: int
-    note: bytes
+    log_note: bytes
     keys: Mapping[str, str]
     start: int
     entries: list[bytes]
-    signed: dict[str, int] = field(default_factory=dict)
+    signed: dict[str, bytes] = field(default_factory=dict)
     stored: int = 0
     final: bool = False
     satisfied: bool = False
@@ -57,16 +57,14 @@ class Round:
     asked: set[str] = field(default_factory=set)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def log_note(self) -> bytes:
-        """Without cosignatures."""
-        note = Note.parse(self.note)
-        return Note(note.text, note.signatures[:1]).to_bytes()
+    def note_of(self, signed: Mapping[str, bytes]) -> bytes:
+        """The checkpoint with these cosignatures."""
+        return add_cosignatures(self.log_note, list(signed.values()))
 
-    def enough(self, keys: Mapping[str, str]) -> bool:
+    def enough(self, keys: Mapping[str, str], signed: Mapping[str, bytes] | None = None) -> bool:
         """Whether more than two thirds of these sites, with these keys, have cosigned."""
-        signed = sum(1 for site in self.signed if keys.get(site) == self.keys[site])
-        return signed >= quorum(len(keys))
+        sites = self.signed if signed is None else signed
+        return sum(keys.get(site) == self.keys[site] for site in sites) >= quorum(len(keys))
 
     def add(self, origin: str, site: str, line: bytes) -> None:
         """Take in a cosignature.
@@ -74,14 +72,10 @@ class Round:
         Raises:
             VerificationError: ``bad-checkpoint``.
         """
-        if site in self.signed:
-            return
-        note = add_cosignatures(self.log_note, [line])
-        found = cosigners(Note.parse(note), origin, {site: self.keys[site]})
-        if site not in found:
+        note = Note.parse(self.note_of({site: line}))
+        if site not in cosigners(note, origin, {site: self.keys[site]}):
             raise VerificationError("bad-checkpoint", f"{site} cosigned with another key.")
-        self.note = add_cosignatures(self.note, [line])
-        self.signed[site] = found[site]
+        self.signed.setdefault(site, line)
 
 
 class Witnesses:
