@@ -14,15 +14,24 @@ follows from the contract and a clock (`permits`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
-from cohortium.contract.model import Contract, Draft, covers
-from cohortium.contract.statements import Action, Assignment, Transition, open_statement
-from cohortium.core.clock import to_rfc3339
+from cohortium.contract.model import Contract, Draft
+from cohortium.contract.statements import Assignment, Transition, open_statement
+from cohortium.contract.version import (
+    Version,
+    VersionState,
+    changed,
+    how_ended,
+    may_suspend,
+    permits,
+    proposer,
+    require_unexpired,
+    suspended,
+)
 from cohortium.errors import (
     ConflictError,
     InputError,
@@ -31,55 +40,7 @@ from cohortium.errors import (
     VerificationError,
 )
 
-VersionState = Literal[
-    "proposed", "active", "refused", "withdrawn", "superseded", "suspended", "revoked", "closed"
-]
-IN_FORCE: Final = frozenset({"active", "suspended"})
-OPEN: Final = IN_FORCE | {"proposed"}
-"""What is not open has ended, for good."""
-
 CLOCK_SKEW: Final = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Version:
-    """One contract and its state.
-
-    Attributes:
-        signed: Signatories that have signed it.
-        refused: Reason of the one that refused it, by name.
-        suspensions: By whom, and which computations (None: everything).
-        ended_by: Whose statement ended it; of a superseded one: who proposed the other.
-        reason: What that party said.
-        keeps: What is kept of a closed one.
-    """
-
-    contract: Contract
-    digest: str
-    state: VersionState = "proposed"
-    signed: frozenset[str] = frozenset()
-    refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    suspensions: Mapping[str, frozenset[str] | None] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    ended_by: str | None = None
-    reason: str | None = None
-    keeps: tuple[str, ...] = ()
-
-    @property
-    def in_force(self) -> bool:
-        """Whether it is active or suspended; it may have expired."""
-        return self.state in IN_FORCE
-
-    @property
-    def open(self) -> bool:
-        """Whether its state can still change."""
-        return self.state in OPEN
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Signatories that have not signed."""
-        return tuple(name for name in self.contract.signatories if name not in self.signed)
 
 
 @dataclass(frozen=True)
@@ -140,7 +101,7 @@ def propose(life: StudyLife | None, contract: Contract, signer: str, now: dateti
     """
     after = _propose(life, contract, signer, now)
     if after is not life:
-        _require_unexpired(contract, now)
+        require_unexpired(contract, now)
     return after
 
 
@@ -193,7 +154,7 @@ def _require_amendable(life: StudyLife | None, contract: Contract) -> None:
             "that one.",
             current=before.digest,
         )
-    may_end = {**before.contract.signatories, _proposer(before): before.contract.proposed_by.key}
+    may_end = {**before.contract.signatories, proposer(before): before.contract.proposed_by.key}
     if contract.proposed_by.key not in may_end.values():  # 6
         raise PolicyRefusal(
             "not-authorised", "Only its proposer or a signatory may amend this contract."
@@ -211,7 +172,7 @@ def sign(life: StudyLife, digest: str, signer: str, now: datetime) -> StudyLife:
     """
     after = _sign(life, digest, signer)
     if after is not life:
-        _require_unexpired(life.version(digest).contract, now)
+        require_unexpired(life.version(digest).contract, now)
     return after
 
 
@@ -234,7 +195,7 @@ def _activated(life: StudyLife, digest: str) -> StudyLife:
     if version.missing:
         return life
     why = f"Version {version.contract.version} with digest {digest} came into force."
-    by = _proposer(version)
+    by = proposer(version)
     others = [
         replace(other, state="superseded", ended_by=by, reason=why)
         for other in life.versions
@@ -245,9 +206,9 @@ def _activated(life: StudyLife, digest: str) -> StudyLife:
         (other for other in life.versions if other.digest == version.contract.amends), None
     )
     held = {} if before is None else before.suspensions
-    may = _may_suspend(version)
+    may = may_suspend(version)
     kept = {name: what for name, what in held.items() if name in may}
-    return life.with_(_suspended(replace(version, state="active"), kept), *others)
+    return life.with_(suspended(replace(version, state="active"), kept), *others)
 
 
 def apply(life: StudyLife, said: Transition, signer: str, now: datetime) -> StudyLife:
@@ -280,14 +241,12 @@ def apply(life: StudyLife, said: Transition, signer: str, now: datetime) -> Stud
             "future; compare the machines' clocks.",
         )
     require_open(life, version)  # 5
-    changed = _STEPS[said.action](version, said)  # 6
-    life = replace(life.with_(changed), said=life.said | {said})
-    if version.in_force and not changed.open:
+    after = changed(version, said)  # 6
+    life = replace(life.with_(after), said=life.said | {said})
+    if version.in_force and not after.open:
         life = life.with_(
             *(
-                replace(
-                    other, state=changed.state, ended_by=changed.ended_by, reason=changed.reason
-                )
+                replace(other, state=after.state, ended_by=after.ended_by, reason=after.reason)
                 for other in life.amendments(version.digest)
                 if other.open
             )
@@ -301,83 +260,6 @@ def next_instant(life: StudyLife, author: str, now: datetime) -> datetime:
     return max([now, *(at + timedelta(seconds=1) for at in earlier)])
 
 
-def _refuse(version: Version, said: Transition) -> Version:
-    _require(said.author in version.contract.signatories, "A signatory refuses a contract")
-    _require_state(version, {"proposed"}, "It is in force; revoke it instead.")
-    ended = _ended(version, said, "refused")
-    return replace(ended, refused=MappingProxyType({said.author: said.reason}))
-
-
-def _withdraw(version: Version, said: Transition) -> Version:
-    _require(said.author == _proposer(version), "Its proposer withdraws a contract")
-    _require_state(version, {"proposed"}, "It is in force; close it instead.")
-    return _ended(version, said, "withdrawn")
-
-
-def _suspend(version: Version, said: Transition) -> Version:
-    _require(said.author in _may_suspend(version), "A signatory or the proposer suspends")
-    _require_in_force(version)
-    known = [entry.name for entry in version.contract.computations]
-    for name in said.computations or ():
-        if not any(covers(entry, name) or covers(name, entry) for entry in known):
-            raise InputError("bad-input", f"The contract permits no {name}: {', '.join(known)}.")
-    what = None if said.computations is None else frozenset(said.computations)
-    return _suspended(version, {**version.suspensions, said.author: what})
-
-
-def _resume(version: Version, said: Transition) -> Version:
-    _require(said.author in _may_suspend(version), "A signatory or the proposer resumes")
-    _require_in_force(version)
-    if said.author not in version.suspensions:
-        held = ", ".join(version.suspensions) or "nobody"
-        raise ConflictError(
-            "wrong-state",
-            f"{said.author} has not suspended it; only who suspended it resumes it: {held}.",
-        )
-    left = {name: what for name, what in version.suspensions.items() if name != said.author}
-    return _suspended(version, left)
-
-
-def _revoke(version: Version, said: Transition) -> Version:
-    _require(said.author in version.contract.signatories, "A signatory revokes a contract")
-    _require_in_force(version)
-    return _ended(version, said, "revoked")
-
-
-def _close(version: Version, said: Transition) -> Version:
-    _require(said.author == _proposer(version), "Its proposer closes a contract")
-    _require_in_force(version)
-    return replace(_ended(version, said, "closed"), keeps=said.keeps)
-
-
-_STEPS: Final[Mapping[Action, Callable[[Version, Transition], Version]]] = {
-    "refuse": _refuse,
-    "withdraw": _withdraw,
-    "suspend": _suspend,
-    "resume": _resume,
-    "revoke": _revoke,
-    "close": _close,
-}
-
-
-def _suspended(version: Version, by: Mapping[str, frozenset[str] | None]) -> Version:
-    return replace(
-        version, state="suspended" if by else "active", suspensions=MappingProxyType(dict(by))
-    )
-
-
-def _ended(version: Version, said: Transition, state: VersionState) -> Version:
-    return replace(version, state=state, ended_by=said.author, reason=said.reason)
-
-
-def _proposer(version: Version) -> str:
-    return version.contract.proposed_by.name
-
-
-def _may_suspend(version: Version) -> frozenset[str]:
-    return frozenset({*version.contract.signatories, _proposer(version)})
-
-
 def _name_of(version: Version, signer: str) -> str:
     for name, key in version.contract.signatories.items():
         if key == signer:
@@ -385,24 +267,6 @@ def _name_of(version: Version, signer: str) -> str:
     raise VerificationError(
         "unknown-signer", "Only a signatory signs, with the key that the contract names."
     )
-
-
-def _require(allowed: bool, rule: str) -> None:
-    if not allowed:
-        raise PolicyRefusal("not-authorised", f"{rule}, and nobody else.")
-
-
-def _require_state(version: Version, states: set[VersionState], otherwise: str) -> None:
-    if version.state not in states:
-        raise ConflictError("wrong-state", f"The contract is {version.state}. {otherwise}")
-
-
-def _require_in_force(version: Version) -> None:
-    if not version.in_force:
-        raise PolicyRefusal(
-            "contract-not-active",
-            f"Not signed yet by: {', '.join(version.missing)}. Refuse or withdraw it instead.",
-        )
 
 
 def require_open(life: StudyLife, version: Version) -> None:
@@ -422,41 +286,7 @@ def require_open(life: StudyLife, version: Version) -> None:
             f"({current.state}) with digest {current.digest}.",
             current=current.digest,
         )
-    raise PolicyRefusal("contract-ended", _how_ended(version))
-
-
-def _require_unexpired(contract: Contract, now: datetime) -> None:
-    if now >= contract.expires_at:
-        raise PolicyRefusal(
-            "contract-expired", f"The contract expired at {to_rfc3339(contract.expires_at)}."
-        )
-
-
-def _how_ended(version: Version) -> str:
-    return f"The contract was {version.state} by {version.ended_by}: {version.reason}"
-
-
-def permits(version: Version, computation: str, now: datetime) -> None:
-    """Require that a version lets a computation run now; `check_run` asks for the rest.
-
-    Raises:
-        PolicyRefusal: ``contract-not-active``, ``contract-ended``, ``contract-expired``,
-            ``contract-suspended``.
-    """
-    if version.state == "proposed":
-        raise PolicyRefusal(
-            "contract-not-active",
-            f"Not signed yet by: {', '.join(version.missing)}.",
-            missing=list(version.missing),
-        )
-    if not version.open:
-        raise PolicyRefusal("contract-ended", _how_ended(version))
-    _require_unexpired(version.contract, now)
-    for name, what in version.suspensions.items():
-        if what is None or any(covers(entry, computation) for entry in what):
-            raise PolicyRefusal(
-                "contract-suspended", f"{name} has suspended {computation} under this contract."
-            )
+    raise PolicyRefusal("contract-ended", how_ended(version))
 
 
 def hear(life: StudyLife | None, envelope: bytes, now: datetime) -> StudyLife:
@@ -494,3 +324,19 @@ def replay(
     if life is None:
         raise InputError("not-found", "There are no statements.")
     return life
+
+
+__all__ = [
+    "CLOCK_SKEW",
+    "StudyLife",
+    "Version",
+    "VersionState",
+    "apply",
+    "hear",
+    "next_instant",
+    "permits",
+    "propose",
+    "replay",
+    "require_open",
+    "sign",
+]
