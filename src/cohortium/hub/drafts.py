@@ -60,8 +60,8 @@ class Drafts:
         now, published = self._clock(), self._members.datasets()
         known = {
             dataset.content_digest: frozenset({member})
-            for member, datasets in published.items()
-            for dataset in datasets
+            for member in sorted(published, key=lambda name: name == author)  # its own copy counts
+            for dataset in published[member]
         }
 
         def assigned(life: DraftLife | None) -> DraftLife:
