@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 from cohortium.contract.effect import Effect, effect
 from cohortium.contract.model import Contract
-from cohortium.core.canonical import canonical
 from cohortium.core.model import Document
 from cohortium.errors import InputError
 
@@ -113,8 +112,12 @@ def apply(contract: Contract, changes: Iterable[Change]) -> Contract:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as signed: true is not 1, but 1.0 is."""
-    return canonical(one) == canonical(other)
+    """Equal in canonical form: true is not 1, but 1.0 is."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _compare(path: Path, before: Any, after: Any) -> Iterator[Change]:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 from typing import Any, Final
 
@@ -80,6 +81,8 @@ def printable(text: str) -> str:
 
     Spaces of other widths become common ones.
     """
+    if text.isprintable():
+        return text
     return "".join(
         c
         if c.isprintable()
@@ -92,9 +95,10 @@ def printable(text: str) -> str:
 
 def display_width(text: str) -> int:
     """Columns that a terminal gives to the text."""
-    return sum(_columns(c) for c in text)
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
+@lru_cache(maxsize=4096)
 def _columns(character: str) -> int:
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
@@ -139,6 +143,9 @@ def wrap(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list
 
 def _pieces(text: str, longest: int) -> Iterator[str]:
     """What a line is filled with: words with the spaces after them, single wide characters."""
+    if text.isascii():
+        yield from re.findall(rf"[^ ]{{1,{longest}}} *| +", text)
+        return
     piece, columns = "", 0
     for before, c in zip(" " + text, text, strict=False):
         if piece and (_may_part(before, c) or columns + _columns(c) > longest):
