@@ -56,6 +56,9 @@ from cohortium.hub.studies import Studies
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
 
+FORGET_S = 0.1
+"""How long after a run that succeeded its sites are told so."""
+
 
 def find_builtin(name: str) -> AnyAnalysis:
     """The registry, imported with the first run."""
@@ -477,9 +480,13 @@ class Hub:
         run = self.store.runs.get(run_id)
         if run.info.status in {"succeeded", "cancelled"}:
             self._runner.forget(run_id)
-        if self._loop is not None and self._delivery is not None and not self._loop.is_closed():
-            with suppress(RuntimeError):  # the loop closed meanwhile
-                self._loop.call_soon_threadsafe(self._delivery.wake_all)
+        loop, delivery = self._loop, self._delivery
+        if loop is None or delivery is None or loop.is_closed():
+            return
+        # Someone waits for the witnesses of a result; nobody for the sites to forget their keys.
+        wait_s = FORGET_S if run.info.status == "succeeded" else 0.0
+        with suppress(RuntimeError):  # the loop closed meanwhile
+            loop.call_soon_threadsafe(loop.call_later, wait_s, delivery.wake_all)
 
     # The link
 
