@@ -22,7 +22,7 @@ from cohortium.hub.recovery import Recovery, RecoveryStore
 from cohortium.hub.store import HubStore
 from cohortium.hub.study_store import Said
 from cohortium.hub.tables import recovered
-from cohortium.ledger.entry import parse_entry
+from cohortium.ledger.entry import ContractChanged, parse_entry
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.ports import Request
 
@@ -132,6 +132,26 @@ def test_a_study_said_after_the_take_over_is_not_asked_for(old: HubStore, new: H
     assert len(new.recovery.missing()) == len(envelopes(old))
     assert new.recovery.take(envelopes(old)) == [CONTRACT.study]
     assert set(new.studies.studies()) == {CONTRACT.study, "fresh-study"}
+
+
+def test_statements_that_make_no_study_stay_away(
+    old: HubStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [parse_entry(data) for data in old.ledger.entries(0, old.ledger.size())]
+    signed_only = [
+        entry
+        for entry in entries
+        if not (isinstance(entry.fact, ContractChanged) and entry.fact.action == "propose")
+    ]
+    store = HubStore("sqlite://")
+    with store.ledger.adopting(NEW) as take:
+        take(signed_only)
+    while store.ledger.append(NEW, NOW):
+        pass
+    assert store.recovery.take(envelopes(old)) == []
+    assert store.studies.studies() == []
+    assert "are not a study's" in caplog.text
+    store.close()
 
 
 def test_a_lost_study_is_not_proposed_anew_under_its_name(new: HubStore) -> None:
