@@ -200,7 +200,10 @@ def test_contracts_that_differ_have_texts_that_differ(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(max_size=300) | st.text(alphabet="ab ，。“（中文1", max_size=300), st.integers(10, 40)
+    st.text(max_size=300)
+    | st.text(alphabet="ab ，。“（中文1", max_size=300)
+    | st.text(alphabet="ab ", max_size=300),
+    st.integers(10, 40),
 )
 def test_lines_are_never_wider_than_asked_and_lose_only_spaces(text: str, width: int) -> None:
     lines = wrap(text, "  - ", "    ", width)
