@@ -8,13 +8,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import ValidationError
-
 from cohortium.contract.lifecycle import CLOCK_SKEW
 from cohortium.contract.model import Contract, Draft, Participant, Seat
 from cohortium.contract.statements import Assignment, open_statement
 from cohortium.contract.task import Artefact, InputSlot, SlotKind
-from cohortium.core.model import explain
 from cohortium.errors import (
     ConflictError,
     InputError,
@@ -135,7 +132,6 @@ class DraftLife:
 
         Raises:
             ConflictError: ``wrong-state`` while a required slot is unfilled.
-            InputError: ``bad-proposal`` where draft and assignments do not fit.
         """
         if self.unfilled:
             waiting = [f"{slot} ({', '.join(sorted(o))})" for slot, o in self.unfilled.items()]
@@ -162,12 +158,7 @@ class DraftLife:
             ],
         }
         del fields["schema_id"]
-        try:
-            return Contract.model_validate(fields)
-        except ValidationError as error:
-            raise InputError(
-                "bad-proposal", f"The draft is not a contract yet: {explain(error)}"
-            ) from error
+        return Contract.model_validate(fields)
 
     def proposed(self, contract: Contract) -> DraftLife:
         """The end of the draft: the contract that its owners filled is proposed.

@@ -154,6 +154,9 @@ def test_rule_06_a_slot_is_assigned_once_and_only_in_a_draft() -> None:
     with refused("wrong-state"):
         assign(ended, "train/start", "Cleo", start)
     assert "start" in str(assign(whole, "train/start", "Cleo", start).assemble().to_json())
+    given = begun(draft(filled(task(), images=artefact("Aarhus"))))
+    with refused("not-found"):
+        assign(given, "train/images", "Aarhus", artefact("Aarhus", name="other"))
 
 
 # Runs
