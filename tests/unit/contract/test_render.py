@@ -180,7 +180,10 @@ def test_a_name_cannot_pass_for_a_statement_of_the_contract() -> None:
     participants = (plain.participants[0], plain.participants[1].model_copy(update={"name": sly}))
     text = render(contract(participants=participants))
     assert f"- “{sly}” (not signed)" in text
-    assert "“a”, “b”" not in render(contract(contacts=()))
+    person = {"name": "Bo", "role": "x; signed", "email": "a,(signed)@x.example"}
+    assert "contact: Bo, “x; signed”, “a,(signed)@x.example”" in render(
+        contract(contacts=(person,))
+    )
     split, joined = (
         render(contract(variables=(AGE, {**SEX.to_json(), "levels": levels}, plain.variables[2])))
         for levels in (("1", "2", "a”, “b"), ("1", "2", "a", "b"))

@@ -268,7 +268,9 @@ class Clauses:
 
     def contact(self, one: Contact) -> Item:
         """Whom to ask."""
-        return [say(self.words.contact, name=name(one.name), role=name(one.role), email=one.email)]
+        return [
+            say(self.words.contact, name=name(one.name), role=name(one.role), email=name(one.email))
+        ]
 
 
 __all__ = ["Clauses", "moment"]
