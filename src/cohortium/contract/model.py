@@ -129,7 +129,7 @@ class Computation(Document):
         versions: The version of each built-in analysis that this entry permits; another version,
             or an analysis that is not named, is not permitted. A proposal leaves it out.
         code: Custom code instead of a built-in analysis.
-        recipients: Who of the contract's recipients may run it; absent: all.
+        recipients: Who of the contract's recipients may run it and read its results; absent: all.
     """
 
     name: ComputationName

@@ -350,7 +350,8 @@ class Hub:
 
     def _visible(self, run_id: str, user: User) -> StoredRun:
         run = self.store.runs.get(run_id)
-        if self.store.studies.contract(run.info.contract_digest).recipient(user.key) is None:
+        contract = self.store.studies.contract(run.info.contract_digest)
+        if contract.recipient(user.key, run.info.computation) is None:
             raise InputError("not-found", "There is no such run.")
         return run
 
@@ -388,14 +389,14 @@ class Hub:
 
     def runs(self, study: str | None, user: User) -> list[RunInfo]:
         """Such runs, newest first."""
-        seen: dict[str, bool] = {}
+        seen: dict[tuple[str, str], bool] = {}
         shown = []
         for run in self.store.runs.list(study):
-            digest = run.info.contract_digest
-            if digest not in seen:
-                contract = self.store.studies.contract(digest)
-                seen[digest] = contract.recipient(user.key) is not None
-            if seen[digest]:
+            about = (run.info.contract_digest, run.info.computation)
+            if about not in seen:
+                contract = self.store.studies.contract(about[0])
+                seen[about] = contract.recipient(user.key, about[1]) is not None
+            if seen[about]:
                 shown.append(self._shown(run))
         return shown
 

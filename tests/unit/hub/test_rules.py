@@ -6,8 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.fake_sites import World, key, make_hub, make_request, start_world
+from tests.support.fake_sites import (
+    World,
+    key,
+    make_contract,
+    make_hub,
+    make_request,
+    start_world,
+)
 
+from cohortium.contract.model import Researcher
 from cohortium.errors import CohortiumError, InputError, PolicyRefusal
 from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import RunDenied, parse_entry
@@ -63,3 +71,28 @@ async def test_rule_08_a_request_by_who_is_not_a_recipient_is_denied_and_recorde
     assert caught.value.code == "not-authorised"
     (fact,) = await denied(world, asked.run_id, 1)
     assert fact.researcher == key("Eve").public
+
+
+async def test_rule_08_results_are_for_the_computations_recipients() -> None:
+    store = HubStore("sqlite://")
+    hub = make_hub(store)
+    bob = Researcher(name="Bob", key=key("Bob").public)
+    hub.members.add_user("Bob", bob.key)
+    made = make_contract(hub.consortium.fingerprint)
+    only_ada = {"name": "test.*", "recipients": ("Ada",)}
+    contract = make_contract(
+        hub.consortium.fingerprint,
+        recipients=(*made.recipients, bob),
+        computations=(only_ada,),
+    )
+    world = await start_world(hub, contract)
+    ada = hub.user(key("Ada").public)
+    asked = make_request(contract)
+    run_id = hub.submit(asked.sign(key("Ada")), ada).id
+    assert await world.settled(run_id) == "succeeded"
+    assert [run.id for run in hub.runs(None, ada)] == [run_id]
+    assert hub.runs(None, hub.user(bob.key)) == []
+    with pytest.raises(InputError):
+        hub.result(run_id, hub.user(bob.key))
+    await hub.stop()
+    store.close()
