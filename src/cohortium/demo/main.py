@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from cohortium.errors import InputError, IntegrityFailure
 
 STUDY = "lung-one-year"
 FORMULA = "died_1y ~ age + sex + ph_ecog + wt_loss"
+BUNDLE = "evidence.json"
 WIDTH = 130
 DESCRIBED = ["age", "wt_loss", "ph_ecog", "time_days"]
 
@@ -84,8 +85,11 @@ def run_demo(folder: Path | None = None, *, keep: bool = False, quiet: bool = Fa
         with _step(console, "The researcher proposes the study, every steward signs it"):
             _agree(consortium, list(frames))
         plot = _analyse(console, consortium, pd.concat(frames.values(), ignore_index=True))
-        with _step(console, "Verify every node's journal"):
+        with _step(console, "Verify every node's journal and its copy of the ledger"):
             together(lambda site: _verify(consortium, site), frames)
+        with _step(console, "Export the study's evidence, verify it and both results offline"):
+            evidence = _evidence(consortium)
+        _show_evidence(console, evidence)
         if keep:
             _print_how_to_connect(console, consortium)
     except BaseException:
@@ -121,6 +125,19 @@ def _register(consortium: Consortium, site: str, frame: pd.DataFrame) -> None:
 
 def _verify(consortium: Consortium, site: str) -> None:
     consortium.cli("node", "journal", "--verify", "--dir", str(consortium.node_dir(site)))
+    consortium.cli("node", "ledger", "verify", "--dir", str(consortium.node_dir(site)))
+
+
+def _evidence(consortium: Consortium) -> dict[str, Any]:
+    """What an auditor finds, who has the bundle, the results and this program."""
+    results, bundle = consortium.root / "results", consortium.root / BUNDLE
+    results.mkdir(exist_ok=True)
+    for run in consortium.cli("run", "list", STUDY):
+        file = results / f"{run['computation']}-{run['id'][:8]}.json"
+        consortium.cli("run", "show", run["id"], "--output", str(file))
+    consortium.cli("audit", "export", STUDY, "--whole", "--output", str(bundle))
+    found = consortium.cli("audit", "verify", str(bundle), "--results", str(results))
+    return cast("dict[str, Any]", found)
 
 
 def _agree(consortium: Consortium, sites: list[str]) -> None:
@@ -237,12 +254,31 @@ def _show_runs(console: Console, runs: dict[str, Any]) -> None:
     console.print(table)
 
 
+def _show_evidence(console: Console, evidence: dict[str, Any]) -> None:
+    table = RichTable(title="What the evidence shows")
+    for column in ("time (UTC)", "who", "what"):
+        table.add_column(column)
+    for event in evidence["timeline"]:
+        table.add_row(event["at"][:19].replace("T", " "), event["who"], event["what"])
+    console.print(table)
+    facts = sum(step["facts"] for step in evidence["steps"])
+    console.print(
+        f"{facts} facts hold, from signatures and {evidence['entries_in_log']} entries of the "
+        f"ledger; {len(evidence['results'])} results are those that were released."
+    )
+
+
 def _print_how_to_connect(console: Console, consortium: Consortium) -> None:
     console.print(f"\nIt is left running in {consortium.root}. To use it:")
     console.print(f"  export COHORTIUM_PROFILE={consortium.profile}", soft_wrap=True)
     console.print(f"  export COHORTIUM_HUB_DIR={consortium.hub_dir}", soft_wrap=True)
     console.print(f"  cohortium study show {STUDY}")
     console.print(f"  cohortium run {STUDY} describe age wt_loss --by sex")
+    console.print(
+        f"  cohortium audit verify {consortium.root / BUNDLE} "
+        f"--results {consortium.root / 'results'}",
+        soft_wrap=True,
+    )
     console.print("  python -c 'import cohortium as co; print(co.connect().studies)'")
     console.print(f"  The hub's addresses are in {consortium.hub_dir / 'address.json'}")
     pids = " ".join(str(s.process.pid) for s in consortium.services.values() if s.process)
