@@ -47,6 +47,7 @@ def connected(federation: LocalFederation, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("cohortium.sdk.federation.connect", connect)
     monkeypatch.setattr("sys.argv", ["cohortium"])
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("COHORTIUM_NODE_DIR", raising=False)
 
 
