@@ -55,7 +55,7 @@ def export(
 def verify(
     bundle: Annotated[
         Path,
-        typer.Argument(help="The bundle's file.", show_default=False, exists=True, dir_okay=False),
+        typer.Argument(help="The bundle's file.", show_default=False, dir_okay=False),
     ],
     *,
     result: Annotated[
@@ -64,7 +64,7 @@ def verify(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(help="A folder of such results (*.json).", exists=True, file_okay=False),
+        typer.Option(help="A folder of such results (*.json).", file_okay=False),
     ] = None,
     key: Annotated[
         list[str] | None,
@@ -72,11 +72,7 @@ def verify(
     ] = None,
     trust: Annotated[
         Path | None,
-        typer.Option(
-            help='Keys that you know: {"keys": {NAME: KEY}, "log": KEY}.',
-            exists=True,
-            dir_okay=False,
-        ),
+        typer.Option(help='Keys that you know: {"keys": {NAME: KEY}, "log": KEY}.', dir_okay=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -84,7 +80,7 @@ def verify(
     from cohortium.audit import verify as audit
 
     known = _trust(trust, key or [])
-    found = audit.verify(bundle.read_bytes(), trust=known, results=_results(result or [], results))
+    found = audit.verify(_read(bundle), trust=known, results=_results(result or [], results))
     for name in (text.rpartition("=")[0] for text in key or []):
         if name not in {party.name for party in found.parties}:
             raise InputError("not-found", f"The contract names nobody {name!r}: see --key.")
@@ -130,6 +126,13 @@ def _shown(report: Report) -> Any:
     )
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError("not-found", f"{path} cannot be read: {error.strerror}.") from error
+
+
 def _trust(file: Path | None, given: list[str]) -> Trust:
     from cohortium.audit.verify import Trust
     from cohortium.core.canonical import parse_json
@@ -140,7 +143,7 @@ def _trust(file: Path | None, given: list[str]) -> Trust:
     if file is not None:
         wrong = InputError("bad-input", f'{file} is not {{"keys": {{NAME: KEY}}, "log": KEY}}.')
         try:
-            held = parse_json(file.read_bytes())
+            held = parse_json(_read(file))
         except ProtocolError as error:
             raise wrong from error
         if not isinstance(held, dict) or not held.keys() <= {"keys", "log"}:
@@ -168,8 +171,6 @@ def _results(given: list[str], folder: Path | None) -> dict[str, bytes]:
     for text in given:
         run, equals, name = text.partition("=")
         path = Path(name if equals else text)
-        if not path.is_file():
-            raise InputError("not-found", f"There is no file {path}.")
         one = _result(path)
         if one is None:
             raise InputError(
@@ -179,6 +180,8 @@ def _results(given: list[str], folder: Path | None) -> dict[str, bytes]:
         if equals and not (run and one[0].startswith(run)):
             raise InputError("bad-input", f"{path} says that it is of run {one[0]}, not {run}.")
         _add(found, *one)
+    if folder is not None and not folder.is_dir():
+        raise InputError("not-found", f"There is no folder {folder}.")
     for path in [] if folder is None else sorted(folder.glob("*.json")):
         one = _result(path)
         if one is None:
@@ -198,8 +201,9 @@ def _result(path: Path) -> tuple[str, bytes] | None:
     from cohortium.core.canonical import canonical, parse_json
     from cohortium.errors import ProtocolError
 
+    data = _read(path)
     try:
-        held = parse_json(path.read_bytes())
+        held = parse_json(data)
         run = held["run"]["id"]
         return (run, canonical(held["result"])) if isinstance(run, str) else None
     except (ProtocolError, InputError, TypeError, LookupError):
