@@ -12,7 +12,7 @@ HUB, SITE, CONTRACTS, AT_ONCE, STATES, OPEN = (
     f"adversary/test_{name}.py"
     for name in ("lying_hub", "lying_site", "contracts", "at_once", "states", "open")
 )
-LEDGER = "adversary/test_lying_hub_ledger.py"
+LEDGER, LIFE = "adversary/test_lying_hub_ledger.py", "adversary/test_life_cycle.py"
 GUARD, LINK = "unit/node/test_guard.py", "e2e/test_link.py"
 UNMASKING = "adversary/test_lying_hub_unmasking.py"
 SECRECY, NODE_SUM, HUB_SUM = (
@@ -79,6 +79,23 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{CONTRACTS}::test_one_byte_of_a_contract_is_another_contract",
         f"{CONTRACTS}::test_a_contract_altered_on_the_way_to_one_site_is_active_nowhere",
         f"{CONTRACTS}::test_a_contract_is_not_activated_by",
+    ),
+    "Forge a suspension": (
+        f"{LIFE}::test_a_statement_is_not_forged",
+        f"{LIFE}::test_a_genuine_statement_is_not_turned_into_another",
+        f"{LIFE}::test_a_draft_or_an_assignment_is_not_forged",
+        f"{LIFE}::test_a_proposal_that_nobody_made_is_refused",
+    ),
+    "Lift a suspension": (
+        f"{LIFE}::test_the_resume_of_an_old_suspension_does_not_lift_the_new_one",
+    ),
+    "Withhold a suspension": (
+        f"{LIFE}::test_a_withheld_suspension_holds_at_the_site_that_suspended",
+        f"{LIFE}::test_a_withheld_activation_leaves_the_old_version_in_force_where_it_is",
+    ),
+    "Bring a replaced version back": (f"{LIFE}::test_an_old_version_is_not_brought_back",),
+    "Say that a contract was replaced": (
+        f"{LIFE}::test_the_hubs_word_ends_a_contract_and_begins_none",
     ),
     "Replay a request": (
         f"{HUB}::test_a_finished_run_is_over",
