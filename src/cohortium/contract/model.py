@@ -107,7 +107,7 @@ class Environment(Document):
     Attributes:
         executor: Absent: any that offers the level.
         measurements: Any one of those of a kind is accepted.
-        tcb_states: Allowed states of a platform's trusted computing base.
+        tcb_states: Allowed states of a platform's trusted computing base; none named: up to date.
         allow_simulated: Whether a simulated TEE may stand in for a real one.
     """
 
