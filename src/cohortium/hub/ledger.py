@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from cohortium.core.clock import Clock
 from cohortium.errors import CohortiumError, IntegrityFailure, VerificationError
-from cohortium.hub.ledger_store import BATCH, LedgerStore, Log, Release, StoredCheckpoint
+from cohortium.hub.ledger_store import BATCH, Appended, LedgerStore, Log, Release, StoredCheckpoint
 from cohortium.hub.witnesses import MAX_BYTES, Round, Witnesses, in_thread, log_refusal
 from cohortium.ledger.checkpoint import cosigners, open_checkpoint, witness_key
 from cohortium.ledger.members import quorum
@@ -28,6 +29,8 @@ LINGER_S: Final = 0.25
 """How long a fact that nobody waits for may wait for others; also how often we look for facts of
 other processes."""
 ASK_AGAIN_S: Final = 5.0
+ANNOUNCE_S: Final = 0.5
+"""How long word of finality waits for a next update that it could go with."""
 RETRY_S: Final = 1.0
 ROUND_S: Final = 5.0
 """How long a round that does not settle holds up the next one."""
@@ -58,6 +61,8 @@ class Ledger:
         self._released = released
         self._loop: asyncio.AbstractEventLoop | None = None
         self._witnesses: Witnesses | None = None
+        self._thread = 0
+        self._made: list[Appended] = []
         self._watch = True
         self._round: Round | None = None
         self._final: StoredCheckpoint | None = None
@@ -78,6 +83,7 @@ class Ledger:
             IntegrityFailure: ``broken-store`` where the stored log was signed with another key.
         """
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._watch = watch
         self._witnesses = Witnesses(self.store, self.log, peers, self._clock)
         newest = self.store.newest()
@@ -120,13 +126,25 @@ class Ledger:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def noted(self, urgent: bool) -> None:
-        """Facts were noted; from any thread."""
-        if self._loop is None or self._loop.is_closed():
-            return
-        with suppress(RuntimeError):  # the loop closed meanwhile
-            self._loop.call_soon_threadsafe(self._wake, urgent)
+        """Facts were noted; from any thread.
 
-    def _wake(self, urgent: bool) -> None:
+        The thread of a run that has ended appends them itself: handing that over takes longer.
+        """
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        made = None
+        if urgent and threading.get_ident() != self._thread:
+            try:
+                made = self.store.append(self.log, self._clock())
+            except Exception:
+                logger.exception("cannot put facts on the ledger now")
+        with suppress(RuntimeError):  # the loop closed meanwhile
+            loop.call_soon_threadsafe(self._wake, urgent, made)
+
+    def _wake(self, urgent: bool, made: Appended | None = None) -> None:
+        if made is not None:
+            self._made.append(made)
         self._noted.set()
         if urgent:
             self._urgent.set()
@@ -177,7 +195,12 @@ class Ledger:
         self._noted.clear()
         self._urgent.clear()
         before = 0 if self._round is None else self._round.size
-        made = await in_thread(self._sequence, before)
+        appended, self._made = self._made, []
+        made: Round | None
+        if len(appended) == 1 and appended[0].start == before and _fits(appended[0]):
+            made = _round(appended[0])
+        else:
+            made = await in_thread(self._sequence, before)
         if made is not None:
             if self._round is not None:
                 self._round.superseded = True
@@ -186,9 +209,8 @@ class Ledger:
     def _sequence(self, before: int) -> Round | None:
         """Append; the new checkpoint, where there is one that is not that of `before` entries."""
         made = self.store.append(self.log, self._clock())
-        whole = made is not None and len(made.entries) < BATCH and made.n_bytes <= MAX_BYTES
-        if made is not None and whole and made.start == before:
-            return Round(made.size, made.note, made.members, before, made.entries)
+        if made is not None and made.start == before and _fits(made):
+            return _round(made)
         while made is not None:
             made = self.store.append(self.log, self._clock())
         return self._newest_round(before)
@@ -291,7 +313,7 @@ class Ledger:
 
     async def _announce(self, current: Round) -> None:
         """Show the final checkpoint to the nodes, unless the next round does it soon."""
-        await asyncio.sleep(LINGER_S)
+        await asyncio.sleep(ANNOUNCE_S)
         current.announced = False
         try:
             async with self._storing:
@@ -331,6 +353,15 @@ class Ledger:
             f"ledger. Witnessed by {', '.join(there) or 'nobody yet'}; "
             f"missing: {', '.join(missing) or 'nobody'}."
         )
+
+
+def _fits(made: Appended) -> bool:
+    """Whether that was all that waited, and one message can hold it."""
+    return len(made.entries) < BATCH and made.n_bytes <= MAX_BYTES
+
+
+def _round(made: Appended) -> Round:
+    return Round(made.size, made.note, made.members, made.start, made.entries)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

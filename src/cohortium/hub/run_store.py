@@ -158,6 +158,14 @@ class RunStore:
             raise InputError("not-found", "There is no such run.")
         return found
 
+    def contract_of(self, run_id: str) -> str:
+        """The digest of a run's contract, or InputError ``not-found``."""
+        with self._db.read() as c:
+            digest = c.execute(select(runs.c.contract).where(runs.c.id == run_id)).scalar()
+        if digest is None:
+            raise InputError("not-found", "There is no such run.")
+        return str(digest)
+
     def list(self, study: str | None = None, limit: int = 1000) -> Sequence[StoredRun]:
         """Newest first."""
         query = _runs().order_by(runs.c.seq.desc()).limit(limit)

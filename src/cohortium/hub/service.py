@@ -375,7 +375,7 @@ class Hub:
         return run.info.model_copy(update={"status": "witnessing", "message": message})
 
     def _participant_keys(self, run_id: str) -> dict[str, str]:
-        contract = self.store.studies.contract(self.store.runs.get(run_id).info.contract_digest)
+        contract = self.store.studies.contract(self.store.runs.contract_of(run_id))
         return {participant.name: participant.key for participant in contract.participants}
 
     def _look(self, run_id: str) -> RunInfo:

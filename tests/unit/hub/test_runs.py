@@ -26,6 +26,7 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.hub.config import HubConfig
+from cohortium.hub.service import FORGET_S
 from cohortium.hub.store import HubStore
 from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.link._generated.link_pb2 import Message
@@ -51,7 +52,7 @@ def submit(world: World, number: int = 1, **changes: object) -> str:
 
 
 async def delivered() -> None:
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(FORGET_S + 0.05)
 
 
 async def test_a_run_adds_up_over_all_sites(world: World) -> None:
