@@ -31,7 +31,7 @@ def until(ready: Callable[[], bool]) -> None:
 
 def states(consortium: Consortium, digest: str) -> set[str]:
     """The contract's state at every site, from the file that the serving node writes."""
-    found = set()
+    found: set[str] = set()
     for site in SITES:
         store = NodeStore(NodeDir(consortium.node_dir(site)).store)
         stored = store.contract(digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,9 +85,10 @@ class Life:
 
     def steps(self) -> list[Callable[[], object]]:
         ada = self.hub.user(key("Ada").public)
-        signing = [(contract, site) for contract in (FIRST, SECOND) for site in SITES]
         signs: list[Callable[[], object]] = [
-            lambda c=contract, s=site: self.hub.say(s, c.sign(key(s))) for contract, site in signing
+            partial(self.hub.say, site, contract.sign(key(site)))
+            for contract in (FIRST, SECOND)
+            for site in SITES
         ]
         return [
             lambda: self.propose(FIRST),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # a process imports its own side only
     from cohortium.hub.secure_sum import SecureSum
     from cohortium.link.server import LinkServer
     from cohortium.node.service import NodeService
+    from cohortium.node.witness import Turn
 
 LONGEST_PAUSE_S = 1.0
 """Between two dials of a node: tests let the hub die more often than life does."""
@@ -53,18 +54,19 @@ def _about(message: Message) -> tuple[str, int, str] | None:
 def _at_node() -> None:
     from cohortium.link.client import Backoff
     from cohortium.node.service import NodeService
+    from cohortium.node.witness import Turn
 
     answer, reply_to, delay_s = NodeService._answer, Session.reply, Backoff.delay_s
     faults: list[Faults] = []
 
-    def answer_at(self: NodeService, message: Message) -> Reply:
+    def answer_at(self: NodeService, message: Message, turn: Turn) -> Reply:
         faults[:] = [Faults.of(ROOT, self.identity.name)]
         about = _about(message)
         if about is None:
-            return answer(self, message)
+            return answer(self, message, turn)
         kind, number, run_id = about
         faults[0].reach(f"before {kind}", number, run_id)
-        reply = answer(self, message)
+        reply = answer(self, message, turn)
         faults[0].reach(f"after {kind}", number, run_id)
         return reply
 

@@ -209,7 +209,7 @@ def _studies_using(folder: Path, dataset: Dataset) -> list[str]:
     return [
         stored.study
         for stored in NodeStore(file).contracts()
-        if stored.state in {"signed", "active"}
+        if stored.state in {"signed", "active", "suspended"}
         and any(
             participant.dataset_digest == dataset.digest
             for participant in Contract.from_bytes(stored.body).participants

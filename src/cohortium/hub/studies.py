@@ -186,9 +186,7 @@ class Studies:
         ]
 
     def _info(self, life: StudyLife, version: Version, user: User) -> StudyInfo:
-        now, about = self._clock(), self.store.about(version.digest)
-        signed = {said.author: said.at for said in about if said.action == "sign"}
-        refused = {said.author: said.at for said in about if said.action == "refuse"}
+        now, times = self._clock(), self.store.times(version.digest)
         return StudyInfo(
             id=life.study,
             contract_digest=version.digest,
@@ -196,11 +194,11 @@ class Studies:
             contract=version.contract.to_json(),
             signatures=tuple(
                 SignatureInfo(site=name, signed_at=at)
-                for name, at in signed.items()
-                if name in version.signed
+                for (name, action), at in times.items()
+                if action == "sign" and name in version.signed
             ),
             refusals=tuple(
-                RefusalInfo(site=name, reason=reason, at=refused[name])
+                RefusalInfo(site=name, reason=reason, at=times[name, "refuse"])
                 for name, reason in version.refused.items()
             ),
             suspensions=tuple(

@@ -22,7 +22,7 @@ from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.errors import ConflictError, InputError, IntegrityFailure
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note
-from cohortium.hub.outbox import owe
+from cohortium.hub.outbox import Kind, owe
 from cohortium.hub.tables import contracts, ledger_entries, statements
 from cohortium.ledger.entry import ContractAction, ContractChanged, parse_entry
 
@@ -189,6 +189,17 @@ class StudyStore:
         """The statements about one contract or draft, oldest first."""
         return self._statements(statements.c.contract == digest)
 
+    def times(self, digest: str) -> dict[tuple[str, str], datetime]:
+        """When each author last stated an action about a contract, oldest first."""
+        query = (
+            select(statements.c.author, statements.c.action, statements.c.at)
+            .where(statements.c.contract == digest)
+            .order_by(statements.c.seq)
+        )
+        with self._db.read() as c:
+            rows = c.execute(query).all()
+        return {(row.author, row.action): parse_rfc3339(row.at) for row in rows}
+
     def signatures(self, digest: str) -> list[Statement]:
         """The newest signature of each party that has signed."""
         signed = self.get(digest).signed
@@ -203,21 +214,32 @@ class StudyStore:
             heard: Digests of the envelopes of transitions, drafts and assignments.
         """
         held, said = set(known), set(heard)
-        with self._db.write() as c:
-            studies = c.execute(select(contracts.c.study).order_by(contracts.c.seq)).scalars()
-            for study in dict.fromkeys(studies):
-                life = self._life(c, study)
-                for version in () if life is None else life.versions:
-                    if site not in sites_of(version.contract):
+        missing: list[tuple[Kind, str]] = []
+        for study in reversed(self.studies()):
+            for version in self.life(study).versions:
+                if site not in sites_of(version.contract):
+                    continue
+                if version.digest not in held:
+                    if not version.open:
                         continue
-                    if version.digest not in held:
-                        if not version.open:
-                            continue
-                        owe(c, site, "proposal", version.digest)
-                        if version.in_force:
-                            owe(c, site, "active", version.digest)
-                    for seq in _transitions(c, version.digest, said):
-                        owe(c, site, "statement", str(seq))
+                    missing.append(("proposal", version.digest))
+                    if version.in_force:
+                        missing.append(("active", version.digest))
+                missing += [("statement", str(n)) for n in self._transitions(version.digest, said)]
+        if missing:
+            with self._db.write() as c:
+                for kind, subject in missing:
+                    owe(c, site, kind, subject)
+
+    def _transitions(self, contract: str, heard: Collection[str]) -> list[int]:
+        query = (
+            select(statements.c.seq, statements.c.digest)
+            .where(statements.c.contract == contract)
+            .where(statements.c.action.not_in((*DRAFTING, "propose", "sign")))
+            .order_by(statements.c.seq)
+        )
+        with self._db.read() as c:
+            return [row.seq for row in c.execute(query).all() if row.digest not in heard]
 
 
 def _require_not_lost(c: Connection, study: str) -> None:
@@ -298,13 +320,3 @@ def _owe_sites(
                 # The others see it from the signatures of the new version.
                 for site in sites_of(other.contract) - sites:
                     owe(c, site, "ended", other.digest)
-
-
-def _transitions(c: Connection, contract: str, heard: Collection[str]) -> list[int]:
-    rows = c.execute(
-        select(statements.c.seq, statements.c.digest)
-        .where(statements.c.contract == contract)
-        .where(statements.c.action.not_in((*DRAFTING, "propose", "sign")))
-        .order_by(statements.c.seq)
-    ).all()
-    return [row.seq for row in rows if row.digest not in heard]
