@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from tools.docstrings import attributes, summary
 
+from cohortium.audit.bundle import Bundle
 from cohortium.contract.model import Contract, Draft, RunRequest
 from cohortium.contract.statements import Assignment, Transition
 from cohortium.crypto.signed import Envelope
@@ -34,6 +35,7 @@ DOCUMENTS: Final[Mapping[str, type[BaseModel]]] = {
     "run-request": RunRequest,
     "ledger-entry": Entry,
     "envelope": Envelope,
+    "audit-bundle": Bundle,
 }
 
 _INSTANT: Final = {

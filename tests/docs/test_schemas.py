@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from tests.support.audit import honest
 from tests.support.contracts import ADA, NOW, contract, key, request
 from tests.support.full_contract import full_contract, mutations
 from tools.document_pages import documents_page, ledger_page
 from tools.schemas import DOCUMENTS, FOLDER, texts
 
+from cohortium.audit.bundle import parse_bundle
 from cohortium.contract.model import Draft
 from cohortium.contract.statements import Assignment, Transition
 from cohortium.core.canonical import canonical, digest
@@ -117,6 +119,9 @@ EXAMPLES: dict[str, Callable[[], list[Document]]] = {
     "run-request": lambda: [request(contract(), params={"a": [1, {"b": None}]})],
     "ledger-entry": lambda: [*entries()],
     "envelope": lambda: [envelope()],
+    "audit-bundle": lambda: [
+        parse_bundle(canonical(honest().story.seal(coverage))) for coverage in ("study", "log")
+    ],
 }
 
 

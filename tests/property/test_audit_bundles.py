@@ -23,7 +23,7 @@ from cohortium.crypto.signed import pae
 from cohortium.errors import CohortiumError, InputError, ProtocolError, VerificationError
 from cohortium.ledger.entry import ContractChanged, RunDecided, RunSubmitted
 
-odd = st.sampled_from(
+odd: st.SearchStrategy[Any] = st.sampled_from(
     [
         *(None, True, 0, -1, 2**53, 2**63, 1.5, 1e300, "", "x", "\x00", "\ud800", [], {}),
         *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "sha256:" + "0" * 64),

@@ -340,15 +340,21 @@ class Story:
         return getattr(fact, "study", "lung") == "lung"
 
 
-def _named(fact: Fact, runs: Collection[str]) -> list[str]:
-    """The statements of the study "lung" that an entry names."""
+def named_by(fact: Fact) -> list[str]:
+    """The documents that an entry names."""
     if isinstance(fact, ContractChanged):
-        return [fact.statement] if fact.study == "lung" else []
+        return [fact.statement]
     if isinstance(fact, RunSubmitted | RunDenied):
-        return [fact.request] if fact.study == "lung" else []
-    if isinstance(fact, RunDecided) and fact.run_id in runs:
+        return [fact.request]
+    if isinstance(fact, RunDecided):
         return [one.statement for one in fact.sites.values() if one.statement is not None]
     return []
+
+
+def _named(fact: Fact, runs: Collection[str]) -> list[str]:
+    """Those of the study "lung"."""
+    about = getattr(fact, "study", "lung" if getattr(fact, "run_id", "") in runs else "")
+    return named_by(fact) if about == "lung" else []
 
 
 @dataclass

@@ -57,14 +57,15 @@ class Release(Document):
     """A result that was given out: the receipt that came with it.
 
     Attributes:
-        nonce: With the result, what the commitment of the run's end is over.
+        nonce: With the result, what the commitment of the run's end is over; absent where who
+            exported it may not read the result.
         checkpoint: The cosigned checkpoint on which the result was released.
         members: The members at it, where they are others than at the bundle's checkpoint.
         consistency: From it to the bundle's checkpoint.
     """
 
     run_id: RunId
-    nonce: Hash
+    nonce: Hash | None = None
     checkpoint: str
     members: Members | None = None
     consistency: Proof = ()

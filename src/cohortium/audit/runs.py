@@ -330,7 +330,14 @@ def check_results(bundle: Bundle, runs: Runs, results: Mapping[str, bytes], fact
                 raise VerificationError(
                     "bad-bundle", f"The ledger knows no result of the run {run_id[:8]}."
                 )
+            nonce = nonces[run_id]
+            if nonce is None:
+                raise VerificationError(
+                    "bad-bundle",
+                    f"The nonce of run {run_id[:8]} is not here: who exported the bundle may not "
+                    "read this result.",
+                )
             require(
-                commitment(bytes.fromhex(nonces[run_id]), result) == ended[1].result,
+                commitment(bytes.fromhex(nonce), result) == ended[1].result,
                 f"The file is not the result of run {run_id[:8]} that was released.",
             )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from cohortium.analysis.builtin import find as find_builtin
 from cohortium.audit.bundle import Bundle, parse_bundle
+from cohortium.audit.completeness import Read, check_copy
 from cohortium.audit.log import (
     Logged,
     check_checkpoint,
@@ -74,7 +75,7 @@ class Report:
     Attributes:
         consortium: Its name, and its fingerprint, which is to be compared like those of keys.
         size: Entries of the log at the checkpoint.
-        complete: Whether all entries of the log were seen, so that none can be missing.
+        complete: Whether all entries of the log were seen, so that none about the study is missing.
         checked: Facts by step.
         results: Runs whose result file was compared.
     """
@@ -110,6 +111,7 @@ def verify(
     *,
     trust: Trust = Trust(),
     results: Mapping[str, bytes] = NO_RESULTS,
+    copy: Read | None = None,
     find: Find = find_builtin,
     appraise: Appraise | None = None,
 ) -> Report:
@@ -119,6 +121,7 @@ def verify(
         data: The file's bytes.
         trust: Without it all keys come from the bundle, and are to be compared by hand.
         results: Canonical JSON of results by run, to compare with what was released.
+        copy: An institution's copy of the ledger, to see that no entry was left out.
         find: The registry of analyses; raises InputError ``not-found``.
         appraise: Judges attestation evidence; without it a bundle with key releases fails.
 
@@ -134,6 +137,8 @@ def verify(
     keys = check_log(bundle, entries, trust.log, facts)  # 2
     checkpoint = check_checkpoint(bundle, keys, facts)  # 3
     check_entries(bundle, entries, checkpoint, facts)  # 4
+    if copy is not None:
+        check_copy(bundle, keys, checkpoint, copy, facts)
     check_statements(bundle, entries, facts)  # 5
     history = check_contract(bundle, entries, facts)  # 6
     check_parties(bundle, entries, history, trust.keys, facts)  # 7
@@ -148,7 +153,7 @@ def verify(
         study=bundle.study,
         consortium=(history.founded.name, history.founded.fingerprint),
         size=checkpoint.size,
-        complete=bundle.coverage == "log",
+        complete=bundle.coverage == "log" or copy is not None,
         checked={name: facts.checked[name] for name in STEPS},
         events=tuple(timeline(entries, history, runs, witnesses)),
         parties=_parties(history, trust),

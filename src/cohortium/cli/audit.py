@@ -74,13 +74,28 @@ def verify(
         Path | None,
         typer.Option(help='Keys that you know: {"keys": {NAME: KEY}, "log": KEY}.', dir_okay=False),
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="An institution's copy (`node ledger export`): shows that no entry is left out.",
+            file_okay=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check every fact of a bundle, print what happened, or name the first that does not hold."""
     from cohortium.audit import verify as audit
+    from cohortium.ledger.tiles import read_folder
 
     known = _trust(trust, key or [])
-    found = audit.verify(_read(bundle), trust=known, results=_results(result or [], results))
+    if ledger is not None and not ledger.is_dir():
+        raise InputError("not-found", f"There is no folder {ledger}.")
+    found = audit.verify(
+        _read(bundle),
+        trust=known,
+        results=_results(result or [], results),
+        copy=None if ledger is None else read_folder(ledger),
+    )
     for name in (text.rpartition("=")[0] for text in key or []):
         if name not in {party.name for party in found.parties}:
             raise InputError("not-found", f"The contract names nobody {name!r}: see --key.")
@@ -108,9 +123,9 @@ def _shown(report: Report) -> Any:
         for p in parties
     ]
     missing = (
-        "All entries of the ledger were seen: none is left out."
+        "All entries of the ledger were seen: none about the study is left out."
         if report.complete
-        else "It cannot be seen whether entries were left out; with `audit export --whole` it can."
+        else "It cannot be seen whether entries were left out; with --ledger FOLDER it can."
     )
     compared = ", ".join(run[:8] for run in report.results)
     lines = [

@@ -39,10 +39,12 @@ class AuditExport:
         self._store = store
         self._log = log
 
-    def bundle(self, study: str, *, whole: bool = False) -> bytes:
+    def bundle(self, study: str, reader: str, *, whole: bool = False) -> bytes:
         """The evidence of a study up to the newest checkpoint that its institutions witnessed.
 
         Args:
+            reader: Whose key asks: with a nonce one can guess a result, so that each goes only to
+                those who may read that.
             whole: All entries of the ledger, so that it can be seen that none is left out.
 
         Raises:
@@ -57,13 +59,12 @@ class AuditExport:
         found = self._about(study, life, final.size)  # 2
         held = dict(enumerate(self._store.ledger.entries(0, final.size))) if whole else found
         facts = {place: parse_entry(data).fact for place, data in sorted(found.items())}
-        members = dict(self._store.ledger.members_at(final.size))
         return Bundle(
             study=study,
             coverage="log" if whole else "study",
             log=file.Log(origin=self._log.origin, keys=tuple(self._keys())),
             checkpoint=final.note.decode(),
-            members=members,
+            members=dict(self._store.ledger.members_at(final.size)),
             entries=tuple(
                 LoggedEntry(
                     index=place,
@@ -73,7 +74,7 @@ class AuditExport:
                 for place, data in sorted(held.items())
             ),
             statements=self._statements(study, facts),  # 3
-            releases=tuple(self._releases(facts, final, tree, members)),  # 4
+            releases=tuple(self._releases(facts, final, tree, reader)),  # 4
         ).to_bytes()
 
     def _witnessed(self, life: StudyLife) -> StoredCheckpoint:
@@ -148,8 +149,9 @@ class AuditExport:
         return {digest: held[digest].decode() for digest in sorted(named)}
 
     def _releases(
-        self, facts: dict[int, Fact], final: StoredCheckpoint, tree: Tree, members: dict[str, str]
+        self, facts: dict[int, Fact], final: StoredCheckpoint, tree: Tree, reader: str
     ) -> Iterator[Release]:
+        members = dict(self._store.ledger.members_at(final.size))
         succeeded = {
             fact.run_id
             for fact in facts.values()
@@ -163,9 +165,12 @@ class AuditExport:
             if stored.size is not None and stored.size < final.size:
                 before = self._store.ledger.checkpoint(stored.size)
             then = dict(self._store.ledger.members_at(before.size))
+            run = self._store.runs.get(run_id).info
+            contract = self._store.studies.contract(run.contract_digest)
+            readable = contract.recipient(reader, run.computation) is not None
             yield Release(
                 run_id=run_id,
-                nonce=stored.nonce.hex(),
+                nonce=stored.nonce.hex() if readable else None,
                 checkpoint=before.note.decode(),
                 members=None if then == members else then,
                 consistency=_hex(tree.consistency_proof(before.size)),

@@ -208,7 +208,7 @@ class Hub:
             raise InputError(
                 "not-found", f"There is no study {study!r} whose results you may read."
             )
-        return AuditExport(self.store, self.log).bundle(study, whole=whole)
+        return AuditExport(self.store, self.log).bundle(study, user.key, whole=whole)
 
     def user(self, key: str) -> User:
         """The active researcher with that key.

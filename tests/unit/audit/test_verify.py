@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import pytest
-from tests.support.audit import Honest, honest
+from tests.support.audit import ORIGIN, Honest, Story, honest, key, named_by
 from tests.support.audit_faults import FAULTS, Fault, released, with_key
 
 from cohortium.audit.steps import STEPS
-from cohortium.audit.verify import verify
+from cohortium.audit.verify import Trust, verify
 from cohortium.core.canonical import canonical
 from cohortium.errors import ProtocolError, VerificationError
+from cohortium.ledger import checkpoint as cp
+from cohortium.ledger.entry import (
+    DatasetChanged,
+    RunDecided,
+    RunEnded,
+    RunSubmitted,
+    TakenOver,
+)
+from cohortium.ledger.merkle import leaf_hash
+from cohortium.ledger.tiles import Mirror
+from cohortium.ledger.tree import tree_of
 
 
 @cache
@@ -48,6 +60,106 @@ def test_a_false_fact_is_found_in_its_step(story: Honest, fault: Fault) -> None:
     assert error.message.startswith(f"Step {STEPS[fault.step].number} ({fault.step})")
     assert STEPS[fault.step].means in error.message
     assert error.details.get("cause") != "internal"
+
+
+def mirror(story: Story, size: int | None = None) -> Callable[[str], bytes | None]:
+    """An institution's copy of the ledger."""
+    length = len(story.log) if size is None else size
+    note = story.seal(size=length)["checkpoint"].encode()
+    texts = story.texts()
+    tree = tree_of({}, 0).extended([leaf_hash(text) for text in texts[:length]])[0]
+    served = Mirror(tree, lambda start, end: texts[start:end], note)
+    return served.get
+
+
+def test_with_a_copy_of_the_ledger_it_is_seen_that_nothing_is_left_out(story: Honest) -> None:
+    data = canonical(story.story.seal())
+    assert verify(data, copy=mirror(story.story)).complete
+    older = canonical(story.story.seal(size=len(story.story.log) - 1))
+    assert verify(older, copy=mirror(story.story)).complete
+
+
+@pytest.mark.parametrize("kept", ["submitted", "nothing"])
+def test_a_run_that_was_left_out_is_missed_in_the_copy(story: Honest, kept: str) -> None:
+    """All about a failed run can be left out of a bundle, and nobody sees it in the bundle."""
+    made = story.story.seal()
+    out = {
+        place
+        for kind in (RunSubmitted, RunDecided, RunEnded)
+        for place in story.story.places(kind, run_id=story.failed.run_id)
+        if kept == "nothing" or kind is not RunSubmitted
+    }
+    named = {digest for place in out for digest in named_by(story.story.log[place][1])}
+    made["entries"] = [entry for entry in made["entries"] if entry["index"] not in out]
+    made["statements"] = {d: text for d, text in made["statements"].items() if d not in named}
+    data = canonical(made)
+    assert not verify(data).complete
+    with pytest.raises(VerificationError) as caught:
+        verify(data, copy=mirror(story.story))
+    assert caught.value.details["step"] == "entries"
+    assert f"Entry {min(out)} of the study is not here" in caught.value.message
+
+
+def test_a_copy_that_is_older_or_of_another_history_shows_nothing(story: Honest) -> None:
+    data = canonical(story.story.seal())
+    copies = [mirror(story.story, len(story.story.log) - 1), lambda _: None]
+    other = copy.deepcopy(story)
+    other.story.alter(other.story.places(DatasetChanged, member="Delhi")[0], content=None)
+    copies.append(mirror(other.story))
+    whole = mirror(story.story)
+    copies.append(lambda path: None if path.startswith("tile/0") else whole(path))
+    for one in copies:
+        with pytest.raises(VerificationError) as caught:
+            verify(data, copy=one)
+        assert caught.value.details["step"] == "entries"
+
+
+def test_after_another_hub_took_over_each_key_signs_for_its_time(story: Honest) -> None:
+    before, size = story.story.seal(), len(story.story.log)
+    new = cp.log_key(ORIGIN, key("new").public).text
+    story.story.note(TakenOver(size=size, key=new))
+    story.story.note(DatasetChanged(member="Boston", name="lung"))
+    made = story.story.seal(log="new")
+    old = before["log"]["keys"]
+    made["log"]["keys"] = [*old, {"key": new, "size": size}]
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(made))
+    assert caught.value.details["step"] == "releases"
+    for release in made["releases"]:
+        plain = story.story.seal()["releases"]
+        release["checkpoint"] = next(
+            one["checkpoint"] for one in plain if one["run_id"] == release["run_id"]
+        )
+    report = verify(canonical(made), trust=Trust(log=new))
+    assert any("another hub goes on" in event.what for event in report.events)
+    made["log"]["keys"] = made["log"]["keys"][1:]
+    with pytest.raises(VerificationError, match="Nobody knows who signed the log then"):
+        verify(canonical(made))
+    made["log"]["keys"] = [*old, {"key": new, "size": size - 1}]
+    with pytest.raises(VerificationError, match="key is not there"):
+        verify(canonical(made))
+
+
+def test_a_result_is_not_compared_without_its_nonce(story: Honest) -> None:
+    made = story.story.seal()
+    for release in made["releases"]:
+        del release["nonce"]
+    verify(canonical(made))
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(made), results=released(story))
+    assert caught.value.details["step"] == "results"
+    assert "may not read this result" in caught.value.message
+
+
+def test_the_version_of_an_analysis_that_is_not_installed_is_no_accusation(story: Honest) -> None:
+    class Older:
+        version = 0
+
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(story.story.seal()), find=lambda _: Older())  # type: ignore[arg-type, return-value]
+    assert caught.value.details["step"] == "requests"
+    assert "It cannot be judged here." in caught.value.message
+    assert STEPS["requests"].means not in caught.value.message
 
 
 def test_every_step_has_its_faults() -> None:

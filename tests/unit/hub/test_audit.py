@@ -250,6 +250,6 @@ async def test_what_was_lost_with_another_hub_is_said_to_be_lost(world: World) -
     with world.hub.store._database.write() as c:
         c.execute(documents.delete())
     with pytest.raises(InputError) as caught:
-        AuditExport(world.hub.store, world.hub.log).bundle("lung")
+        AuditExport(world.hub.store, world.hub.log).bundle("lung", ADA.public)
     assert caught.value.code == "not-found"
     assert len(caught.value.details["documents"]) == 3
