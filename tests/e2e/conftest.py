@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support import sites
+from tests.support.no_alarms import require_no_alarms_in
 
 import cohortium as co
 from cohortium.demo.consortium import Consortium
@@ -17,6 +18,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]
     running = sites.start(tmp_path_factory.mktemp("consortium"))
     yield running
     running.stop()
+    require_no_alarms_in(running.node_dir(site) for site in sites.SITES)
 
 
 @pytest.fixture

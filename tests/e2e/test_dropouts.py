@@ -30,6 +30,7 @@ from tests.support.five_sites import (
     start,
     until,
 )
+from tests.support.no_alarms import require_no_alarms_in
 from tests.support.plugin.cohortium_faults import BOUND
 
 import cohortium as co
@@ -58,6 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyConsorti
     consortium = start(tmp_path_factory.mktemp("five"))
     yield consortium
     consortium.stop()
+    require_no_alarms_in(consortium.node_dir(site) for site in SITES)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from tests.support.builders import (
 )
 from tests.support.by_hand import HubByHand
 from tests.support.decoding import Decoding, Heard, Sum
+from tests.support.no_alarms import require_no_alarms
 
 from cohortium.analysis.interface import AnyAnalysis, Continue, Done, DropOuts, Scope
 from cohortium.contract.model import Contract, RunRequest
@@ -41,7 +42,9 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import raise_if_error
 from cohortium.link.memory import MemoryLink, MemoryUplink
 from cohortium.node import consent, outbox
+from cohortium.node.alarms import alarms
 from cohortium.node.guard import Find
+from cohortium.node.witness import accept
 
 TIMEOUT_S = 10.0
 
@@ -113,6 +116,7 @@ class Federation:
 
     Attributes:
         away: (site, message): whether the site is not there to get it.
+        wronged: Sites whose ledger may tell of what they did not do.
     """
 
     world: World
@@ -126,6 +130,7 @@ class Federation:
     site_lies: SiteLies | None = None
     away: Callable[[str, pb.Message], bool] | None = None
     silent: set[str] = field(default_factory=set)
+    wronged: set[str] = field(default_factory=set)
     _answering: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -145,6 +150,15 @@ class Federation:
         finally:
             with self._lock:
                 self._answering -= 1
+
+    async def accept_alarm(self, site: str) -> None:
+        """A site finds what the ledger says of it false; its steward lets that pass."""
+        self.wronged.add(site)
+        store = self.node(site).store
+        async with asyncio.timeout(TIMEOUT_S):
+            while not (found := alarms(store, only_open=True)):
+                await asyncio.sleep(0.01)
+        accept(store, found[0].id)
 
     # Contracts
 
@@ -358,8 +372,11 @@ async def federation(
         await made.hub.stop()
         await asyncio.to_thread(made.runner.close)
         store.close()
-        for node in world.nodes.values():
-            node.store.close()
+        try:
+            require_no_alarms(world.nodes[s].store for s in world.sites if s not in made.wronged)
+        finally:
+            for node in world.nodes.values():
+                node.store.close()
 
 
 async def refused(made: Federation, site: str, message: pb.Message, code: str) -> CohortiumError:

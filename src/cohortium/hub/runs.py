@@ -19,7 +19,7 @@ from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import plan
-from cohortium.core.canonical import canonical
+from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.clock import Clock
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.core.rounds import State, Total
@@ -45,6 +45,7 @@ from cohortium.runs.loop import drive
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.parties import Parties
 from cohortium.secagg.roster import Roster
+from cohortium.secagg.round_key import RoundKey
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class RunDriver:
         self._finished = finished
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: dict[str, Live] = {}
+        self._recorder = concurrent.futures.ThreadPoolExecutor(1, "decisions")
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reach the peers on this loop."""
@@ -179,6 +181,7 @@ class RunDriver:
         error: CohortiumError | None = None,
     ) -> None:
         keep_keys = error is not None and resumable(error)
+        self._require_recorded(live, needed=result is not None)
         self._store.runs.finish(
             run_id,
             "failed" if result is None else "succeeded",
@@ -193,6 +196,16 @@ class RunDriver:
             sums=live.sums,
             suppressed=live.suppressed if error is None else 0,
         )
+
+    def _require_recorded(self, live: Live, *, needed: bool) -> None:
+        """The participants' decisions stand before the run's end; before a result they must."""
+        if live.recording is None:
+            return
+        failure = live.recording.exception()
+        if failure is not None:
+            logger.error("the decisions on run %s are not recorded", live.info.id, exc_info=failure)
+            if needed:
+                raise failure
 
     def on_loop(self, live: Live, work: Coroutine[Any, Any, T]) -> T:
         """Wait in this thread for `work` on the event loop; a cancelled run stops waiting."""
@@ -250,9 +263,9 @@ class RunDriver:
         approved = {m.name for m in self._store.members.members() if m.status == "approved"}
         parties = [participant.name for participant in contract.participants]
         names = [name for name in parties if name in approved]
-        timeout_s = self._gather_timeout_s
+        keys = {participant.name: participant.key for participant in contract.participants}
         answers = await asyncio.gather(
-            *(self._advert(name, message, timeout_s) for name in names),
+            *(self._advert(name, keys[name], message) for name in names),
             return_exceptions=True,
         )
         away = PeerError("peer-unreachable", "Not a member in good standing.")
@@ -263,13 +276,17 @@ class RunDriver:
             given[name] = answer
         return given
 
-    def take_part(self, run_id: str, contract: Contract, answers: Answers) -> list[bytes]:
-        """Record the participants' decisions; the signed round keys of those that are there.
+    def take_part(
+        self, run_id: str, contract: Contract, answers: Answers, live: Live
+    ) -> list[bytes]:
+        """The signed round keys of the participants that are there; all decisions are recorded.
+
+        Where the run goes on, it does so while its record is written; `_end` waits for that.
 
         Raises:
             PolicyRefusal: ``too-few-sites``, naming those that are absent; or a site's refusal.
         """
-        self._store.runs.decided(run_id, answers)
+        live.recording = self._recorder.submit(self._store.runs.decided, run_id, answers)
         envelopes: list[bytes] = []
         absent: list[str] = []
         for name, answer in answers.items():
@@ -288,8 +305,23 @@ class RunDriver:
             )
         return envelopes
 
-    async def _advert(self, site: str, message: Message, timeout_s: float) -> bytes:
-        reply = expect(await self.ask(site, message, timeout_s), "run_advert")
+    def record_again(self, run_id: str, contract: Contract, envelopes: Sequence[bytes]) -> None:
+        """The decisions of a run that was interrupted, where they were not recorded before."""
+        if self._store.runs.accepted(run_id) == {digest_bytes(one) for one in envelopes}:
+            return
+        away = PeerError("peer-unreachable", "It did not take part.")
+        answers: Answers = {site.name: away for site in contract.participants}
+        for envelope in envelopes:
+            answers[RoundKey.open(envelope)[0].site] = envelope
+        self._store.runs.decided(run_id, answers)
+
+    async def _advert(self, site: str, key: str, message: Message) -> bytes:
+        """A site's round key; what it did not sign is not on the ledger as its answer."""
+        reply = expect(await self.ask(site, message, self._gather_timeout_s), "run_advert")
+        try:
+            RoundKey.open(reply.run_advert.envelope, key=key)
+        except CohortiumError as error:
+            raise named(error, site) from error
         return reply.run_advert.envelope
 
     @property
@@ -332,7 +364,7 @@ class _Execution:
             answers = self._driver.on_loop(
                 self._live, self._driver.gather(contract, self._run.envelope)
             )
-            gathered = self._driver.take_part(self._run.info.id, contract, answers)
+            gathered = self._driver.take_part(self._run.info.id, contract, answers, self._live)
             self._sums = sums = self._secure_sum(gathered)
             sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)
             sums.require_enough()
@@ -341,7 +373,9 @@ class _Execution:
 
         recorded = self._measured.step("roster", ask)
         if self._sums is None:  # recorded before a restart
-            self._sums = self._secure_sum([unb64url(text) for text in json.loads(recorded)])
+            envelopes = [unb64url(text) for text in json.loads(recorded)]
+            self._driver.record_again(self._run.info.id, contract, envelopes)
+            self._sums = self._secure_sum(envelopes)
             self._sums.restore(self._measured.note)
         self._live.sites = self._live.roster = self._sums.parties.sites
 

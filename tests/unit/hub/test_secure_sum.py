@@ -723,6 +723,7 @@ async def test_a_site_that_signed_another_list_is_not_needed_to_open_this_one(
 ) -> None:
     """A lying hub, before, had one of them sign that another dropped."""
     contract, request = await begun(made, SEPARATE)
+    made.wronged.add("Alpha")
 
     def lie(site: str, message: pb.Message) -> pb.Message:
         if site == "Alpha" and message.HasField("unmask_request"):
