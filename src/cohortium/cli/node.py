@@ -128,6 +128,17 @@ def status(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     data["contracts_list"] = [
         {"study": c.study, "digest": c.digest, "state": c.state} for c in node.store.contracts()
     ]
+    data["drafts"] = [
+        {
+            "study": draft.draft.study,
+            "digest": draft.digest,
+            "waits_for_us": [s for s, who in draft.unfilled.items() if node.identity.name in who],
+        }
+        for draft in node.drafts.all()
+    ]
+    data["refused_by_hub"] = [
+        {"at": at, "answer": answer} for at, answer in node.store.refused_statements()
+    ]
     emit(data, _status_text(data), json)
     if data["ledger"]["alarms"]:
         raise typer.Exit(IntegrityFailure.exit_code)
@@ -147,6 +158,7 @@ def _status_text(data: Any) -> str:
     datasets = [d["name"] + ("" if d["confirmed"] else " (draft)") for d in data["datasets"]]
     lines = [
         f"{data['name']}  (cohortium {data['version']})",
+        f"key        {data['key_fingerprint']}",
         f"link       {state}",
         f"paused     {PAUSED[data['paused']]}",
         f"owed       {', '.join(data['owed_topics']) or 'nothing'}",
@@ -154,8 +166,16 @@ def _status_text(data: Any) -> str:
         f"ledger     {_ledger_text(data['ledger'])}",
     ]
     lines += [
-        f"contract   {c['state']:<9} {c['study']}  {c['digest'][:19]}..."
+        f"contract   {c['state']:<10} {c['study']}  {c['digest'][:19]}..."
         for c in data["contracts_list"]
+    ]
+    lines += [
+        f"draft      {'waits for us' if d['waits_for_us'] else 'filled here':<10} {d['study']}"
+        f"  {', '.join(d['waits_for_us'])}".rstrip()
+        for d in data["drafts"]
+    ]
+    lines += [
+        f"REFUSED    by the hub, {one['at']}: {one['answer']}" for one in data["refused_by_hub"]
     ]
     lines += [
         f"ALARM {a['id']}    {a['kind']} since {a['since']}: {a['why']}\n"

@@ -66,7 +66,10 @@ class Review:
 
 
 def find_contract(store: NodeStore, name: str) -> StoredContract:
-    """A contract by digest, the beginning of one, or study name (the latest version).
+    """A contract by digest, the beginning of one, or study name.
+
+    Of a study's versions it is the one that waits for this site, else for the others, else the one
+    in force, else the latest.
 
     A hub may send another contract under the same name between review and signature, so that two
     that wait for a decision are told apart by their digest only.
@@ -93,6 +96,10 @@ def find_contract(store: NodeStore, name: str) -> StoredContract:
             "them, and name one by its digest.",
             contracts=undecided,
         )
+    for states in ({"proposed"}, {"signed"}, {"active", "suspended"}):
+        found = [contract for contract in matching if contract.state in states]
+        if found:
+            return found[-1]
     return matching[-1]
 
 

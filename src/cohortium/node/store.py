@@ -524,6 +524,15 @@ class NodeStore:
         )
         return rows[0][0] if rows else None
 
+    def refused_statements(self, last: int = 10) -> list[tuple[str, str]]:
+        """Time and answer of the hub's latest refusals of what this site stated."""
+        rows = self.execute(
+            "SELECT settled_at, answer FROM outbox WHERE kind = 'statement' AND answer <> 'ok' "
+            "ORDER BY id DESC LIMIT ?",
+            last,
+        )
+        return [(str(at), str(answer)) for at, answer in rows]
+
     def published(self) -> dict[str, str]:
         """Digest of the latest publication that was owed, by dataset."""
         rows = self.execute("SELECT name, digest FROM published")

@@ -116,6 +116,17 @@ def test_an_unknown_computation_is_not_suspended(site: Site, invoke: Invoke) -> 
     assert stated(site) == []
 
 
+def test_what_the_hub_refused_is_shown(site: Site, invoke: Invoke) -> None:
+    in_force(site, invoke)
+    assert "REFUSED" not in invoke("node", "status").stdout
+    invoke("study", "suspend", "lung", "--reason", "A doubt.")
+    (owed,) = site.service.store.owed()
+    site.service.store.settle(owed.id, '{"code":"stale-request","message":"Compare the clocks."}')
+    status = data_of(invoke("node", "status", json=True))
+    assert "stale-request" in status["refused_by_hub"][0]["answer"]
+    assert "Compare the clocks." in invoke("node", "status").stdout
+
+
 def test_the_history_here_has_every_verified_statement(site: Site, invoke: Invoke) -> None:
     contract = in_force(site, invoke)
     said = transition(contract, "suspend", "Beta", at=site.world.now, reason="A doubt.")
@@ -153,6 +164,7 @@ def drafted(site: Site) -> Draft:
 
 def test_a_slot_is_filled_once_with_a_confirmed_dataset(site: Site, invoke: Invoke) -> None:
     draft = drafted(site)
+    assert "waits for us lung  dataset/Alpha" in invoke("node", "status").stdout
     listed = data_of(invoke("study", "assign", "lung", json=True))
     assert [(row["slot"], row["waits_for"]) for row in listed["slots"]] == [
         ("dataset/Alpha", ["Alpha"]),
