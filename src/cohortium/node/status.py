@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cohortium.crypto.keys import fingerprint
 from cohortium.errors import CohortiumError, PolicyRefusal
 from cohortium.ledger.tiles import CHECKPOINT
 from cohortium.node import alarms, ledger_copy
@@ -41,6 +42,7 @@ def summary(service: NodeService) -> dict[str, Any]:
     return {
         "name": service.identity.name,
         "consortium": service.identity.consortium,
+        "key_fingerprint": fingerprint(service.identity.key.public),
         "version": __version__,
         "owed": len(store.owed()),
         "datasets": [

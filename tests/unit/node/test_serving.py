@@ -13,6 +13,7 @@ from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
 from cohortium.core.publication import Publication
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr
+from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     InputError,
     IntegrityFailure,
@@ -179,6 +180,7 @@ async def test_the_status_says_what_a_steward_needs(host: str) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "name": "Alpha",
+        "key_fingerprint": fingerprint(World().keys["Alpha"].public),
         "consortium": CONSORTIUM,
         "version": answer.json()["version"],
         "owed": 1,
