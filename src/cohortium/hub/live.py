@@ -41,6 +41,7 @@ class Live:
     bytes: dict[str, int] = field(default_factory=dict)
     sums: list[Rounds] = field(default_factory=list)
     suppressed: int = 0
+    recording: concurrent.futures.Future[None] | None = None
     progress: float = 0.0
     message: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)

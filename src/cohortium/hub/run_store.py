@@ -19,7 +19,7 @@ from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.errors import CohortiumError, ConflictError, InputError, PeerError, VerificationError
 from cohortium.hub.database import Database
-from cohortium.hub.ledger_notes import keep, note, note_change
+from cohortium.hub.ledger_notes import keep, latest, note, note_change
 from cohortium.hub.outbox import owe
 from cohortium.hub.tables import documents, releases, results, runs
 from cohortium.ledger.entry import (
@@ -179,6 +179,13 @@ class RunStore:
         query = _runs().where(runs.c.status.in_(OPEN)).order_by(runs.c.seq)
         with self._db.read() as c:
             return [_stored(row) for row in c.execute(query).all()]
+
+    def accepted(self, run_id: str) -> frozenset[str]:
+        """Digests of the sites' round keys after the last decisions on a run."""
+        with self._db.read() as c:
+            data = latest(c, "run.decided", run_id)
+        sites = {} if data is None else RunDecided.from_bytes(data).sites
+        return frozenset(one.statement for one in sites.values() if one.statement is not None)
 
     def finish(
         self,
