@@ -151,9 +151,8 @@ class Witness:
                 received=outcome.received,
                 entries=outcome.entries,
             )
-        why = (
-            None if excused else self._own.find_false([entry for _, entry in outcome.entries])
-        )  # 4
+        entries = [entry for _, entry in outcome.entries]
+        why = None if excused else self._own.find_false(entries)  # 4
         if why is not None:
             return self._false_entry(why, seen.checkpoint, update)
         self._note_rollback(outcome, seen.cosigned_at)
