@@ -772,7 +772,7 @@ def _(h: Honest) -> Made:
     return decided(h, Boston=accepted(h, round_key(h.describe, "Cairo").sign(key("Boston"))))
 
 
-@fault("sites", "two sites have one key", short=False)
+@fault("rounds", "two sites have one key", short=False)
 def _(h: Honest) -> Made:
     same = round_key(h.describe, "Cairo").x25519
     stated = round_key(h.describe, "Boston", x25519=same)

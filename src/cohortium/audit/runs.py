@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -174,16 +174,16 @@ def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Fa
             run = runs.of(fact.run_id, logged.index)
             keys = {p.name: p.key for p in run.contract.participants}
             require(fact.sites.keys() == keys.keys(), "Not each participant's decision is there.")
-            seen: set[str] = set()
+            stated: dict[str, str] = {}
             for site, decision in fact.sites.items():
                 if decision.decision == "accepted":
-                    stated = _round_key(bundle, run, site, keys[site], decision)
-                    require(stated.x25519 not in seen, "Two sites have the same key.")
-                    seen.add(stated.x25519)
+                    stated[site] = _round_key(bundle, run, site, keys[site], decision).x25519
                 else:
                     require(decision.statement is None, f"{site} signed and is not in the run.")
-            accepted = {s for s, answer in fact.sites.items() if answer.decision == "accepted"}
-            decisions = (*run.decisions, (logged.index, frozenset(accepted)))
+            # With a key that another site has too, none can take part (`Roster.verify`).
+            shared = Counter(stated.values())
+            accepted = frozenset(site for site, one in stated.items() if shared[one] == 1)
+            decisions = (*run.decisions, (logged.index, accepted))
             runs.of_study[fact.run_id] = replace(run, decisions=decisions)
 
 

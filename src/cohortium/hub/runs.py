@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.lifecycle import permits
-from cohortium.contract.model import Contract
+from cohortium.contract.model import Contract, RunRequest
 from cohortium.contract.noise_plan import plan
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.clock import Clock
@@ -29,6 +29,7 @@ from cohortium.errors import (
     IntegrityFailure,
     PeerError,
     PolicyRefusal,
+    ProtocolError,
 )
 from cohortium.hub.events import RunEvents
 from cohortium.hub.exchange import Exchange, named
@@ -264,8 +265,9 @@ class RunDriver:
         parties = [participant.name for participant in contract.participants]
         names = [name for name in parties if name in approved]
         keys = {participant.name: participant.key for participant in contract.participants}
+        request = RunRequest.open(envelope)[0]
         answers = await asyncio.gather(
-            *(self._advert(name, keys[name], message) for name in names),
+            *(self._advert(name, keys[name], message, request) for name in names),
             return_exceptions=True,
         )
         away = PeerError("peer-unreachable", "Not a member in good standing.")
@@ -315,13 +317,18 @@ class RunDriver:
             answers[RoundKey.open(envelope)[0].site] = envelope
         self._store.runs.decided(run_id, answers)
 
-    async def _advert(self, site: str, key: str, message: Message) -> bytes:
-        """A site's round key; what it did not sign is not on the ledger as its answer."""
+    async def _advert(self, site: str, key: str, message: Message, request: RunRequest) -> bytes:
+        """A site's round key; what it did not sign for this run is not its answer on the ledger."""
         reply = expect(await self.ask(site, message, self._gather_timeout_s), "run_advert")
         try:
-            RoundKey.open(reply.run_advert.envelope, key=key)
+            stated, _ = RoundKey.open(reply.run_advert.envelope, key=key)
         except CohortiumError as error:
             raise named(error, site) from error
+        bound = (stated.site, stated.run_id, stated.contract_digest, stated.request_digest)
+        if bound != (site, request.run_id, request.contract_digest, request.digest):
+            raise ProtocolError(
+                "wrong-round", f"The round key of {site} belongs to another run.", site=site
+            )
         return reply.run_advert.envelope
 
     @property
