@@ -142,7 +142,7 @@ class World:
     sites: tuple[str, ...] = SITES
     min_sites: int = 2
     keys: dict[str, SigningKey] = field(default_factory=dict)
-    researcher: SigningKey = field(default_factory=lambda: _key(50))
+    researcher: SigningKey = field(default_factory=lambda: _key(251))
     nodes: dict[str, Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
