@@ -45,9 +45,9 @@ def keys_of(people: list[Any]) -> dict[str, str]:
 def opened(envelope: str, kind: str, key: str) -> Any:  # DSSE; with the document's own digest
     dsse, kind = parse(envelope), f"application/vnd.cohortium.{kind}+json"
     (by,), payload = dsse["signatures"], base64.b64decode(dsse["payload"])
-    must((dsse["payloadType"], by["keyid"]) == (kind, key), "a document of another type or key")
+    must((dsse["payloadType"], key or by["keyid"]) == (kind, by["keyid"]), "another type or key")
     data = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
-    Ed25519PublicKey.from_public_bytes(raw(key)).verify(base64.b64decode(by["sig"]), data)
+    Ed25519PublicKey.from_public_bytes(raw(by["keyid"])).verify(base64.b64decode(by["sig"]), data)
     return parse(payload) | {"digest": digest(payload)}
 
 def root_of(leaves: list[bytes]) -> bytes:  # RFC 9162 2.1.1
@@ -148,7 +148,7 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
     witnessed(bundle["checkpoint"], log_key, origin, *everybody)
     yield "requests"
     for i, at, f in [one for one in ours if one[2]["kind"] in ("run.submitted", "run.denied")]:
-        doc = opened(said[f["request"]], "run-request", f["researcher"])
+        doc = opened(said[f["request"]], "run-request", "" if "code" in f else f["researcher"])
         same = [doc[name] for name in ("run_id", "study", "contract_digest", "computation")]
         must(same == [f["run_id"], study, f["contract"], f["computation"]], f"entry {i}: other run")
         if f["kind"] == "run.submitted":

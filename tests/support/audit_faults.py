@@ -688,9 +688,9 @@ def _(h: Honest) -> Made:
     return story.story.seal()
 
 
-@fault("requests", "the request was hours old", short=False)
+@fault("requests", "the request is from the future", short=False)
 def _(h: Honest) -> Made:
-    return last_run(h, issued_at=NOW - timedelta(hours=3), valid_until=NOW - timedelta(hours=2))
+    return last_run(h, issued_at=NOW + timedelta(hours=3), valid_until=NOW + timedelta(hours=4))
 
 
 @fault("requests", "the request is valid for longer than a day", short=False)
@@ -717,9 +717,16 @@ def _(h: Honest) -> Made:
     return restated(h, at, h.describe.sign(key("Bob")), "request")
 
 
-@fault("requests", "a refused request is signed by somebody else")
+@fault("requests", "a refused request is another one")
 def _(h: Honest) -> Made:
-    return restated(h, place(h, RunDenied), h.denied.sign(key("Bob")), "request")
+    return restated(h, place(h, RunDenied), h.describe.sign(key("Ada")), "request")
+
+
+@fault("requests", "the signature of a refused request does not verify")
+def _(h: Honest) -> Made:
+    envelope = json.loads(h.denied.sign(key("Ada")))
+    envelope["signatures"][0]["sig"] = base64.b64encode(bytes(64)).decode()
+    return restated(h, place(h, RunDenied), canonical(envelope), "request")
 
 
 @fault("requests", "one run is ordered twice", short=False)

@@ -11,7 +11,7 @@ from cohortium.audit.bundle import Bundle
 from cohortium.audit.log import Logged, LogKeys, check_release
 from cohortium.audit.steps import Facts, require
 from cohortium.audit.study import History
-from cohortium.contract.check import check_run
+from cohortium.contract.check import CLOCK_SKEW, check_run
 from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Contract, RunRequest
 from cohortium.errors import InputError, VerificationError
@@ -63,10 +63,16 @@ class Run:
 
 @dataclass
 class Runs:
-    """The runs of a study, as far as they have been checked."""
+    """The runs of a study, as far as they have been checked.
+
+    Attributes:
+        others: Runs of other studies.
+        denied: Who signed a request that was refused, by the entry's place.
+    """
 
     of_study: dict[str, Run] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
+    denied: dict[int, str] = field(default_factory=dict)
 
     def of(self, run_id: str, index: int) -> Run:
         """A run that was ordered before an entry."""
@@ -107,9 +113,13 @@ def check_requests(
                 runs.others.add(fact.run_id)
             continue
         with facts.of("requests", logged.index):
-            request = _requested(bundle, fact)
-            if isinstance(fact, RunDenied):
+            request, signer = _requested(bundle, fact)
+            if isinstance(fact, RunDenied):  # perhaps because somebody else had signed it
+                runs.denied[logged.index] = signer
                 continue
+            require(signer == fact.researcher, "The request is signed by somebody else.")
+            early = logged.entry.at < request.issued_at - CLOCK_SKEW
+            require(not early, "The request is from the future.")
             known = fact.run_id in runs.of_study or fact.run_id in runs.others
             require(not known, "The run was ordered before.")
             life = history.at(logged.index)
@@ -124,6 +134,7 @@ def check_requests(
                 find_analysis=find,
                 now=logged.entry.at,
                 revoked=frozenset(revoked),
+                accepted_before=True,  # an entry may be dated later, each site saw to its window
             )
             runs.of_study[fact.run_id] = Run(version.contract, request, logged.index)
     return runs
@@ -145,9 +156,9 @@ def _require_known(contract: Contract, computation: str, find: Find) -> None:
         )
 
 
-def _requested(bundle: Bundle, fact: RunSubmitted | RunDenied) -> RunRequest:
-    """The signed request that an entry names; it says the same as the entry."""
-    request, _ = RunRequest.open(bundle.statements[fact.request].encode(), key=fact.researcher)
+def _requested(bundle: Bundle, fact: RunSubmitted | RunDenied) -> tuple[RunRequest, str]:
+    """The request that an entry names, which says the same, and the key that signed it."""
+    request, signer = RunRequest.open(bundle.statements[fact.request].encode())
     said = (fact.run_id, fact.study, fact.contract, fact.computation, fact.researcher)
     ordered = (
         request.run_id,
@@ -157,7 +168,7 @@ def _requested(bundle: Bundle, fact: RunSubmitted | RunDenied) -> RunRequest:
         request.researcher,
     )
     require(said == ordered, "The signed request is for another run.")
-    return request
+    return request, signer
 
 
 def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
@@ -212,13 +223,20 @@ def check_rounds(entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
             run = runs.of(fact.run_id, logged.index)
             open_ = run.ended is None or run.ended[1].status == "failed"
             require(open_, "The run had ended before.")
-            _check_sums(fact, run, run.accepted(logged.index))
+            _check_sums(fact, run, _taking_part(fact, run, logged.index))
             _check_quota(fact, run, used)
             runs.of_study[fact.run_id] = replace(run, ended=(logged.index, fact))
     for run in runs.of_study.values():
-        if run.ended is not None and run.ended[1].status != "failed" and run.decisions:
+        if run.ended is not None and run.ended[1].status == "succeeded" and run.decisions:
             with facts.of("rounds", run.decisions[-1][0]):
                 require(run.decisions[-1][0] < run.ended[0], "The run had ended before.")
+
+
+def _taking_part(fact: RunEnded, run: Run, index: int) -> frozenset[str]:
+    """Where somebody cancels a run, the decisions may be logged after its end."""
+    if fact.status != "succeeded":
+        return frozenset().union(*(sites for _, sites in run.decisions))
+    return run.accepted(index)
 
 
 def _check_sums(fact: RunEnded, run: Run, accepted: frozenset[str]) -> None:

@@ -70,6 +70,8 @@ def timeline(
         if not history.is_about(fact) and getattr(fact, "run_id", None) not in runs.of_study:
             continue
         who, what = _said(fact, names, history, runs)
+        if logged.index in runs.denied:
+            who = names.get(runs.denied[logged.index], fingerprint(runs.denied[logged.index]))
         events.append(Event(logged.entry.at, who, what, logged.index))
     for site, time_s in sorted(witnesses.items(), key=lambda item: (item[1], item[0])):
         at = _moment(time_s)
@@ -106,8 +108,7 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
         case RunSubmitted():
             return names.get(fact.researcher, "?"), f"ordered {_order(fact, runs)}"
         case RunDenied():
-            who = names.get(fact.researcher, fingerprint(fact.researcher))
-            return who, f"was refused {fact.computation}, run {fact.run_id[:8]}: {fact.code}"
+            return "?", f"was refused {fact.computation}, run {fact.run_id[:8]}: {fact.code}"
         case RunDecided():
             return "hub", _decided(fact)
         case RunEnded():

@@ -27,8 +27,9 @@ from tests.support.life import amended, transition
 
 from cohortium.audit.bundle import parse_bundle
 from cohortium.audit.verify import Report, Trust, verify
-from cohortium.contract.model import Contract
+from cohortium.contract.model import Contract, RunRequest
 from cohortium.core.canonical import canonical
+from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
@@ -38,10 +39,13 @@ from cohortium.errors import (
 )
 from cohortium.hub.audit import AuditExport
 from cohortium.hub.config import HubConfig
+from cohortium.hub.ledger_notes import note
 from cohortium.hub.store import HubStore
 from cohortium.hub.tables import documents, ledger_entries
 from cohortium.hub.thread_runner import ThreadRunner
+from cohortium.ledger.entry import PolicyChanged
 from cohortium.link._generated.link_pb2 import Message
+from cohortium.secagg.round_key import RoundKey
 
 ADA, BOB = key("Ada"), key("Bob")
 
@@ -178,6 +182,80 @@ async def test_a_run_that_a_site_refuses_and_one_that_is_cancelled(world: World)
     told = "\n".join(event.what for event in report.events)
     assert "refuse: Beta (peer-failed)" in told
     assert "cancelled" in told
+
+
+async def test_a_researcher_who_orders_in_another_s_name_spoils_nothing(world: World) -> None:
+    request = make_request(world.contract, 1)
+    for signer in (BOB, ADA):
+        with pytest.raises(CohortiumError):
+            world.hub.submit(request.sign(BOB), world.hub.user(signer.public))
+    report = check(await export(world))
+    (denied,) = [event for event in report.events if "was refused" in event.what]
+    assert denied.who == fingerprint(BOB.public)  # he is not in the study
+    assert "unknown-signer" in denied.what
+
+
+async def test_an_order_that_was_logged_hours_later_is_in_order(world: World) -> None:
+    """The hub was down after it had accepted it; each site keeps to the request's window."""
+    run = submit(world, world.contract)
+    assert await world.settled(run) == "succeeded"
+    with world.hub.store._database.write() as c:
+        note(c, PolicyChanged(member="Alpha", policy=DATASET.content_digest))
+    later = NOW + timedelta(hours=30)
+    world.hub.ledger._clock = lambda: later
+    late = make_request(world.contract, 2)
+    world.hub.submit(late.sign(ADA), world.hub.user(ADA.public))
+    assert await world.settled(late.run_id) == "succeeded"
+    report = check(await export(world))
+    assert [event.at for event in report.events if event.what.startswith("ordered")] == [NOW, later]
+
+
+async def test_a_run_that_is_cancelled_before_its_decisions_are_logged(world: World) -> None:
+    run = submit(world, world.contract)
+    assert await world.settled(run) == "succeeded"
+    late = make_request(world.contract, 2)
+    store = world.hub.store
+    store.runs.submit(late, late.sign(ADA), NOW)
+    store.runs.cancel(late.run_id, NOW, ())
+    envelope = world.sites["Alpha"]._prepare(late.sign(ADA))
+    away = PeerError("peer-unreachable", "Away.")
+    store.runs.decided(late.run_id, {"Alpha": envelope, "Beta": away, "Gamma": away})
+    assert "cancelled" in "".join(event.what for event in check(await export(world)).events)
+
+
+@pytest.mark.parametrize("spoilt", ["another run", "another site's", "no key"])
+async def test_a_site_cannot_spoil_the_evidence_of_the_others(world: World, spoilt: str) -> None:
+    """What it signs for another run, or with the key of another site, harms this run only."""
+    others: list[bytes] = []
+
+    async def listen(message: Message) -> Message | None:
+        if message.WhichOneof("body") == "run_prepare":
+            others.append(world.sites["Alpha"]._prepare(message.run_prepare.request_envelope))
+        return None
+
+    async def lie(message: Message) -> Message | None:
+        if message.WhichOneof("body") != "run_prepare":
+            return None
+        request, _ = RunRequest.open(message.run_prepare.request_envelope)
+        stated = RoundKey(
+            run_id="0" * 32 if spoilt == "another run" else request.run_id,
+            contract_digest=request.contract_digest,
+            request_digest=request.digest,
+            site="Beta",
+            x25519=RoundKey.open(others[0])[0].x25519,
+        )
+        envelope = b"{}" if spoilt == "no key" else stated.sign(key("Beta"))
+        reply = Message()
+        reply.run_advert.envelope = envelope
+        return reply
+
+    world.sites["Alpha"].hook = listen
+    world.sites["Beta"].hook = lie
+    assert await world.settled(submit(world, world.contract, 1)) == "failed"
+    world.sites["Beta"].hook = None
+    assert await world.settled(submit(world, world.contract, 2)) == "succeeded"
+    report = check(await export(world))
+    assert report.checked["releases"] == 2
 
 
 async def test_another_study_s_entries_and_documents_stay_out(world: World) -> None:
