@@ -187,7 +187,7 @@ class Ledger:
             now = asyncio.get_running_loop().time()
             if now - asked > ASK_AGAIN_S and self._round is not None:
                 asked = now
-                self._ask_all(self._round)
+                await self._try_again(self._round)
         await _within(LINGER_S, self._urgent)
 
     async def _append(self) -> None:
@@ -242,6 +242,12 @@ class Ledger:
         if not current.satisfied:
             await self._tell_who_waits()
 
+    async def _try_again(self, current: Round) -> None:
+        """Ask those who have not signed; and store what could not be stored."""
+        if not current.satisfied:
+            self._ask_all(current)
+            await self._settle(current)
+
     def _ask_all(self, current: Round) -> None:
         if self._witnesses is not None and not current.satisfied:
             for site in self._witnesses.connected():
@@ -280,36 +286,44 @@ class Ledger:
     async def _settle(self, current: Round) -> None:
         """Store finality and release results, as far as the cosignatures go."""
         async with self._storing:
-            final, ready = current.enough(current.keys), list[str]()
-            if final:
-                signed = dict(current.signed)
-                current.satisfied, ready = await in_thread(self._release, current, signed)
-                if ready or not current.final:
-                    current.stored = len(signed)
-                    if self._final is None or self._final.size <= current.size:
-                        note = current.note_of(signed)
-                        self._final = StoredCheckpoint(current.size, note, True)
-                current.final = True
-            if final and not current.announced:
-                current.announced = True
-                self._spawn(self._announce(current))
+            try:
+                if current.enough(current.keys):
+                    await self._make_final(current)
+            finally:
+                # Also where the write failed: it may have been done all the same.
+                for run_id in current.covered:
+                    self._released(run_id)
         if current.satisfied:
             current.settled.set()
-        for run_id in ready:
-            self._released(run_id)
 
-    def _release(self, current: Round, signed: Mapping[str, bytes]) -> tuple[bool, list[str]]:
-        """Whether that is all that waited for this checkpoint, and the runs that are released."""
-        note = current.note_of(signed)
-        waiting = [
+    async def _make_final(self, current: Round) -> None:
+        signed = dict(current.signed)
+        ready = await in_thread(self._release, current, signed)
+        if ready or not current.final:
+            current.stored = len(signed)
+            if self._final is None or self._final.size <= current.size:
+                self._final = StoredCheckpoint(current.size, current.note_of(signed), True)
+        current.final, current.satisfied = True, len(ready) == len(current.covered)
+        if not current.announced:
+            current.announced = True
+            self._spawn(self._announce(current))
+
+    def _release(self, current: Round, signed: Mapping[str, bytes]) -> list[str]:
+        """Store that a checkpoint is final; returns the runs that it releases."""
+        current.covered = [
             one.run_id
             for one in self.store.waiting()
             if one.position is not None and one.position < current.size
         ]
-        ready = [run for run in waiting if current.enough(self._participants(run), signed)]
+        ready = [
+            run_id
+            for run_id in current.covered
+            if current.enough(self._participants(run_id), signed)
+        ]
         if ready or not current.final:
+            note = current.note_of(signed)
             self.store.witnessed(current.size, note, final=True, released=ready)
-        return len(ready) == len(waiting), ready
+        return ready
 
     async def _announce(self, current: Round) -> None:
         """Show the final checkpoint to the nodes, unless the next round does it soon."""

@@ -316,6 +316,8 @@ class Hub:
             raise
         known = self.store.runs.find(request.run_id)
         if known is not None and known.envelope == envelope:
+            if known.info.status == "queued":  # perhaps it was stored and not begun
+                self._runner.recover([(known.info.id, known.attempt)])
             return self._shown(known)
         try:
             self._admit(request, signer)

@@ -38,6 +38,8 @@ class Round:
         stored: How many of these cosignatures are in the database.
         start, entries: What was appended with it.
         asked: The sites that are being asked.
+        covered: The runs whose results waited for this checkpoint when it was last settled.
+        satisfied: It is final, and nothing waits for it any more.
         settled: Set when nobody waits for this checkpoint any more, or nobody is being asked.
         announced: Word of its finality is on its way.
         superseded: There is a newer one; who has not been asked yet is asked for that.
@@ -55,6 +57,7 @@ class Round:
     announced: bool = False
     superseded: bool = False
     asked: set[str] = field(default_factory=set)
+    covered: list[str] = field(default_factory=list)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note_of(self, signed: Mapping[str, bytes]) -> bytes:

@@ -247,7 +247,8 @@ async def test_a_member_that_was_away_gets_all_it_missed_in_parts(
     world.join("Gamma")
     await all_final(world)
     assert gamma.entries == ledger.entries(0, 1000)
-    assert gamma.shown[:3] == [begun + 20, begun + 40, ledger.size()]
+    on_the_way = [size for size in gamma.shown if size < ledger.size()]
+    assert on_the_way == [begun + 20, begun + 40]
 
 
 async def test_a_member_that_lost_its_copy_gets_it_all_again(world: World) -> None:
