@@ -194,6 +194,34 @@ async def test_a_suspension_ends_the_runs_under_way_and_is_lifted_by_its_author(
     assert await world.settled(submit(world, world.contract, 3)) == "succeeded"
 
 
+@pytest.mark.parametrize("how", ["revoke", "close", "amend"])
+async def test_a_run_under_way_ends_with_its_contract(world: World, how: str) -> None:
+    waiting = asyncio.Event()
+
+    async def hold(message: Message) -> Message | None:
+        if message.WhichOneof("body") == "round_request":
+            waiting.set()
+            await asyncio.sleep(60)
+        return None
+
+    world.sites["Alpha"].hook = hold
+    run = submit(world, world.contract)
+    await asyncio.wait_for(waiting.wait(), 10)
+    if how == "amend":
+        second = amended(world.contract)
+        propose(world, second)
+        sign(world, second)
+    else:
+        state(world, "revoke" if how == "revoke" else "close", "Beta" if how == "revoke" else "Ada")
+    assert await world.settled(run, 5) == "failed"
+    error = world.hub.store.runs.get(run).info.error or {}
+    assert error["code"] == "contract-ended"
+    with pytest.raises(ConflictError):
+        world.hub.result(run, world.hub.user(ADA.public))
+    await world.hub.delivered()
+    assert world.sites["Gamma"].seen.count("run_end-failed") == 1
+
+
 async def test_a_suspension_of_another_computation_lets_a_run_go_on(world: World) -> None:
     two = (*world.contract.computations, Computation(name="other.*", versions={"other.x": 1}))
     second = amended(world.contract, computations=two)

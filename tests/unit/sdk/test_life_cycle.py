@@ -149,6 +149,21 @@ def test_sites_fill_the_slots_of_a_draft(federation: LocalFederation) -> None:
         federation.drafted("unknown")
 
 
+def test_a_hub_that_answers_with_another_version_is_caught(
+    federation: LocalFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = federation.propose(yaml("swapped"))
+    second = federation.amend("swapped", yaml("swapped", "Better"))
+    get = federation._client.get
+    monkeypatch.setattr(federation._client, "get", lambda path, **_: get(path))
+    with pytest.raises(VerificationError, match="another contract"):
+        first.refresh()
+    swapped = second.info.model_copy(update={"contract": first.contract.to_json()})
+    with pytest.raises(VerificationError) as caught:
+        co.Study(federation._client, swapped)
+    assert caught.value.code == "bad-digest"
+
+
 def _read(text: str) -> Any:
     from cohortium.contract.proposal import read_proposal
 
