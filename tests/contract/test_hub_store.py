@@ -19,6 +19,7 @@ from cohortium.errors import CohortiumError, ConflictError, PeerError, Verificat
 from cohortium.hub.store import HubStore
 from cohortium.hub.study_store import Said
 
+CERTIFICATE = "sha256:" + "f" * 64
 CONTRACT = make_contract("sha256:" + "c" * 64)
 
 
@@ -195,7 +196,10 @@ def test_a_statement_is_owed_to_the_others_and_to_who_lost_it(store: HubStore) -
 
     assert store.studies.record(said, change, NOW).state == "suspended"
     assert store.studies.record(said, change, NOW).state == "suspended"
-    assert [settle(store, name) for name in SITES] == [["statement"], [], ["statement"]]
+    store.studies.owe_unknown("Gamma", [], [])  # nothing is refused for coming too early
+    assert [item.kind for item in store.outbox.owed("Gamma")] == ["proposal", "active", "statement"]
+    assert [settle(store, name) for name in SITES[:2]] == [["statement"], []]
+    settle(store, "Gamma")
     last = store.studies.statements("lung")[-1]
     assert (last.action, last.author, last.state) == ("suspend", "Beta", "suspended")
     assert store.studies.statement(last.seq) == last

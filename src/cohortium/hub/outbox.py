@@ -36,6 +36,16 @@ def owe(c: Connection, site: str, kind: Kind, subject: str) -> None:
         c.execute(insert(outbox).values(site=site, kind=kind, subject=subject))
 
 
+def owe_anew(c: Connection, site: str, kind: Kind, subject: str) -> None:
+    """Owe it after what is owed already, also where it was owed before that."""
+    c.execute(
+        delete(outbox).where(
+            outbox.c.site == site, outbox.c.kind == kind, outbox.c.subject == subject
+        )
+    )
+    owe(c, site, kind, subject)
+
+
 class Outbox:
     """Reading and settling what is owed."""
 

@@ -22,7 +22,7 @@ from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.errors import ConflictError, InputError, IntegrityFailure
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note
-from cohortium.hub.outbox import Kind, owe
+from cohortium.hub.outbox import Kind, owe, owe_anew
 from cohortium.hub.tables import contracts, ledger_entries, statements
 from cohortium.ledger.entry import ContractAction, ContractChanged, parse_entry
 
@@ -229,7 +229,7 @@ class StudyStore:
         if missing:
             with self._db.write() as c:
                 for kind, subject in missing:
-                    owe(c, site, kind, subject)
+                    owe_anew(c, site, kind, subject)
 
     def _transitions(self, contract: str, heard: Collection[str]) -> list[int]:
         query = (
