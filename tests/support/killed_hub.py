@@ -56,6 +56,11 @@ def arm(world: World, runner: DbosRunner, stage: str) -> None:
         runner.start = around(runner.start, before, after)  # type: ignore[method-assign]
     elif point == "finish":
         runs.finish = around(runs.finish, before, after)  # type: ignore[method-assign]
+    elif point == "decided":
+        runs.decided = around(runs.decided, before, after)  # type: ignore[method-assign]
+    elif point in {"append", "witnessed"}:
+        ledger = world.hub.store.ledger
+        setattr(ledger, point, around(getattr(ledger, point), before, after))
     elif point.startswith("step "):
         step = DbosJournal.step
 
