@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from tests.support.adversary import TIMEOUT_S, Federation, federation, refused
+from tests.support.adversary import TIMEOUT_S, Federation, federation, find, refused
 from tests.support.builders import SITES, active, round_request
 from tests.support.life import NOW, amended, transition
 
@@ -242,3 +243,35 @@ def _assignment(made: Federation, draft: Draft) -> Assignment:
         author="Beta",
         at=NOW,
     )
+
+
+async def test_a_node_that_lost_its_memory_gets_all_again_and_its_steward_signs_again(
+    made: Federation,
+) -> None:
+    """Nobody lies here: what the hub keeps makes up for what the node lost.
+
+    The ledger is kept from it: what stands there of this site would be an alarm, until its steward
+    has looked.
+    """
+    contract = await made.agree()
+    await states(made, "Beta", "suspend")
+    await states(made, "Alpha", "suspend")
+    made.hub_lies = lambda site, message: (
+        pb.Message(revocation=pb.Revocation())
+        if site == "Alpha" and message.WhichOneof("body") == "ledger_update"
+        else message
+    )
+    node = made.world.node("Alpha", find_analysis=find)
+    uplink = made.uplinks["Alpha"]
+    node.service.welcome(await uplink.request(node.service.hello(), TIMEOUT_S))
+    made.hub.on_connect("Alpha")
+    await made.hub.delivered()
+    assert state_of(made, "Alpha", contract) == "proposed"
+    await refused(made, "Alpha", made.world.prepare(made.request(contract)), "contract-unknown")
+    await made.sign("Alpha", contract.digest)
+    assert state_of(made, "Alpha", contract) == "suspended"
+    stored = steward.find_in_force(node.store, "lung")
+    assert set(json.loads(stored.suspensions)) == {"Alpha", "Beta"}
+    for site in ("Beta", "Alpha"):
+        await states(made, site, "resume")
+    assert {state_of(made, site, contract) for site in SITES} == {"active"}
