@@ -8,7 +8,7 @@ from cohortium.contract.model import Draft
 from cohortium.contract.statements import Assignment
 from cohortium.core.clock import Clock
 from cohortium.core.rest import AssignmentInfo, DraftInfo
-from cohortium.errors import InputError, VerificationError
+from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.hub.draft_store import DraftStore, sites_of
 from cohortium.hub.member_store import MemberStore, User
 from cohortium.hub.studies import Studies
@@ -31,6 +31,7 @@ class Drafts:
 
         Raises:
             CohortiumError: See `Studies.propose`.
+            ConflictError: ``already-exists`` where another person drafts a study of that name.
         """
         draft, _ = Draft.open(envelope, key=user.key)
         self._studies.check_terms(draft, user)
@@ -39,7 +40,10 @@ class Drafts:
 
         def begun(life: DraftLife | None) -> DraftLife:
             if life is not None and life.draft.proposed_by != draft.proposed_by and not life.ended:
-                raise InputError("not-found", f"The draft of {draft.study} is another person's.")
+                raise ConflictError(
+                    "already-exists",
+                    f"There is a draft of {draft.study} by someone else: choose another id.",
+                )
             if life is not None and life.digest == draft.digest:
                 return life
             return drafting.begin(draft, user.key, now)

@@ -17,7 +17,7 @@ from tests.support.fake_sites import (
 )
 from tests.support.life import transition
 
-from cohortium.contract.model import Contract, Draft
+from cohortium.contract.model import Contract, Draft, Researcher
 from cohortium.contract.statements import Assignment
 from cohortium.contract.task import Artefact
 from cohortium.core.canonical import digest_bytes
@@ -163,6 +163,9 @@ async def test_a_draft_is_seen_by_those_whom_it_names(
     assert (await send(http, world, "GET", "/drafts", signer=eve)).json() == []
     hidden = await send(http, world, "GET", "/drafts/second", signer=eve)
     assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "not-found")
+    others = draft.model_copy(update={"proposed_by": Researcher(name="Eve", key=eve.public)})
+    taken = await send(http, world, "POST", "/drafts", others.sign(eve), signer=eve)
+    assert taken.json()["error"]["code"] == "already-exists"
     forged = await send(http, world, "POST", "/drafts", draft.sign(eve))
     assert forged.json()["error"]["code"] == "unknown-signer"
     statements = await send(http, world, "GET", "/studies/lung/statements", signer=eve)
