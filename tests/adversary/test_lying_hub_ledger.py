@@ -37,7 +37,9 @@ from cohortium.ledger.entry import (
     ResearcherChanged,
     Rounds,
     RunDecided,
+    RunDenied,
     SiteDecision,
+    TakenOver,
 )
 from cohortium.ledger.members import Members, require_final
 from cohortium.ledger.note import Note
@@ -166,6 +168,16 @@ def _shows_another_final(hub: HubLog) -> Update:
     return hub.update(12, final=other.checkpoint())
 
 
+def _names_another_key(hub: HubLog) -> Update:
+    hub.add(TakenOver(size=12, key=HubLog(own=key(92)).key.text))
+    return hub.update(12)
+
+
+def _takes_over_from_itself(hub: HubLog) -> Update:
+    hub.add(TakenOver(size=3, key=hub.key.text))
+    return hub.update(12)
+
+
 LIES: list[tuple[Callable[[HubLog], Update], str]] = [
     (_forks, "fork"),
     (_forks_at_the_same_size, "fork"),
@@ -183,6 +195,8 @@ LIES: list[tuple[Callable[[HubLog], Update], str]] = [
     (_gives_the_sites_key_to_another, "false-entry"),
     (_has_what_is_no_entry, "entry"),
     (_shows_another_final, "fork"),
+    (_names_another_key, "entry"),
+    (_takes_over_from_itself, "entry"),
 ]
 
 
@@ -267,6 +281,7 @@ def test_a_hub_that_omits_a_run_is_found_out(site: Witnessing) -> None:
         site.hub.add(person(site.hub.size))
         site.pass_time(seconds=OMITTED_AFTER.total_seconds() / 3)
         site.cosigned()
+    site.node.service.witness.check_omissions()
     (alarm,) = alarms.alarms(site.node.store)
     assert (alarm.kind, alarm.code, alarm.proof.decode()) == (
         "omission",
@@ -275,6 +290,68 @@ def test_a_hub_that_omits_a_run_is_found_out(site: Witnessing) -> None:
     )
     with pytest.raises(VerificationError):
         site.tell()
+
+
+def _called_denied(site: Witnessing) -> None:
+    """The ledger would say that the hub refused what it had computed."""
+    request, adverts = site.run(rounds=2)
+    fact = {**site.submitted(request).model_dump(), "kind": "run.denied", "code": "not-permitted"}
+    site.hub.add(RunDenied.model_validate(fact), site.decided(adverts))
+
+
+def _under_another_study(site: Witnessing) -> None:
+    """An auditor of the study would see nothing of it, not even with the whole ledger."""
+    site.hub.add(site.submitted(site.request()).model_copy(update={"study": "decoy"}))
+    site.hub.add(site.decided(site.run(rounds=2)[1]))
+
+
+def _under_another_contract(site: Witnessing) -> None:
+    request, adverts = site.run(rounds=2)
+    other = site.submitted(request).model_copy(update={"contract": DIGEST})
+    site.hub.add(other, site.decided(adverts))
+
+
+def _by_somebody_else(site: Witnessing) -> None:
+    request, adverts = site.run(rounds=2)
+    other = site.submitted(request).model_copy(update={"researcher": key(201).public})
+    site.hub.add(other, site.decided(adverts))
+
+
+def _with_another_request(site: Witnessing) -> None:
+    request, adverts = site.run(rounds=2)
+    other = site.submitted(request).model_copy(update={"request": DIGEST})
+    site.hub.add(other, site.decided(adverts))
+
+
+def _ordered_and_nothing_more(site: Witnessing) -> None:
+    site.hub.add(site.submitted(site.run(rounds=2)[0]))
+
+
+def _decided_and_never_ordered(site: Witnessing) -> None:
+    site.hub.add(site.decided(site.run(rounds=2)[1]))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        _called_denied,
+        _under_another_study,
+        _under_another_contract,
+        _by_somebody_else,
+        _with_another_request,
+        _ordered_and_nothing_more,
+        _decided_and_never_ordered,
+    ],
+)
+def test_a_run_that_is_told_otherwise_than_it_was_is_omitted(
+    site: Witnessing, lie: Callable[[Witnessing], None]
+) -> None:
+    lie(site)
+    site.cosigned()
+    site.pass_time(minutes=16)
+    site.node.service.witness.check_omissions()
+    (alarm,) = alarms.alarms(site.node.store)
+    assert (alarm.kind, alarm.proof.decode()) == ("omission", RUN_ID)
 
 
 def test_a_study_named_like_a_run_does_not_hide_its_omission(site: Witnessing) -> None:

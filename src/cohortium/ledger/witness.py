@@ -65,6 +65,7 @@ class Seen:
         final_size: Entries under the newest final checkpoint that it has.
         last_at: The date of its last entry.
         cosigned_at: When, by its own clock, it last cosigned.
+        taken_over: Key of the last hub that took over, as the log says; nothing where none did.
     """
 
     tree: Tree
@@ -73,6 +74,7 @@ class Seen:
     final_size: int = 0
     last_at: datetime | None = None
     cosigned_at: datetime | None = None
+    taken_over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def witness(
         tree, tiles = seen.tree.extended([leaf_hash(data) for data in new])
         _require_root(tree, checkpoint)  # 5
         entries = [(data, _parsed(data)) for data in new]  # 6
-        _require_facts(seen.tree.size, [entry for _, entry in entries], log)
+        _require_facts(seen, [entry for _, entry in entries], log, more=update.more)
         _require_dates(seen, [entry.at for _, entry in entries], now, excused=excused)
         facts = [entry.fact for _, entry in entries]
         _require_members(seen, facts, checkpoint)  # 7
@@ -247,16 +249,21 @@ def _of_newer_version(data: bytes) -> bool:
     return isinstance(schema, str) and isinstance(kind, str) and not known
 
 
-def _require_facts(start: int, entries: Sequence[Entry], log: VerifierKey) -> None:
+def _require_facts(seen: Seen, entries: Sequence[Entry], log: VerifierKey, *, more: bool) -> None:
     """What only one place of the log can hold."""
-    for position, entry in enumerate(entries, start):
+    serving = seen.taken_over
+    for position, entry in enumerate(entries, seen.tree.size):
         fact = entry.fact
         if isinstance(fact, Founded) != (position == 0):
             raise _Found("entry", "The ledger does not begin with the founding, and only there.")
         if isinstance(fact, Founded) and origin(fact.fingerprint) != log.name:
             raise _Found("entry", "The ledger is that of another consortium.")
-        if isinstance(fact, TakenOver) and fact.size > position:
-            raise _Found("entry", "A hub says that it took over more entries than there are.")
+        if isinstance(fact, TakenOver):
+            serving = fact.key
+            if fact.size != position:
+                raise _Found("entry", "A hub says that it took over another number of entries.")
+    if not more and serving not in {None, log.text}:
+        raise _Found("entry", "The ledger says that another key signs it than the one that does.")
 
 
 def _require_dates(seen: Seen, dates: Sequence[datetime], now: datetime, *, excused: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
+from cohortium.contract.model import RunRequest
+from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.errors import InputError
-from cohortium.ledger.entry import Entry, Fact, parse_entry
+from cohortium.ledger.entry import Entry, Fact, RunSubmitted, TakenOver, parse_entry
 from cohortium.ledger.members import Members
 from cohortium.ledger.note import VerifierKey, parse_verifier_key
 from cohortium.ledger.tiles import Mirror
@@ -18,6 +20,7 @@ from cohortium.ledger.witness import Accepted, Seen
 from cohortium.node.store import NodeStore
 
 CheckpointKind = Literal["seen", "cosigned", "final"]
+TAKEN_OVER: Final = "consortium.taken-over"
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class Replica:
         last = self.entries(size - 1, size) if size else []
         seen, cosigned = self.checkpoint("seen"), self.checkpoint("cosigned")
         final = self.checkpoint("final")
+        taken = [f.key for f in self.facts(TAKEN_OVER, "") if isinstance(f, TakenOver)]
         return Seen(
             tree=self.tree(size),
             members_at=self.members_at,
@@ -136,6 +140,7 @@ class Replica:
             final_size=0 if final is None else final.size,
             last_at=parse_entry(last[0]).at if last else None,
             cosigned_at=None if cosigned is None else cosigned.at,
+            taken_over=taken[-1] if taken else None,
         )
 
     def mirror(self, *, newest: bool = False) -> Mirror:
@@ -194,19 +199,42 @@ class Replica:
     # Runs that this site answered and the ledger does not have yet
 
     def expect_run(self, run_id: str) -> None:
-        """The ledger owes an entry about this run."""
-        self._store.execute(
-            "INSERT OR IGNORE INTO ledger_due SELECT ?, ? WHERE NOT EXISTS "
-            "(SELECT 1 FROM ledger_entries WHERE subject = ? AND kind LIKE 'run.%')",
-            run_id,
-            self._store.now(),
-            run_id,
-        )
+        """The ledger owes what there is to say about this run."""
+        if not self._tells_of(run_id):
+            now = self._store.now()
+            self._store.execute("INSERT OR IGNORE INTO ledger_due VALUES (?, ?)", run_id, now)
 
     def settle_runs(self, entries: Sequence[tuple[bytes, Entry]]) -> None:
-        """These runs stand on the ledger."""
-        for run_id in {subject_of(e.fact) for _, e in entries if e.fact.kind.startswith("run.")}:
-            self.forget_run(run_id)
+        """Of these runs, those that stand on the ledger as they were ordered are owed no more."""
+        told = {subject_of(e.fact) for _, e in entries if e.fact.kind.startswith("run.")}
+        for (run_id,) in self._store.execute("SELECT run_id FROM ledger_due") if told else ():
+            if run_id in told and self._tells_of(run_id):
+                self.forget_run(run_id)
+
+    def _tells_of(self, run_id: str) -> bool:
+        """Whether the ledger has the very order that this site answered, and what became of it.
+
+        That a run was denied, or ordered under another contract, is said of another run than the
+        one that this site took part in.
+        """
+        run = self._store.run(run_id)
+        if run is None:
+            return False
+        request, signer = RunRequest.open(run.envelope)
+        ordered = RunSubmitted(
+            run_id=run_id,
+            study=request.study,
+            contract=request.contract_digest,
+            computation=request.computation,
+            researcher=signer,
+            request=digest_bytes(run.envelope),
+        )
+        became = self.facts("run.decided", run_id) or self.facts("run.ended", run_id)
+        return bool(became) and ordered in self.facts("run.submitted", run_id)
+
+    def forget_runs(self) -> None:
+        """Nothing is owed about any run: what was under way is lost with the hub."""
+        self._store.execute("DELETE FROM ledger_due")
 
     def forget_run(self, run_id: str) -> None:
         """Nothing is owed about this run any more."""

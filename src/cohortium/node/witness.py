@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 OMITTED_AFTER = timedelta(minutes=15)
 """How long the hub has, on a connection, to put a run on the ledger that this site answered."""
 
+MEMBERSHIP = "membership"
+"""In the proof of an omission, beside the runs."""
+
 Turn = tuple[int, int, int]
 """When the hub sent an update: connection, message id, arrival."""
 
@@ -79,6 +82,7 @@ class Witness:
                 if self._older_than_ledger():
                     self.replica.remember("excused", "own records")
                 self.replica.remember("key", key_text)
+                self.replica.remember("since", self._store.now())
                 journal.append(self._store, "ledger-key", {"key": fingerprint(key_text)})
             elif pinned != key_text and not self._key_alarm(key_text):
                 alarms.raise_alarm(
@@ -121,7 +125,6 @@ class Witness:
         )
         with self._store.transaction():
             outcome = self._take(update, turn)
-        self.check_omissions()
         if isinstance(outcome, Alarm):
             raise outcome.error
         return pb.Message(cosignature=outcome)
@@ -226,33 +229,46 @@ class Witness:
 
     # What is missing
 
+    def woke(self) -> None:
+        """After the machine stood still: what the hub did in that time is still on its way."""
+        with self._lock:
+            self._connected_at = self._clock()
+
     def check_omissions(self) -> None:
-        """Raise an alarm for runs that this site answered and the hub kept off the ledger.
+        """Raise an alarm for what the hub kept off the ledger: runs that this site answered.
 
         To be called while there is a connection. The time counts from its beginning: the hub, too,
         may have been away.
         """
         since = self._connected_at
-        now = self._clock()
-        if since is None or now - since < OMITTED_AFTER or self._cannot_follow:
-            return
-        if not self.replica.overdue(now - OMITTED_AFTER):
+        before = self._clock() - OMITTED_AFTER
+        if since is None or since > before or self._cannot_follow or not self._missing(before):
             return
         with self._store.transaction():
-            missing = self.replica.overdue(now - OMITTED_AFTER)
+            missing = self._missing(before)
             if not missing or alarms.alarms(self._store, only_open=True):
                 return
             seen = self.replica.checkpoint("seen")
             alarms.raise_alarm(
                 self._store,
                 "omission",
-                f"This site answered {len(missing)} run(s) more than "
-                f"{OMITTED_AFTER.total_seconds() / 60:g} minutes ago that are not on the hub's "
-                f"ledger: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}.",
+                f"After {OMITTED_AFTER.total_seconds() / 60:g} minutes the hub's ledger does not "
+                f"have what this site answered or is: {', '.join(missing[:3])}"
+                f"{' ...' if len(missing) > 3 else ''}.",
                 seen=b"" if seen is None else seen.note,
                 received=b"",
                 proof="\n".join(missing).encode(),
             )
+
+    def _missing(self, before: datetime) -> list[str]:
+        """Runs, and this site's membership, that have not been on the ledger since `before`."""
+        missing = self.replica.overdue(before)
+        known_since = self.replica.recall("since")
+        waited = known_since is not None and parse_rfc3339(known_since) <= before
+        whole = self.replica.checkpoint("cosigned") is not None
+        if waited and whole and not self.replica.recall("unlisted") and not self._own.listed():
+            missing.append(MEMBERSHIP)
+        return missing
 
 
 def accept(
@@ -282,8 +298,10 @@ def accept(
             replica.remember("excused", alarm.kind)
             replica.remember("restored", None)
         if alarm.kind == "omission":
-            for run_id in alarm.proof.decode().splitlines():
-                replica.forget_run(run_id)
+            for missing in alarm.proof.decode().splitlines():
+                replica.forget_run(missing)
+                if missing == MEMBERSHIP:
+                    replica.remember("unlisted", "accepted")
         if start_over:
             replica.clear()
             replica.remember("started over", store.now())
@@ -294,6 +312,8 @@ def _chosen_key(replica: Replica, alarm: Alarm, given: str | None) -> str:
     wanted = (given or "").replace(" ", "").upper()
     for text in (alarm.received.decode(), alarm.seen.decode()):
         if fingerprint(text).replace(" ", "") == wanted:
+            if text != replica.recall("key"):
+                replica.forget_runs()
             replica.remember("key", text)
             return fingerprint(text)
     raise InputError(

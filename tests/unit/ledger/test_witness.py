@@ -68,7 +68,14 @@ class Site:
             final_size=self.final_size,
             last_at=parse_entry(self.entries[-1]).at if self.entries else None,
             cosigned_at=self.cosigned_at,
+            taken_over=self.taken_over,
         )
+
+    @property
+    def taken_over(self) -> str | None:
+        facts = [parse_entry(data).fact for data in self.entries]
+        keys = [fact.key for fact in facts if isinstance(fact, TakenOver)]
+        return keys[-1] if keys else None
 
     def ask(
         self, update: Update, *, late: bool = False, excused: bool = False
@@ -321,12 +328,25 @@ def test_the_founding_is_the_first_entry_of_this_consortium_and_no_other() -> No
     assert Site(hub).alarm(hub.update()).kind == "entry"
 
 
-def test_nobody_takes_over_more_than_there_is() -> None:
+@pytest.mark.parametrize("size", [3, 99])
+def test_nobody_takes_over_another_number_of_entries_than_there_are(size: int) -> None:
     hub, site = started()
     hub.add(TakenOver(size=10, key=hub.key.text))
     site.accept(hub.update())
-    hub.add(TakenOver(size=99, key=hub.key.text))
+    hub.add(TakenOver(size=size, key=hub.key.text))
     assert site.alarm(hub.update()).kind == "entry"
+
+
+def test_the_last_hub_that_took_over_is_the_one_that_signs() -> None:
+    """With another key on it, nobody could verify a copy or a bundle, nor take over again."""
+    hub, site = started()
+    other = HubLog(own=key(77)).key.text
+    hub.add(TakenOver(size=10, key=other))
+    assert site.alarm(hub.update()).kind == "entry"
+    site.accept(hub.update(10, 11, more=True))
+    assert site.alarm(hub.update(11)).kind == "entry"
+    hub.add(TakenOver(size=11, key=hub.key.text))  # it was an earlier hub's
+    site.accept(hub.update())
 
 
 def test_a_checkpoint_names_the_members_that_its_entries_make() -> None:
@@ -450,8 +470,8 @@ def _honest_step(hub: HubLog, sites: list[Site], action: str, number: int) -> No
             hub.pass_time(minutes=number)
         case "send" | "final":
             final = b""
-            if action == "final" and all(s.entries for s in sites):
-                members = hub.members_at(have).members
+            members = hub.members_at(have).members
+            if action == "final" and all(s.entries for s in sites) and members:
                 known = {key(n).public: key(n) for n in (*range(1, 4), *range(100, 105))}
                 signers = {name: known[public] for name, public in members.items()}
                 final = hub.final(signers, have)

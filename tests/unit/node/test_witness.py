@@ -249,13 +249,38 @@ def test_a_run_on_the_ledger_is_no_omission(site: Witnessing, before: bool) -> N
     if before:
         site.hub.add(submitted)
         site.cosigned()
-    site.run(rounds=0)
+    _, adverts = site.run(rounds=0)
     if not before:
         site.hub.add(submitted)
-        site.cosigned()
+    site.hub.add(site.decided(adverts))
+    site.cosigned()
     site.pass_time(hours=1)
     site.node.service.witness.check_omissions()
     assert alarms.alarms(site.node.store) == []
+
+
+def test_a_run_that_ended_before_all_had_answered_is_no_omission(site: Witnessing) -> None:
+    site.cosigned()
+    request, _ = site.run(rounds=0)
+    site.hub.add(site.submitted(request), site.ended(status="cancelled", result=None))
+    site.cosigned()
+    site.pass_time(hours=1)
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store) == []
+
+
+def test_runs_under_way_are_lost_with_the_hub_that_another_took_over_from(
+    site: Witnessing,
+) -> None:
+    site.cosigned()
+    site.run(rounds=0)
+    new = HubLog(own=key(92))
+    site.node.service.welcome(welcome(new))
+    (alarm,) = alarms.alarms(site.node.store)
+    accept(site.node.store, alarm.id, key_fingerprint=fingerprint(new.key.text))
+    site.pass_time(hours=1)
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store, only_open=True) == []
 
 
 def test_a_hub_that_was_away_has_its_time_again(site: Witnessing) -> None:
