@@ -8,11 +8,45 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.builders import RUN_ID, Node, World, active, round_request, run_end
+from tests.support.life import NOW, transition
 
+from cohortium.contract.model import Contract, Draft
+from cohortium.contract.statements import Assignment
+from cohortium.contract.task import Artefact
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import journal
 
 KNOWN = {"error", "ack", "run_advert", "round_reply"}
+
+
+def _stated(contract: Contract, world: World) -> pb.Message:
+    said = transition(contract, "suspend", "Beta", computations=("test.separate",))
+    envelope = said.sign(world.keys["Beta"])
+    return pb.Message(contract_statement=pb.ContractStatement(envelope=envelope))
+
+
+def _drafted(contract: Contract, world: World) -> pb.Message:
+    fields = contract.to_json() | {"schema_id": "cohortium/draft/1", "study": "drafted"}
+    for name in ("dataset", "dataset_digest", "dictionary_digest"):
+        del fields["participants"][1][name]
+    draft = Draft.from_json(fields)
+    own = contract.participants[1]
+    said = Assignment(
+        study="drafted",
+        draft_digest=draft.digest,
+        slot="dataset/Beta",
+        artefact=Artefact(
+            name=own.dataset,
+            content_digest=own.dataset_digest,
+            owners=("Beta",),
+            dictionary_digest=own.dictionary_digest,
+        ),
+        author="Beta",
+        at=NOW,
+    )
+    assignments = [said.sign(world.keys["Beta"])]
+    envelope = draft.sign(world.researcher)
+    return pb.Message(contract_draft=pb.ContractDraft(envelope=envelope, assignments=assignments))
 
 
 @cache
@@ -25,6 +59,8 @@ def _started() -> tuple[Node, list[bytes]]:
     messages = [
         world.proposal(contract),
         active(contract.digest, world.signed(contract)),
+        _stated(contract, world),
+        _drafted(contract, world),
         world.prepare(request),
         round_request(request, roster),
         run_end(request, "failed"),
