@@ -423,7 +423,9 @@ class RunRequest(Signable):
     run_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     study: StudyId
     contract_digest: Digest
-    computation: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$")]
+    computation: Annotated[
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=200)
+    ]
     params: dict[str, Any]
     researcher: KeyText
     issued_at: Instant

@@ -31,7 +31,8 @@ class HubConfig(Settings):
         round_timeout_s: How long a round waits for each site.
         straggler_s: How long a round that may lose sites waits for the others once enough have
             answered, and at least as long as those took.
-        requests_per_minute: From one address, to what is open without a researcher's key.
+        requests_per_minute: From one address, to what is open without a researcher's key; and from
+            one researcher, orders that are refused and go on the ledger.
     """
 
     model_config = SettingsConfigDict(env_prefix="COHORTIUM_HUB_")

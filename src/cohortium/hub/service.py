@@ -43,6 +43,7 @@ from cohortium.hub.drafts import Drafts
 from cohortium.hub.events import Event, RunEvents
 from cohortium.hub.ledger import Ledger
 from cohortium.hub.ledger_store import Log
+from cohortium.hub.limits import RateLimit
 from cohortium.hub.member_store import User
 from cohortium.hub.members import Membership
 from cohortium.hub.recovery import Recovery
@@ -113,6 +114,7 @@ class Hub:
         self.drafts = Drafts(store.drafts, self.studies, store.members, clock)
         self._runner = runner
         self._find_analysis = find_analysis
+        self._denials = RateLimit(self.config.requests_per_minute)
         self._events = RunEvents()
         self._peers: Peers | None = None
         self._driver: RunDriver | None = None
@@ -199,12 +201,17 @@ class Hub:
     def audit(self, study: str, user: User, *, whole: bool) -> bytes:
         """The audit bundle of a study whose results `user` may read, or that `user` proposed.
 
+        It holds every version, and the nonces of all results: it is for who is in each version.
+
         Raises:
             InputError: ``not-found``.
             ConflictError: ``wrong-state``; see `AuditExport.bundle`.
         """
-        contract = self.store.studies.life(study).current.contract
-        if user.key not in {contract.proposed_by.key, *(one.key for one in contract.recipients)}:
+        life = self.store.studies.life(study)
+        contract = life.current.contract
+        readers = {contract.proposed_by.key, *(one.key for one in contract.recipients)}
+        in_all = all(user.key in one.contract.parties.values() for one in life.versions)
+        if user.key not in readers or not in_all:
             raise InputError(
                 "not-found", f"There is no study {study!r} whose results you may read."
             )
@@ -312,7 +319,7 @@ class Hub:
         try:
             request, signer = RunRequest.open(envelope, key=user.key)
         except VerificationError as refusal:
-            self._deny_foreign(envelope, refusal)
+            self._deny_foreign(envelope, refusal, user)
             raise
         known = self.store.runs.find(request.run_id)
         if known is not None and known.envelope == envelope:
@@ -324,13 +331,16 @@ class Hub:
             if self.store.runs.submit(request, envelope, self.clock()):
                 self._runner.start(request.run_id, 1)
         except CohortiumError as refusal:
-            self.store.runs.deny(request, envelope, refusal.code)
+            self._deny(request, envelope, refusal, user)
             raise
         return self._shown(self.store.runs.get(request.run_id))
 
     def _admit(self, request: RunRequest, signer: str) -> None:
         version = self.store.studies.get(request.contract_digest)
-        permits(version, request.computation, self.clock())
+        if signer in version.contract.parties.values():
+            permits(version, request.computation, self.clock())
+        elif signer == request.researcher:  # who learns nothing of its state
+            raise PolicyRefusal("not-authorised", "You are not in a contract with that digest.")
         admitted = check_run(
             version.contract,
             request,
@@ -343,12 +353,23 @@ class Hub:
         # What does not fit the variables fails here, not at the sites.
         admitted.analysis.start(admitted.params, admitted.scope)
 
-    def _deny_foreign(self, envelope: bytes, refusal: CohortiumError) -> None:
+    def _deny(
+        self, request: RunRequest, envelope: bytes, refusal: CohortiumError, sender: User
+    ) -> None:
+        """Record a refusal for good, at every member: nobody may cause any number of them.
+
+        Raises:
+            PolicyRefusal: ``too-many-requests``; nothing is recorded then.
+        """
+        self._denials.take(sender.key)
+        self.store.runs.deny(request, envelope, refusal.code)
+
+    def _deny_foreign(self, envelope: bytes, refusal: CohortiumError, sender: User) -> None:
         """Record a request that another registered researcher signed than the one who sends it."""
         with suppress(VerificationError, ProtocolError, PolicyRefusal):
             request, signer = RunRequest.open(envelope)
             if request.researcher == self.user(signer).key:
-                self.store.runs.deny(request, envelope, refusal.code)
+                self._deny(request, envelope, refusal, sender)
 
     def _visible(self, run_id: str, user: User) -> StoredRun:
         run = self.store.runs.get(run_id)

@@ -24,7 +24,7 @@ from cohortium.core.rest import (
     SuspensionInfo,
     VersionInfo,
 )
-from cohortium.errors import InputError, PolicyRefusal, VerificationError
+from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.hub.member_store import Member, MemberStore, User
 from cohortium.hub.study_store import Said, Statement, StudyStore
 
@@ -90,11 +90,18 @@ class Studies:
             _check_member(participant, members.get(participant.name))
 
     def check_amends(self, contract: Contract | Draft, user: User) -> None:
-        """Only who can see the version in force amends it."""
+        """Only who can see the version in force amends it, and goes on with the study's name."""
         if contract.amends is not None:
             before = self.store.get(contract.amends)
             if not _sees(before, user.key):
                 raise InputError("not-found", "The hub has no contract with that digest.")
+            return
+        taken = contract.study in self.store.studies()
+        if taken and _shown(self.store.life(contract.study), user.key) is None:
+            raise ConflictError(
+                "already-exists",
+                f"There is a study {contract.study} of other people: choose another id.",
+            )
 
     def say(self, author: str, envelope: bytes, study: str | None = None) -> Version:
         """Take a party's signature or transition; returns the version with it.
