@@ -132,9 +132,13 @@ class Node:
 
     async def _keep_watch(self) -> None:
         """Look for runs that the hub keeps off the ledger."""
+        looked = system_clock()
         while True:
             await asyncio.sleep(WATCH_S)
-            if self._link.connected:
+            before, looked = looked, system_clock()
+            if looked - before > timedelta(seconds=2 * WATCH_S):
+                self._service.witness.woke()
+            elif self._link.connected:
                 await asyncio.to_thread(self._service.witness.check_omissions)
 
     async def _keep_sending(self) -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from cohortium.core.canonical import digest_bytes
+from cohortium.core.clock import parse_rfc3339
 from cohortium.core.directory import PublishedDataset
 from cohortium.errors import CATALOGUE
 from cohortium.ledger.entry import (
@@ -26,6 +27,7 @@ from cohortium.ledger.entry import (
     RunEnded,
     SiteDecision,
 )
+from cohortium.ledger.witness import SKEW
 from cohortium.node import statements
 from cohortium.node.identity import Identity
 from cohortium.node.replica import Replica
@@ -62,19 +64,26 @@ class OwnEntries:
     def find_false(self, entries: Sequence[Entry]) -> str | None:
         """Why the first false one of these new entries is false; None where there is none.
 
-        What stands before this site's membership with its present key is about an earlier node of
-        the institution.
+        What stands before this site's membership with its present key, and is older than this
+        node's first connection, is about an earlier node of the institution.
         """
-        earlier = self._replica.facts("member", self._identity.name)
-        member = any(self._is_own_approval(fact) for fact in earlier)
+        member = self.listed()
+        text = self._replica.recall("since")
+        since = None if text is None else parse_rfc3339(text) + SKEW
         people: list[Fact] = []
         for entry in entries:
             member = member or self._is_own_approval(entry.fact)
+            member = member or (since is not None and entry.at > since)
             if isinstance(entry.fact, ResearcherChanged):
                 people.append(entry.fact)
             if member and (why := self._why_false(entry.fact, people)):
                 return why
         return None
+
+    def listed(self) -> bool:
+        """Whether the ledger has, or had, this site as a member with its present key."""
+        facts = self._replica.facts("member", self._identity.name)
+        return any(map(self._is_own_approval, facts))
 
     def _is_own_approval(self, fact: Fact) -> bool:
         own = (self._identity.name, self._identity.key.public, "approved")

@@ -312,6 +312,44 @@ def test_a_node_that_is_too_old_for_the_ledger_blames_nobody_for_omissions(
     assert alarms.alarms(site.node.store) == []
 
 
+def test_a_machine_that_stood_still_blames_nobody_for_omissions(site: Witnessing) -> None:
+    site.cosigned()
+    site.run(rounds=0)
+    site.pass_time(hours=5)
+    site.node.service.witness.woke()
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store) == []
+
+
+def without_alpha() -> Witnessing:
+    world, hub = World(), HubLog()
+    hub.approve(Beta=world.keys["Beta"], Gamma=world.keys["Gamma"])
+    return Witnessing(world=world, hub=hub)
+
+
+def test_a_site_that_the_ledger_does_not_know_as_a_member_is_an_alarm() -> None:
+    site = without_alpha()
+    site.cosigned()
+    site.pass_time(minutes=14)
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store) == []
+    site.pass_time(minutes=2)
+    site.node.service.witness.check_omissions()
+    (alarm,) = alarms.alarms(site.node.store)
+    assert (alarm.kind, alarm.proof) == ("omission", b"membership")
+    accept(site.node.store, alarm.id)
+    site.node.service.witness.check_omissions()
+    assert len(alarms.alarms(site.node.store)) == 1
+
+
+def test_a_site_that_was_kept_off_the_ledger_looks_at_what_it_says_of_it_all_the_same() -> None:
+    site = without_alpha()
+    site.cosigned()
+    site.pass_time(minutes=6)
+    site.hub.add(PolicyChanged(member="Alpha", policy="sha256:" + "5" * 64))
+    assert site.alarm().kind == "false-entry"
+
+
 # The copy
 
 
