@@ -13,7 +13,8 @@ from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, ma
 
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.errors import CohortiumError, InputError, PeerError, PolicyRefusal
-from cohortium.hub.ledger_notes import NOTED, latest, note
+from cohortium.hub.database import NOTED
+from cohortium.hub.ledger_notes import latest, note
 from cohortium.hub.ledger_store import BATCH, Log
 from cohortium.hub.store import HubStore
 from cohortium.hub.tables import contracts, counters, ledger_pending

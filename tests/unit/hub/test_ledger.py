@@ -405,7 +405,7 @@ async def test_a_ledger_that_another_key_signed_is_not_gone_on_with(tmp_path: Pa
 
 
 async def test_a_denied_call_is_on_the_ledger(world: World) -> None:
-    cases = [
+    cases: list[tuple[int, dict[str, object], str]] = [
         (1, {"computation": "glm"}, "not-permitted"),
         (2, {"contract_digest": "sha256:" + "0" * 64}, "not-found"),
         (3, {"params": {"rounds": "many"}}, "bad-input"),
