@@ -43,6 +43,7 @@ class Run:
     """A run as its entries tell it.
 
     Attributes:
+        contract_digest: Of the contract, which takes long to compute.
         index: Of the entry with its order.
         decisions: The sites whose signed round keys are there, by the place of the decision; there
             is more than one where a run that failed was resumed.
@@ -50,7 +51,9 @@ class Run:
     """
 
     contract: Contract
+    contract_digest: str
     request: RunRequest
+    request_digest: str
     index: int
     decisions: tuple[tuple[int, frozenset[str]], ...] = ()
     ended: tuple[int, RunEnded] | None = None
@@ -136,7 +139,9 @@ def check_requests(
                 revoked=frozenset(revoked),
                 accepted_before=True,  # an entry may be dated later, each site saw to its window
             )
-            runs.of_study[fact.run_id] = Run(version.contract, request, logged.index)
+            runs.of_study[fact.run_id] = Run(
+                version.contract, version.digest, request, request.digest, logged.index
+            )
     return runs
 
 
@@ -203,7 +208,7 @@ def _round_key(bundle: Bundle, run: Run, site: str, key: str, decision: SiteDeci
         raise VerificationError("bad-bundle", f"What {site} signed is not named.")
     stated, _ = RoundKey.open(bundle.statements[decision.statement].encode(), key=key)
     bound = (stated.site, stated.run_id, stated.contract_digest, stated.request_digest)
-    wanted = (site, run.request.run_id, run.contract.digest, run.request.digest)
+    wanted = (site, run.request.run_id, run.contract_digest, run.request_digest)
     require(bound == wanted, f"What {site} signed is for another run.")
     return stated
 
@@ -262,7 +267,7 @@ def _check_quota(fact: RunEnded, run: Run, used: Used) -> None:
         raise VerificationError("bad-bundle", "The contract does not permit the computation.")
     most = permitted.max_runs
     for site in {site for rounds in fact.rounds for site in rounds.sites}:
-        had = used[run.contract.digest, permitted.name, site]
+        had = used[run.contract_digest, permitted.name, site]
         had.add(fact.run_id)
         require(
             most is None or len(had) <= most,

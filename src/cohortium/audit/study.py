@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cohortium.audit.bundle import Bundle
 from cohortium.audit.log import Logged
@@ -71,9 +72,9 @@ class History:
             contract = self.life.newest.contract
         return None if contract is None else {p.name: p.key for p in contract.participants}
 
-    @property
+    @cached_property
     def parties(self) -> set[tuple[str, str, str]]:
-        """Role, name and key of everybody in the contracts."""
+        """Role, name and key of everybody in the contracts; asked for when all are known."""
         return {
             (role, one.name, one.key)
             for contract in self.proposals.values()
@@ -85,27 +86,28 @@ class History:
             for one in people
         }
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
         """Names by key."""
         return {key: name for _, name, key in self.parties}
 
+    @cached_property
+    def datasets(self) -> set[tuple[str, str]]:
+        """Institution and name of the contracts' data."""
+        contracts = self.proposals.values()
+        return {(site.name, site.dataset) for one in contracts for site in one.participants}
+
     def is_about(self, fact: Fact) -> bool:
         """Whether a fact that is not about a run concerns this study."""
-        known = {name for _, name, _ in self.parties}
         match fact:
             case Founded() | TakenOver():
                 return True
             case MemberChanged() | ResearcherChanged():
-                return fact.name in known
+                return fact.name in self.names.values()
             case PolicyChanged():
-                return fact.member in known
+                return fact.member in self.names.values()
             case DatasetChanged():
-                return any(
-                    (fact.member, fact.name) == (p.name, p.dataset)
-                    for contract in self.proposals.values()
-                    for p in contract.participants
-                )
+                return (fact.member, fact.name) in self.datasets
             case ContractChanged() | RunSubmitted() | RunDenied():
                 return fact.study == self.study
             case _:
