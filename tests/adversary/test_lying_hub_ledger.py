@@ -6,6 +6,7 @@ never alarms.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -44,10 +45,11 @@ from cohortium.ledger.entry import (
 from cohortium.ledger.members import Members, require_final
 from cohortium.ledger.note import Note
 from cohortium.ledger.witness import SKEW, Update
-from cohortium.node import alarms, consent, outbox
+from cohortium.link._generated import link_pb2 as pb
+from cohortium.node import alarms, consent, outbox, steward
 from cohortium.node.alarms import Alarm
 from cohortium.node.policy import Policy
-from cohortium.node.witness import OMITTED_AFTER
+from cohortium.node.witness import OMITTED_AFTER, accept
 
 DIGEST = "sha256:" + "7" * 64
 
@@ -363,6 +365,63 @@ def test_a_study_named_like_a_run_does_not_hide_its_omission(site: Witnessing) -
     site.pass_time(minutes=16)
     site.node.service.witness.check_omissions()
     assert [alarm.kind for alarm in alarms.alarms(site.node.store)] == ["omission"]
+
+
+def _revoke(site: Witnessing) -> ContractChanged:
+    """The steward revokes the contract; what an honest hub notes."""
+    for owed in site.node.store.owed():  # the signature
+        site.node.store.settle(owed.id, "ok")
+    (stored,) = site.node.store.contracts()
+    digest = digest_bytes(steward.state(site.node.service, stored, "revoke", "No more."))
+    return _statement(site, action="revoke", statement=digest, state="revoked")
+
+
+def _acknowledge(site: Witnessing) -> None:
+    """The hub says that it has what the site stated."""
+
+    async def taken(_: pb.Message) -> pb.Message:
+        return pb.Message(ack=pb.Ack())
+
+    asyncio.run(outbox.flush(site.node.store, taken))
+
+
+def test_a_hub_that_swallows_a_revocation_is_found_out(site: Witnessing) -> None:
+    site.node.service.welcome(welcome(site.hub))
+    fact = _revoke(site)
+    _acknowledge(site)
+    site.pass_time(minutes=16)
+    site.node.service.witness.check_omissions()
+    (alarm,) = alarms.alarms(site.node.store)
+    assert (alarm.kind, alarm.proof.decode()) == ("omission", fact.statement)
+    accept(site.node.store, alarm.id)
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store, only_open=True) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_statement_on_the_ledger_is_no_omission(site: Witnessing, before: bool) -> None:
+    site.node.service.welcome(welcome(site.hub))
+    fact = _revoke(site)
+    if not before:
+        _acknowledge(site)
+    site.hub.add(fact)
+    site.cosigned()
+    if before:  # its entry is there before the hub's word that it has it
+        _acknowledge(site)
+    site.pass_time(hours=1)
+    site.node.service.witness.check_omissions()
+    assert alarms.alarms(site.node.store) == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"action": "suspend"}, {"study": "decoy"}, {"contract": DIGEST}]
+)
+def test_a_statement_that_is_told_as_another_is_an_alarm(
+    site: Witnessing, changed: dict[str, str]
+) -> None:
+    fact = _revoke(site)
+    site.hub.add(ContractChanged.model_validate(fact.model_dump() | changed))
+    assert site.alarm().kind == "false-entry"
 
 
 # Entries about a site

@@ -94,7 +94,7 @@ class StudyStore:
             before = self._life(c, said.study)
             after = change(before)
             version = after.version(said.contract)
-            if before is not None and _standing(before) == _standing(after):
+            if before is not None and _known(before) == _known(after):
                 if said.action == "sign" and version.in_force:
                     # A node that lost its store signs again.
                     owe(c, said.author, "active", said.contract)
@@ -291,8 +291,12 @@ def append(c: Connection, said: Said, *, version: int, state: str, now: datetime
     return int(seq[0])
 
 
+def _known(life: StudyLife) -> tuple[object, ...]:
+    """What a statement adds to: a second suspension like the first is one all the same."""
+    return life.said, _standing(life)
+
+
 def _standing(life: StudyLife) -> list[tuple[object, ...]]:
-    """What a statement can change."""
     return [
         (v.digest, v.state, v.signed, dict(v.refused), dict(v.suspensions), v.ended_by)
         for v in life.versions

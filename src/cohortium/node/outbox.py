@@ -104,4 +104,6 @@ async def flush(
             answer = canonical({"code": error.code, "message": error.message}).decode()
         with store.transaction():
             store.settle(owed.id, answer)
+            if owed.kind == "statement" and answer == "ok":
+                Replica(store).expect_statement(owed.body)
     return taken

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from cohortium.contract.statements import open_statement
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339
 from cohortium.core.directory import PublishedDataset
@@ -116,8 +117,14 @@ class OwnEntries:
     def _false_statement(self, fact: ContractChanged, people: Sequence[Fact]) -> str | None:
         if fact.key == self._identity.key.public:
             made = self._store.has_said("statement", fact.statement)
-            if not made and statements.find(self._store, fact.statement) is None:
+            found = statements.find(self._store, fact.statement)
+            if not made and found is None:
                 return f"this site made no such statement about study {fact.study}"
+            if found is not None:
+                study = open_statement(found.envelope)[0].study
+                said = (study, found.contract, found.action)
+                if said != (fact.study, fact.contract, fact.action):
+                    return f"this site stated something else about study {study}"
         elif fact.author == self._identity.name:  # or it is a researcher who is called the same
             known = [*self._replica.facts("researcher", fact.author), *people]
             if (fact.author, fact.key) not in map(_person, known):

@@ -8,10 +8,18 @@ from datetime import datetime
 from typing import Final, Literal
 
 from cohortium.contract.model import RunRequest
+from cohortium.contract.statements import open_statement
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.errors import InputError
-from cohortium.ledger.entry import Entry, Fact, RunSubmitted, TakenOver, parse_entry
+from cohortium.ledger.entry import (
+    ContractChanged,
+    Entry,
+    Fact,
+    RunSubmitted,
+    TakenOver,
+    parse_entry,
+)
 from cohortium.ledger.members import Members
 from cohortium.ledger.note import VerifierKey, parse_verifier_key
 from cohortium.ledger.tiles import Mirror
@@ -196,7 +204,7 @@ class Replica:
         for table in ("ledger_entries", "ledger_tiles", "ledger_checkpoints"):
             self._store.execute(f"DELETE FROM {table}")  # noqa: S608 - the three names above
 
-    # Runs that this site answered and the ledger does not have yet
+    # Runs that this site answered, and statements that it made, that the ledger does not have yet
 
     def expect_run(self, run_id: str) -> None:
         """The ledger owes what there is to say about this run."""
@@ -205,11 +213,22 @@ class Replica:
             self._store.execute("INSERT OR IGNORE INTO ledger_due VALUES (?, ?)", run_id, now)
 
     def settle_runs(self, entries: Sequence[tuple[bytes, Entry]]) -> None:
-        """Of these runs, those that stand on the ledger as they were ordered are owed no more."""
-        told = {subject_of(e.fact) for _, e in entries if e.fact.kind.startswith("run.")}
-        for (run_id,) in self._store.execute("SELECT run_id FROM ledger_due") if told else ():
-            if run_id in told and self._tells_of(run_id):
-                self.forget_run(run_id)
+        """What these entries tell as it was is owed no more: runs, and statements of this site."""
+        facts = [entry.fact for _, entry in entries]
+        stated = {fact.statement for fact in facts if isinstance(fact, ContractChanged)}
+        told = {subject_of(fact) for fact in facts if fact.kind.startswith("run.")}
+        due = self._store.execute("SELECT run_id FROM ledger_due") if stated | told else []
+        for (one,) in due:
+            if one in stated or (one in told and self._tells_of(one)):
+                self.forget_run(one)
+
+    def expect_statement(self, envelope: bytes) -> None:
+        """The hub has taken a statement of this site, and owes its entry."""
+        digest, study = digest_bytes(envelope), open_statement(envelope)[0].study
+        facts = self.facts("contract", study)
+        if not any(isinstance(f, ContractChanged) and f.statement == digest for f in facts):
+            now = self._store.now()
+            self._store.execute("INSERT OR IGNORE INTO ledger_due VALUES (?, ?)", digest, now)
 
     def _tells_of(self, run_id: str) -> bool:
         """Whether the ledger has the very order that this site answered, and what became of it.
@@ -233,15 +252,17 @@ class Replica:
         return bool(became) and ordered in self.facts("run.submitted", run_id)
 
     def forget_runs(self) -> None:
-        """Nothing is owed about any run: what was under way is lost with the hub."""
+        """Nothing is owed any more: what was under way is lost with the hub."""
         self._store.execute("DELETE FROM ledger_due")
 
     def forget_run(self, run_id: str) -> None:
-        """Nothing is owed about this run any more."""
+        """Nothing is owed about this run, or statement, any more."""
         self._store.execute("DELETE FROM ledger_due WHERE run_id = ?", run_id)
 
     def overdue(self, before: datetime) -> list[str]:
-        """Runs that this site answered before that time and that are not on the ledger."""
+        """Runs that this site answered before that time and that are not on the ledger; so with
+        statements, by their digest.
+        """
         rows = self._store.execute(
             "SELECT run_id FROM ledger_due WHERE since < ? ORDER BY since", to_rfc3339(before)
         )

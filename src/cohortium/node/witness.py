@@ -235,7 +235,8 @@ class Witness:
             self._connected_at = self._clock()
 
     def check_omissions(self) -> None:
-        """Raise an alarm for what the hub kept off the ledger: runs that this site answered.
+        """Raise an alarm for what the hub kept off the ledger: runs that this site answered, and
+        statements of its steward that the hub has taken.
 
         To be called while there is a connection. The time counts from its beginning: the hub, too,
         may have been away.
@@ -253,7 +254,7 @@ class Witness:
                 self._store,
                 "omission",
                 f"After {OMITTED_AFTER.total_seconds() / 60:g} minutes the hub's ledger does not "
-                f"have what this site answered or is: {', '.join(missing[:3])}"
+                f"have what this site answered, stated or is: {', '.join(missing[:3])}"
                 f"{' ...' if len(missing) > 3 else ''}.",
                 seen=b"" if seen is None else seen.note,
                 received=b"",
