@@ -24,6 +24,7 @@ GLM, FORMULA = (
     "unit/analysis/test_glm.py",
     "unit/analysis/test_formula.py",
 )
+RESEARCHER = "adversary/test_lying_researcher.py"
 HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -145,8 +146,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "See the totals of intermediate rounds": (
         f"{HUB}::test_with_an_honest_hub_the_sums_are_exact_and_each_round_is_one_total",
     ),
-    "See metadata": (),
-    "Alter the total or the result": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
+    "See metadata: who takes part": (),
+    "Alter the total or the result": (
+        f"{OPEN}::test_a_wrong_sum_is_not_noticed",
+        "unit/sdk/test_receipt.py::test_a_hub_that_changes_its_answer_is_found",
+    ),
     "Choose among honest answers": (f"{HUB}::test_an_early_end_costs_the_run_only",),
     "Flood a node with messages": (),
     "Fork, cut, reorder, back-date or edit the ledger": (
@@ -168,7 +172,23 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "Keep a run off the ledger": (
         f"{LEDGER}::test_a_hub_that_omits_a_run_is_found_out",
+        f"{LEDGER}::test_a_run_that_is_told_otherwise_than_it_was_is_omitted",
         f"{LEDGER}::test_a_study_named_like_a_run_does_not_hide_its_omission",
+    ),
+    "Show an auditor another history": (),
+    "Spoil the ledger": (
+        f"{LEDGER}::test_a_lie_about_the_log_is_an_alarm",
+        "unit/ledger/test_witness.py::test_the_last_hub_that_took_over_is_the_one_that_signs",
+    ),
+    "Take a suspension, revocation or signature": (
+        f"{LEDGER}::test_a_hub_that_swallows_a_revocation_is_found_out",
+        f"{LEDGER}::test_a_statement_that_is_told_as_another_is_an_alarm",
+    ),
+    "Let a run go on, on the ledger": (),
+    "Take over the ledger from itself": (
+        f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",
+        "unit/hub/test_takeover.py::test_a_copy_that_is_not_final_is_refused",
+        "unit/hub/test_takeover.py::test_a_copy_that_was_altered_is_refused",
     ),
     "Change the ledger's key": (f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",),
     "Withhold a revocation from a node": (
@@ -199,6 +219,21 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{HUB_SUM}::test_a_round_that_was_begun_to_be_opened_for_all_waits_for_all",
         f"{HUB_SUM}::test_a_list_that_a_site_makes_up_leaves_out_nobody_but_itself",
     ),
+    "Cosign everything": (
+        f"{LEDGER}::test_two_views_cannot_both_become_final_and_each_site_proves_the_other",
+        "unit/ledger/test_checkpoint.py::test_the_quorum_is_more_than_two_thirds",
+        "unit/ledger/test_checkpoint.py::test_final_with_the_quorum_and_not_before",
+    ),
+    "Send a round key or a statement": (
+        "unit/hub/test_audit.py::test_a_site_cannot_spoil_the_evidence_of_the_others",
+        f"{LIFE}::test_a_draft_or_an_assignment_is_not_forged",
+    ),
+    "Read contracts, results or drafts": (
+        "unit/hub/test_drafts.py::test_a_draft_is_seen_by_those_whom_it_names",
+        "unit/hub/test_rules.py::test_rule_02_who_is_not_in_a_contract_does_not_see_it",
+    ),
+    "See metadata on the ledger": (),
+    "Guess what a digest": (),
     "Use a certificate of another consortium": (
         f"{LINK}::test_certificate_of_another_consortium_is_refused",
         f"{LINK}::test_cut_ends_a_suspended_members_link_at_once",
@@ -227,6 +262,20 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Go on after removal": (
         f"{HUB_RUNS}::test_a_removed_researcher_submits_nothing",
         f"{HUB}::test_a_removed_researcher_is_stopped_in_the_middle_of_a_run",
+    ),
+    "Read the contracts, evidence or state": (
+        f"{RESEARCHER}::test_the_name_of_another_s_study_gives_none_of_its_evidence",
+        f"{RESEARCHER}::test_evidence_of_all_versions_is_for_who_is_in_all",
+        f"{RESEARCHER}::test_nobody_drafts_in_another_s_study",
+        f"{RESEARCHER}::test_an_order_tells_a_stranger_nothing_of_a_contract",
+    ),
+    "Guess a result that is for others": (),
+    "Leave things out of a bundle": (
+        "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",
+        "unit/audit/test_verify.py::test_a_run_that_was_left_out_is_missed_in_the_copy",
+    ),
+    "Grow the ledger at every member": (
+        f"{RESEARCHER}::test_refused_orders_fill_the_ledger_so_fast_only",
     ),
     # Outsiders and the network
     "Listen, alter, replay on the wire": (
