@@ -40,10 +40,13 @@ from cohortium.errors import (
 from cohortium.hub.audit import AuditExport
 from cohortium.hub.config import HubConfig
 from cohortium.hub.ledger_notes import note
+from cohortium.hub.ledger_store import Log
 from cohortium.hub.store import HubStore
 from cohortium.hub.tables import documents, ledger_entries
 from cohortium.hub.thread_runner import ThreadRunner
-from cohortium.ledger.entry import PolicyChanged
+from cohortium.ledger.checkpoint import add_cosignatures, cosign
+from cohortium.ledger.entry import PolicyChanged, parse_entry
+from cohortium.ledger.note import Note
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.secagg.round_key import RoundKey
 
@@ -319,6 +322,42 @@ async def test_an_entry_that_the_hub_altered_is_found_out(world: World) -> None:
     with pytest.raises(VerificationError) as caught:
         verify(data, find=find)
     assert caught.value.details == {"step": "entries", "entry": place, "cause": "bad-proof"}
+
+
+def taken_over(world: World) -> tuple[HubStore, Log]:
+    """Another hub that goes on with the ledger and got the contracts back; all witness it."""
+    old, store = world.hub.store, HubStore("sqlite://")
+    lost = world.hub.log.verifier.text
+    log = Log("Test", world.contract.consortium, key("new hub"), earlier=(lost,))
+    with store.ledger.adopting(log) as take:
+        take([parse_entry(data) for data in old.ledger.entries(0, old.ledger.size())])
+    while store.ledger.append(log, NOW):
+        pass
+    store.recovery.take([said.envelope for said in old.studies.statements("lung")])
+    newest = store.ledger.newest()
+    assert newest is not None
+    lines = [cosign(Note.parse(newest.note), log.origin, site, key(site), 1) for site in SITES]
+    store.ledger.witnessed(newest.size, add_cosignatures(newest.note, lines), final=True)
+    return store, log
+
+
+async def test_after_another_hub_took_over_the_contracts_can_be_exported(world: World) -> None:
+    await witnessed(world)
+    store, log = taken_over(world)
+    data = AuditExport(store, log).bundle("lung", ADA.public)
+    assert len(parse_bundle(data).log.keys) == 2
+    report = verify(data, find=find, trust=Trust(log=log.verifier.text))
+    assert any("another hub goes on" in event.what for event in report.events)
+    store.close()
+
+
+async def test_runs_that_the_lost_hub_had_are_in_bundles_of_its_time_only(world: World) -> None:
+    assert await world.settled(submit(world, world.contract)) == "succeeded"
+    check(await export(world))
+    store, log = taken_over(world)
+    with pytest.raises(InputError, match="lost with the hub"):
+        AuditExport(store, log).bundle("lung", ADA.public)
+    store.close()
 
 
 async def test_what_was_lost_with_another_hub_is_said_to_be_lost(world: World) -> None:
