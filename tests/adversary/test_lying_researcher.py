@@ -10,7 +10,8 @@ import pytest
 from tests.support.fake_sites import World, key, make_contract, make_hub, make_request, start_world
 from tests.support.life import amended, transition
 
-from cohortium.contract.model import Contract, Draft, Researcher
+from cohortium.audit.bundle import parse_bundle
+from cohortium.contract.model import Computation, Contract, Draft, Researcher
 from cohortium.errors import CohortiumError, PolicyRefusal, ProtocolError
 from cohortium.hub.config import HubConfig
 from cohortium.hub.store import HubStore
@@ -72,6 +73,29 @@ async def test_evidence_of_all_versions_is_for_who_is_in_all(world: World) -> No
         world.hub.audit("lung", eve, whole=False)
     assert caught.value.code == "not-found"
     assert world.hub.audit("lung", ada, whole=False)
+
+
+async def test_what_opens_a_result_is_for_who_may_read_it(world: World) -> None:
+    """With the nonce of a result one can find out what it is by trying."""
+    ada, eve = (world.hub.user(one.public) for one in (ADA, EVE))
+    people = (*world.contract.recipients, Researcher(name="Eve", key=EVE.public))
+    contract = make_contract(
+        world.contract.consortium,
+        study="joint",
+        recipients=people,
+        computations=(Computation(name="test.*", recipients=("Ada",)),),
+    )
+    world.hub.propose(contract.sign(ADA), ada)
+    for site in world.sites:
+        world.hub.say(site, contract.sign(key(site)))
+        world.sites[site].contract = contract
+    run = world.hub.submit(make_request(contract).sign(ADA), ada)
+    assert await world.settled(run.id) == "succeeded"
+    await witnessed(world)
+    for user, nonces in ((ada, 1), (eve, 0)):
+        releases = parse_bundle(world.hub.audit("joint", user, whole=False)).releases
+        assert [release.nonce is not None for release in releases].count(True) == nonces
+        assert len(releases) == 1
 
 
 async def test_nobody_drafts_in_another_s_study(world: World) -> None:

@@ -269,7 +269,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{RESEARCHER}::test_nobody_drafts_in_another_s_study",
         f"{RESEARCHER}::test_an_order_tells_a_stranger_nothing_of_a_contract",
     ),
-    "Guess a result that is for others": (),
+    "Guess a result that is for others": (
+        f"{RESEARCHER}::test_what_opens_a_result_is_for_who_may_read_it",
+    ),
     "Leave things out of a bundle": (
         "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",
         "unit/audit/test_verify.py::test_a_run_that_was_left_out_is_missed_in_the_copy",

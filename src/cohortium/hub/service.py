@@ -201,7 +201,7 @@ class Hub:
     def audit(self, study: str, user: User, *, whole: bool) -> bytes:
         """The audit bundle of a study whose results `user` may read, or that `user` proposed.
 
-        It holds every version, and the nonces of all results: it is for who is in each version.
+        It holds every version: it is for who is in each.
 
         Raises:
             InputError: ``not-found``.
