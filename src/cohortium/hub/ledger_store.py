@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import to_rfc3339
@@ -37,6 +37,10 @@ from cohortium.ledger.tree import Tiles, Tree
 BATCH: Final = 2_000
 """Entries that one transaction appends."""
 TAKEN_OVER: Final = "consortium.taken-over"
+
+_TILE: Final = select(ledger_tiles.c.hashes).where(
+    ledger_tiles.c.level == bindparam("at_level"), ledger_tiles.c.number == bindparam("at_number")
+)
 
 
 @dataclass(frozen=True)
@@ -466,13 +470,13 @@ def _dated(fact: bytes, at: str) -> Entry:
 
 
 def _tile(c: Connection, level: int, number: int) -> bytes:
-    place = (ledger_tiles.c.level == level, ledger_tiles.c.number == number)
-    data = c.execute(select(ledger_tiles.c.hashes).where(*place)).scalar()
+    data = c.execute(_TILE, {"at_level": level, "at_number": number}).scalar()
     return b"" if data is None else bytes(data)
 
 
 def _tree(c: Connection, size: int) -> Tree:
-    return Tree(size, partial(_tile, c))
+    """It reads each tile once; for use inside one transaction."""
+    return Tree(size, cache(partial(_tile, c)))
 
 
 def _put_tiles(c: Connection, tiles: Tiles) -> None:
