@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from cohortium.contract.model import Contract, Participant, Researcher, RunRequest
-from cohortium.contract.statements import Action, Transition
+from cohortium.contract.model import Contract, Draft, Participant, Researcher, RunRequest
+from cohortium.contract.statements import Action, Assignment, Transition
+from cohortium.contract.task import Artefact
 from cohortium.core.canonical import canonical, digest, digest_bytes
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.crypto.keys import SigningKey, b64url
@@ -147,6 +148,50 @@ class Story:
     def propose(self, contract: Contract, by: str = "Ada") -> None:
         """The proposer signs the contract."""
         self.contract_fact(contract, "propose", by, contract.sign(key(by)), "proposed")
+
+    def draft(self, contract: Contract, by: str = "Ada", **changes: Any) -> Draft:
+        """The proposer drafts the next version of a contract; Boston fills its slot."""
+        terms = contract.to_json()
+        seats = [dict(seat) for seat in terms["participants"]]
+        for name in ("dataset", "dataset_digest", "dictionary_digest"):
+            del seats[1][name]
+        terms |= {"schema_id": "cohortium/draft/1", "participants": seats}
+        terms |= {"version": contract.version + 1, "amends": contract.digest}
+        made = Draft.from_json(terms)
+        about: dict[str, Any] = {"study": made.study, "contract": made.digest}
+        about |= {"version": made.version, "state": "draft"} | changes
+        envelope = self.keep(made.sign(key(by)))
+        self.note(
+            ContractChanged(
+                action="draft", author=by, key=key(by).public, statement=envelope, **about
+            )
+        )
+        content, dictionary = dataset("Boston")
+        artefact = Artefact(
+            name="lung",
+            content_digest=content,
+            owners=("Boston",),
+            dictionary_digest=dictionary,
+        )
+        said = Assignment(
+            study=made.study,
+            draft_digest=made.digest,
+            slot="dataset/Boston",
+            artefact=artefact,
+            author="Boston",
+            at=self.now,
+        )
+        envelope = self.keep(said.sign(key("Boston")))
+        self.note(
+            ContractChanged(
+                action="assign",
+                author="Boston",
+                key=key("Boston").public,
+                statement=envelope,
+                **about,
+            )
+        )
+        return made
 
     def sign(self, contract: Contract, sites: Iterable[str] = SITES, last: str = "active") -> None:
         """The sites sign; with the last signature the contract is active."""

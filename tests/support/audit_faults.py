@@ -25,7 +25,7 @@ from tests.support.audit import (
 from cohortium.audit.steps import StepName
 from cohortium.audit.verify import Trust
 from cohortium.contract.model import Contract
-from cohortium.contract.statements import Transition
+from cohortium.contract.statements import Action, Transition
 from cohortium.core.canonical import canonical, digest, digest_bytes
 from cohortium.crypto.keys import SigningKey
 from cohortium.ledger import checkpoint as cp
@@ -162,6 +162,29 @@ def _(h: Honest) -> Made:
 def _(h: Honest) -> Made:
     made = h.story.seal()
     made["entries"][2]["entry"] = made["entries"][2]["entry"].replace('"member"', '"membre"', 1)
+    return made
+
+
+@fault("format", "evidence stands under another digest", short=False)
+def _(h: Honest) -> Made:
+    text = base64.b64encode(b"quote").decode()
+    return h.story.seal() | {"evidence": {digest_bytes(b"other"): text}}
+
+
+@fault("format", "evidence is not base64", short=False)
+def _(h: Honest) -> Made:
+    return h.story.seal() | {"evidence": {digest_bytes(b"quote"): "\u00e4"}}
+
+
+@fault("format", "evidence is base64 in another form", short=False)
+def _(h: Honest) -> Made:
+    return h.story.seal() | {"evidence": {digest_bytes(b"q"): "cR=="}}
+
+
+@fault("format", "the receipts are not in order")
+def _(h: Honest) -> Made:
+    made = h.story.seal()
+    made["releases"] = made["releases"][::-1]
     return made
 
 
@@ -494,6 +517,30 @@ def _(h: Honest) -> Made:
     story.story.log = story.story.log[: place(story, RunSubmitted)]
     story.story.receipts = {}
     story.story.propose(other)
+    return story.story.seal()
+
+
+@fault("contract", "a draft is said to be in force")
+def _(h: Honest) -> Made:
+    story = honest(closed=False)
+    story.story.draft(story.second, state="active")
+    return story.story.seal()
+
+
+@fault("contract", "somebody else drafted it", short=False)
+def _(h: Honest) -> Made:
+    story = honest(closed=False)
+    story.story.draft(story.second)
+    story.story.alter(place(story, ContractChanged, action="draft"), author="Bob")
+    return story.story.seal()
+
+
+@fault("contract", "an assignment is for another draft", short=False)
+def _(h: Honest) -> Made:
+    story = honest(closed=False)
+    story.story.draft(story.second)
+    at = place(story, ContractChanged, action="assign")
+    story.story.alter(at, contract=story.first.digest)
     return story.story.seal()
 
 
@@ -908,6 +955,28 @@ def _(h: Honest) -> Made:
     for number in range(20, 24):
         story.story.run(story.second, number)
     return story.story.seal()
+
+
+def goes_on(action: Action, state: str, **delay: float) -> Made:
+    """A run that was ordered in time ends when a site has said no."""
+    made = honest(closed=False)
+    asked = made.story.order(made.second, 30)
+    made.story.submit(asked)
+    made.story.decide(made.second, asked)
+    made.story.change(made.second, action, "Boston", state)
+    made.story.tick(**delay)
+    made.story.end(asked)
+    return made.story.seal()
+
+
+@fault("rounds", "a run goes on after the contract was revoked", short=False)
+def _(h: Honest) -> Made:
+    return goes_on("revoke", "revoked", minutes=6)
+
+
+@fault("rounds", "a run goes on while the contract is suspended", short=False)
+def _(h: Honest) -> Made:
+    return goes_on("suspend", "suspended", minutes=6)
 
 
 @fault("rounds", "nobody decided on the run", short=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from cohortium.analysis.interface import AnyAnalysis
@@ -12,9 +14,9 @@ from cohortium.audit.log import Logged, LogKeys, check_release
 from cohortium.audit.steps import Facts, require
 from cohortium.audit.study import History
 from cohortium.contract.check import CLOCK_SKEW, check_run
-from cohortium.contract.lifecycle import permits
+from cohortium.contract.lifecycle import StudyLife, permits
 from cohortium.contract.model import Contract, RunRequest
-from cohortium.errors import InputError, VerificationError
+from cohortium.errors import InputError, PolicyRefusal, VerificationError
 from cohortium.ledger.checkpoint import Checkpoint
 from cohortium.ledger.entry import (
     Fact,
@@ -213,13 +215,14 @@ def _round_key(bundle: Bundle, run: Run, site: str, key: str, decision: SiteDeci
     return stated
 
 
-def check_rounds(entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
+def check_rounds(entries: Sequence[Logged], history: History, runs: Runs, facts: Facts) -> None:
     """Step 11: each sum is over enough of the sites that take part, and quotas are kept.
 
     Raises:
         VerificationError: ``bad-bundle``.
     """
     used: Used = defaultdict(set)
+    times = [logged.entry.at for logged in entries]
     for logged in entries:
         fact = logged.fact
         if not isinstance(fact, RunEnded) or not of_this_study(fact, runs):
@@ -230,11 +233,29 @@ def check_rounds(entries: Iterable[Logged], runs: Runs, facts: Facts) -> None:
             require(open_, "The run had ended before.")
             _check_sums(fact, run, _taking_part(fact, run, logged.index))
             _check_quota(fact, run, used)
+            if fact.status == "succeeded":
+                just_before = entries[bisect_left(times, logged.entry.at - CLOCK_SKEW)].index
+                _require_in_time(run, history.between(just_before, logged.index))
             runs.of_study[fact.run_id] = replace(run, ended=(logged.index, fact))
     for run in runs.of_study.values():
         if run.ended is not None and run.ended[1].status == "succeeded" and run.decisions:
             with facts.of("rounds", run.decisions[-1][0]):
                 require(run.decisions[-1][0] < run.ended[0], "The run had ended before.")
+
+
+def _require_in_time(run: Run, lives: Sequence[StudyLife]) -> None:
+    """The contract permitted the run to the end, or nearly: its last sum may be on its way.
+
+    Its expiry does not matter: a hub that was down may log the end late.
+    """
+    for life in reversed(lives):
+        with suppress(PolicyRefusal, InputError):  # such as one from before the contract
+            version = life.version(run.contract.digest)
+            permits(version, run.request.computation, run.contract.created_at)
+            return
+    raise VerificationError(
+        "bad-bundle", "The run went on when the contract did not permit it any more."
+    )
 
 
 def _taking_part(fact: RunEnded, run: Run, index: int) -> frozenset[str]:

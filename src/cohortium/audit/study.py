@@ -64,6 +64,16 @@ class History:
             raise VerificationError("bad-bundle", "The study had no contract at that time.")
         return self.lives[found - 1][1]
 
+    def between(self, first: int, last: int) -> list[StudyLife]:
+        """The lives that there were from the entry at `first` to the one at `last`.
+
+        Raises:
+            VerificationError: ``bad-bundle`` where there was no contract yet at the last.
+        """
+        changed = [life for place, life in self.lives if first <= place < last]
+        before = [life for place, life in self.lives if place < first]
+        return [*before[-1:], *changed] or [self.at(last)]
+
     @property
     def witnesses(self) -> dict[str, str] | None:
         """Those of whom more than two thirds must have seen the ledger: name to key."""

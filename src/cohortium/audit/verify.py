@@ -145,7 +145,7 @@ def verify(
     witnesses = check_quorum(bundle, keys, history.witnesses, facts)  # 8
     runs = check_requests(bundle, entries, history, find, facts)  # 9
     check_sites(bundle, entries, runs, facts)  # 10
-    check_rounds(entries, runs, facts)  # 11
+    check_rounds(entries, history, runs, facts)  # 11
     check_releases(bundle, keys, checkpoint, runs, facts)  # 12
     check_keys(bundle, entries, runs, appraise, facts)  # 13
     check_results(bundle, runs, results, facts)  # 14

@@ -62,6 +62,24 @@ def test_a_false_fact_is_found_in_its_step(story: Honest, fault: Fault) -> None:
     assert error.details.get("cause") != "internal"
 
 
+def test_drafts_and_assignments_are_told_and_bind_nobody(story: Honest) -> None:
+    again = honest(closed=False)
+    again.story.draft(again.second)
+    again.story.run(again.second, 9)
+    report = verify(canonical(again.story.seal()))
+    told = "\n".join(event.what for event in report.events)
+    assert "drafted version 3" in told
+    assert "assigned data in the draft of version 3" in told
+
+
+def test_a_study_of_which_there_is_only_a_draft(story: Honest) -> None:
+    alone = Story()
+    alone.found()
+    alone.draft(story.first)
+    report = verify(canonical(alone.seal()))
+    assert [event.who for event in report.events if "draft" in event.what] == ["Ada", "Boston"]
+
+
 def mirror(story: Story, size: int | None = None) -> Callable[[str], bytes | None]:
     """An institution's copy of the ledger."""
     length = len(story.log) if size is None else size
