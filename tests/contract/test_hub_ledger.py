@@ -437,16 +437,16 @@ def test_more_than_a_batch_takes_several_transactions(store: HubStore) -> None:
     )
 
 
-def test_thousand_entries_a_second_are_appended(url: str) -> None:
-    """With batching; ten times as fast on an idle machine."""
+def test_a_thousand_entries_take_less_than_a_second_of_the_processor(url: str) -> None:
+    """With batching; a twentieth of that on an idle machine. Others may keep this one busy."""
     store = HubStore(url)
     n = 4 * BATCH
     for start in range(0, n, BATCH):
         add(store, *map(policy, range(start, start + BATCH)))
-    began = time.perf_counter()
+    began = time.process_time()
     while store.ledger.append(LOG, datetime.now(NOW.tzinfo)):
         pass
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert store.ledger.size() == n + 1
     assert n / seconds > 1000
     store.close()

@@ -34,7 +34,7 @@ from cohortium.ledger.merkle import leaf_hash
 from cohortium.ledger.note import VerifierKey
 from cohortium.ledger.tree import Tiles, Tree
 
-BATCH: Final = 2_000
+BATCH: Final = 500
 """Entries that one transaction appends."""
 TAKEN_OVER: Final = "consortium.taken-over"
 
