@@ -339,5 +339,11 @@ def round_request(
     return pb.Message(round_request=message)
 
 
+def a_vote() -> bytes:
+    """Alpha's signature on a contract."""
+    world = World()
+    return world.contract().sign(world.keys["Alpha"])
+
+
 def run_end(request: RunRequest, outcome: str) -> pb.Message:
     return pb.Message(run_end=pb.RunEnd(run_id=request.run_id, outcome=outcome))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.builders import a_vote
 from tests.support.consortium import Consortium
 
 from cohortium.crypto.authority import read_certificate
@@ -116,7 +117,7 @@ async def test_the_node_connects_and_sends_what_another_process_queued(
     await _until(lambda: "Alpha" in hub[1].connected())
     await _until(lambda: serving.revoked() == {"gone"})
     with serving.transaction():
-        outbox.owe_vote(serving, "x", b"vote")
+        outbox.owe_vote(serving, "x", a_vote())
     await _until(lambda: bool(hub[0].received("statement")))
     await _until(lambda: serving.owed() == [])
     address = json.loads(folder.address.read_text())

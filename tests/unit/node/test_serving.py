@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.builders import CONSORTIUM, World
+from tests.support.builders import CONSORTIUM, World, a_vote
 
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
@@ -41,7 +41,7 @@ def _dataset(name: str, digit: str = "0") -> PublishedDataset:
 
 
 async def test_what_is_owed_is_sent_until_the_hub_has_it(store: NodeStore) -> None:
-    outbox.owe_vote(store, "x", b"vote")
+    outbox.owe_vote(store, "x", a_vote())
     outbox.owe_rotation(store, b"csr", b"signature")
     sent: list[pb.Message] = []
 
@@ -65,7 +65,7 @@ async def test_what_is_owed_is_sent_until_the_hub_has_it(store: NodeStore) -> No
 
 
 async def test_a_refusal_settles_a_message_and_is_kept(store: NodeStore) -> None:
-    outbox.owe_vote(store, "x", b"vote")
+    outbox.owe_vote(store, "x", a_vote())
 
     async def refuse(_message: pb.Message) -> pb.Message:
         return error_message(PolicyRefusal("contract-expired", "Too late."))
