@@ -184,7 +184,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{LEDGER}::test_a_hub_that_swallows_a_revocation_is_found_out",
         f"{LEDGER}::test_a_statement_that_is_told_as_another_is_an_alarm",
     ),
-    "Let a run go on, on the ledger": (),
+    "Let a run go on after its contract": (
+        f"{LIFE}::test_a_withheld_suspension_holds_at_the_site_that_suspended",
+        "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",
+    ),
     "Take over the ledger from itself": (
         f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",
         "unit/hub/test_takeover.py::test_a_copy_that_is_not_final_is_refused",

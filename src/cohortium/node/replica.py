@@ -25,6 +25,7 @@ from cohortium.ledger.note import VerifierKey, parse_verifier_key
 from cohortium.ledger.tiles import Mirror
 from cohortium.ledger.tree import Tree
 from cohortium.ledger.witness import Accepted, Seen
+from cohortium.node import statements
 from cohortium.node.store import NodeStore
 
 CheckpointKind = Literal["seen", "cosigned", "final"]
@@ -224,8 +225,10 @@ class Replica:
 
     def expect_statement(self, envelope: bytes) -> None:
         """The hub has taken a statement of this site, and owes its entry."""
-        digest, study = digest_bytes(envelope), open_statement(envelope)[0].study
-        facts = self.facts("contract", study)
+        digest = digest_bytes(envelope)
+        if statements.find(self._store, digest) is None:
+            return  # this site does not know that it made it
+        facts = self.facts("contract", open_statement(envelope)[0].study)
         if not any(isinstance(f, ContractChanged) and f.statement == digest for f in facts):
             now = self._store.now()
             self._store.execute("INSERT OR IGNORE INTO ledger_due VALUES (?, ?)", digest, now)
