@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import json
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -61,6 +62,21 @@ def resumable(error: CohortiumError) -> bool:
     return isinstance(error, PeerError) or error.code in RESUMABLE_CODES
 
 
+def _beside(work: Callable[[], None]) -> concurrent.futures.Future[None]:
+    """`work` in a thread of its own that ends with it."""
+    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="decisions", daemon=True).start()
+    return done
+
+
 class RunDriver:
     """Executes runs that `Hub` has admitted and stored.
 
@@ -90,7 +106,6 @@ class RunDriver:
         self._finished = finished
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: dict[str, Live] = {}
-        self._recorder = concurrent.futures.ThreadPoolExecutor(1, "decisions")
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reach the peers on this loop."""
@@ -288,7 +303,7 @@ class RunDriver:
         Raises:
             PolicyRefusal: ``too-few-sites``, naming those that are absent; or a site's refusal.
         """
-        live.recording = self._recorder.submit(self._store.runs.decided, run_id, answers)
+        live.recording = _beside(lambda: self._store.runs.decided(run_id, answers))
         envelopes: list[bytes] = []
         absent: list[str] = []
         for name, answer in answers.items():
