@@ -173,7 +173,9 @@ CATALOGUE: dict[str, Entry] = {
         "PolicyRefusal", "The contract was replaced, revoked, withdrawn or closed.", 403
     ),
     "ledger-alarm": Entry(
-        "PolicyRefusal", "This site has proof that the hub's ledger was altered.", 403
+        "PolicyRefusal",
+        "This site has proof that the hub's ledger was altered, or cannot follow it.",
+        403,
     ),
     "run-limit": Entry("PolicyRefusal", "The permitted number of runs or rounds is used up.", 403),
     "site-policy": Entry(

@@ -24,6 +24,7 @@ from cohortium.node.alarms import require_none
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
 from cohortium.node.store import NodeStore, StoredRun
+from cohortium.node.witness import require_following
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.messages import KeyShare, SurvivorList
 from cohortium.secagg.noise import require_sampler
@@ -162,6 +163,10 @@ class Guard:
             if stored is None or stored.secret is None:
                 self.forget(run_id)
 
+    def _require_ledger(self) -> None:
+        require_none(self._store)
+        require_following(self._store, self._clock())
+
     # Runs
 
     def check_prepare(self, envelope: bytes, about: About) -> CheckedRun:
@@ -175,7 +180,7 @@ class Guard:
         # same request, while it is under way. 4. The contract. 5. What the hub checks too (see
         # `contract.check`). 6. This site gives the variables. 7. The site's policy. 8. The
         # contract's number of runs. 9. Its privacy budget.
-        require_none(self._store)  # 1
+        self._require_ledger()  # 1
         policy = self._policy()
         policy.require_running()  # 1
         request, signer = RunRequest.open(envelope)  # 2
@@ -208,7 +213,7 @@ class Guard:
         # here and not over. 3. Everything that could have changed since: contract, expiry,
         # revocation, policy. 4. The limits are still the same: other limits would give another
         # contribution under the same mask.
-        require_none(self._store)  # 1
+        self._require_ledger()  # 1
         self._policy().require_running()  # 1
         stored = self._store.run(run_id)
         if stored is None or stored.secret is None:  # 2

@@ -10,9 +10,15 @@ import logging
 import threading
 from datetime import UTC, datetime, timedelta
 
-from cohortium.core.clock import Clock, parse_rfc3339
+from cohortium.core.clock import Clock, parse_rfc3339, to_rfc3339
 from cohortium.crypto.keys import fingerprint
-from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    InputError,
+    PolicyRefusal,
+    VerificationError,
+)
 from cohortium.ledger.checkpoint import cosign, cosigners, origin
 from cohortium.ledger.note import ED25519, Note, VerifierKey, parse_verifier_key
 from cohortium.ledger.witness import Accepted, Behind, Seen, Update, witness
@@ -32,6 +38,9 @@ OMITTED_AFTER = timedelta(minutes=15)
 
 MEMBERSHIP = "membership"
 """In the proof of an omission, beside the runs."""
+
+STUCK = "stuck since"
+"""Since when this node cannot follow the ledger, for a reason of its own."""
 
 Turn = tuple[int, int, int]
 """When the hub sent an update: connection, message id, arrival."""
@@ -58,7 +67,6 @@ class Witness:
         self._arrived = 0
         self._newest: Turn = (0, 0, 0)
         self._connected_at: datetime | None = None
-        self._cannot_follow = False
 
     # The link
 
@@ -123,8 +131,13 @@ class Witness:
             more=message.more,
             sent_at=message.sent_at,
         )
-        with self._store.transaction():
-            outcome = self._take(update, turn)
+        try:
+            with self._store.transaction():
+                outcome = self._take(update, turn)
+        except CohortiumError as error:
+            if error.details.get("here"):
+                self._cannot_follow()
+            raise
         if isinstance(outcome, Alarm):
             raise outcome.error
         return pb.Message(cosignature=outcome)
@@ -175,14 +188,16 @@ class Witness:
         late: bool,
         excused: bool,
     ) -> Accepted | Behind | LogAlarm:
-        try:
-            outcome = witness(seen, update, key, now, late=late, excused=excused)
-        except CohortiumError as error:
-            # Not the hub's omission, where it is this node that cannot follow.
-            self._cannot_follow = bool(error.details.get("here"))
-            raise
-        self._cannot_follow = False
+        outcome = witness(seen, update, key, now, late=late, excused=excused)
+        if self.replica.recall(STUCK) is not None:
+            self.replica.remember(STUCK, None)
         return outcome
+
+    def _cannot_follow(self) -> None:
+        """Not the hub's omission, where the cause is here; but see `require_following`."""
+        with self._store.transaction():
+            if self.replica.recall(STUCK) is None:
+                self.replica.remember(STUCK, to_rfc3339(self._clock()))
 
     def _cosignature(self, accepted: Accepted, note: bytes, now: datetime) -> pb.Cosignature:
         size = accepted.checkpoint.size
@@ -243,7 +258,9 @@ class Witness:
         """
         since = self._connected_at
         before = self._clock() - OMITTED_AFTER
-        if since is None or since > before or self._cannot_follow or not self._missing(before):
+        if self.replica.recall(STUCK) is not None:
+            return
+        if since is None or since > before or not self._missing(before):
             return
         with self._store.transaction():
             missing = self._missing(before)
@@ -270,6 +287,21 @@ class Witness:
         if waited and whole and not self.replica.recall("unlisted") and not self._own.listed():
             missing.append(MEMBERSHIP)
         return missing
+
+
+def require_following(store: NodeStore, now: datetime) -> None:
+    """Nothing is computed for long that this node could not miss on the ledger.
+
+    Raises:
+        PolicyRefusal: ``ledger-alarm``.
+    """
+    since = Replica(store).recall(STUCK)
+    if since is not None and now - parse_rfc3339(since) > OMITTED_AFTER:
+        raise PolicyRefusal(
+            "ledger-alarm",
+            f"Since {since} this site cannot follow the hub's ledger, and computes nothing; its "
+            "log says why: its clock is wrong, or its program is older than the hub's.",
+        )
 
 
 def accept(

@@ -18,6 +18,7 @@ from cohortium.errors import (
     InputError,
     IntegrityFailure,
     PolicyRefusal,
+    ProtocolError,
     VerificationError,
 )
 from cohortium.ledger.checkpoint import open_checkpoint
@@ -26,7 +27,7 @@ from cohortium.ledger.tiles import read_folder, verify_mirror
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import alarms, ledger_copy
 from cohortium.node.store import NodeStore
-from cohortium.node.witness import OMITTED_AFTER, accept
+from cohortium.node.witness import OMITTED_AFTER, accept, require_following
 
 
 @pytest.fixture
@@ -310,6 +311,38 @@ def test_a_node_that_is_too_old_for_the_ledger_blames_nobody_for_omissions(
         site.tell()
     site.node.service.witness.check_omissions()
     assert alarms.alarms(site.node.store) == []
+
+
+def test_a_node_that_cannot_follow_the_ledger_soon_computes_nothing(site: Witnessing) -> None:
+    site.cosigned()
+    site.hub.add_bytes(
+        b'{"at":"2026-11-22T09:00:00Z","fact":{"kind":"new"},"schema_id":"cohortium/ledger-entry/1"}'
+    )
+    with pytest.raises(ProtocolError, match="update this node"):
+        site.tell()
+    site.run(rounds=1)
+    site.pass_time(minutes=14)
+    with pytest.raises(ProtocolError, match="update this node"):
+        site.tell()
+    require_following(site.node.store, site.world.now)
+    site.pass_time(minutes=2)
+    with pytest.raises(PolicyRefusal, match="cannot follow") as refusal:
+        site.run(rounds=1)
+    assert refusal.value.code == "ledger-alarm"
+    assert alarms.alarms(site.node.store) == []
+
+
+def test_a_node_that_follows_again_computes_again(site: Witnessing) -> None:
+    site.cosigned()
+    site.pass_time(hours=-1)
+    with pytest.raises(ConflictError, match="clock"):
+        site.tell()
+    site.pass_time(hours=2)
+    with pytest.raises(PolicyRefusal, match="cannot follow"):
+        site.run(rounds=1)
+    site.hub.add(person(1))
+    site.cosigned()
+    site.run(rounds=1)
 
 
 def test_a_machine_that_stood_still_blames_nobody_for_omissions(site: Witnessing) -> None:
