@@ -54,7 +54,6 @@ def _about(message: Message) -> tuple[str, int, str] | None:
 def _at_node() -> None:
     from cohortium.link.client import Backoff
     from cohortium.node.service import NodeService
-    from cohortium.node.witness import Turn
 
     answer, reply_to, delay_s = NodeService._answer, Session.reply, Backoff.delay_s
     faults: list[Faults] = []
