@@ -163,7 +163,7 @@ def _key_signed_by_a_stranger(
     made: Federation, _asked: pb.Message, _reply: pb.Message
 ) -> pb.Message:
     run_id = f"{1:032x}"
-    stored = made.node("Alpha").store.run(run_id)
+    stored = made.node(LIAR).store.run(run_id)
     assert stored is not None
     _, envelope = Party.prepare(
         site=LIAR,

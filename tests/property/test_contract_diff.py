@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.support.contracts import ADA, CONSORTIUM, NOW, key
 
@@ -205,6 +205,7 @@ def test_contracts_that_differ_have_texts_that_differ(
     | st.text(alphabet="ab ", max_size=300),
     st.integers(10, 40),
 )
+@example("a" * 60, 20)
 def test_lines_are_never_wider_than_asked_and_lose_only_spaces(text: str, width: int) -> None:
     lines = wrap(text, "  - ", "    ", width)
     assert all(display_width(line) <= width for line in lines)
