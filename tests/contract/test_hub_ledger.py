@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, make_request
@@ -38,24 +36,6 @@ LOG = Log("Test", "sha256:" + "c" * 64, key("ledger"))
 CONTRACT = make_contract(LOG.fingerprint)
 REQUEST = make_request(CONTRACT)
 ENVELOPE = REQUEST.sign(key("Ada"))
-
-
-@pytest.fixture(
-    params=["memory", "file", pytest.param("postgres", marks=pytest.mark.postgres)],
-)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return "sqlite://"
-    if request.param == "file":
-        return f"sqlite:///{tmp_path / 'hub.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[HubStore]:
-    made = HubStore(url)
-    yield made
-    made.close()
 
 
 def policy(number: int, member: str = "Alpha") -> PolicyChanged:

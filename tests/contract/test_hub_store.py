@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from tests.support.fake_sites import DATASET, NOW, SITES, key, make_contract, make_request
@@ -21,24 +19,6 @@ from cohortium.hub.study_store import Said
 
 CERTIFICATE = "sha256:" + "f" * 64
 CONTRACT = make_contract("sha256:" + "c" * 64)
-
-
-@pytest.fixture(
-    params=["memory", "file", pytest.param("postgres", marks=pytest.mark.postgres)],
-)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return "sqlite://"
-    if request.param == "file":
-        return f"sqlite:///{tmp_path / 'hub.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[HubStore]:
-    made = HubStore(url)
-    yield made
-    made.close()
 
 
 def invitation(kind: str = "site", secret: str = "A") -> Invitation:
