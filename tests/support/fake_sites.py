@@ -274,6 +274,12 @@ class World:
                     return event.info.status
         raise RuntimeError("the events ended without an end")
 
+    async def heard(self, site: str, what: str, timeout_s: float = 10.0) -> None:
+        """Wait until a site was sent something; sites hear of a run's end after its result."""
+        async with asyncio.timeout(timeout_s):
+            while what not in self.sites[site].seen:
+                await asyncio.sleep(0.01)
+
 
 def make_hub(
     store: HubStore,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from tests.support.fake_sites import (
     make_contract,
     make_hub,
     make_request,
-    start_world,
 )
 from tests.support.life import amended, transition
 
@@ -38,12 +36,10 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.hub.audit import AuditExport
-from cohortium.hub.config import HubConfig
 from cohortium.hub.ledger_notes import note
 from cohortium.hub.ledger_store import Log
 from cohortium.hub.store import HubStore
 from cohortium.hub.tables import documents, ledger_entries
-from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.ledger.checkpoint import add_cosignatures, cosign
 from cohortium.ledger.entry import PolicyChanged, parse_entry
 from cohortium.ledger.note import Note
@@ -51,19 +47,6 @@ from cohortium.link._generated.link_pb2 import Message
 from cohortium.secagg.round_key import RoundKey
 
 ADA, BOB = key("Ada"), key("Bob")
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    store = HubStore("sqlite://")
-    runner = ThreadRunner()
-    config = HubConfig(gather_timeout_s=0.5, round_timeout_s=20.0)
-    made = await start_world(make_hub(store, runner, config=config))
-    made.hub.members.add_user("Bob", BOB.public)
-    yield made
-    await made.hub.stop()
-    await asyncio.to_thread(runner.close)
-    store.close()
 
 
 async def witnessed(world: World) -> None:

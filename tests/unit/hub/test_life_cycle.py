@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +13,7 @@ from tests.support.fake_sites import (
     World,
     key,
     make_contract,
-    make_hub,
     make_request,
-    start_world,
 )
 from tests.support.life import amended, transition
 
@@ -30,25 +27,9 @@ from cohortium.errors import (
     PolicyRefusal,
     VerificationError,
 )
-from cohortium.hub.config import HubConfig
-from cohortium.hub.store import HubStore
-from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.link._generated.link_pb2 import Message
 
 ADA, BOB = key("Ada"), key("Bob")
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    store = HubStore("sqlite://")
-    runner = ThreadRunner()
-    config = HubConfig(gather_timeout_s=0.5, round_timeout_s=20.0)
-    made = await start_world(make_hub(store, runner, config=config))
-    made.hub.members.add_user("Bob", BOB.public)
-    yield made
-    await made.hub.stop()
-    await asyncio.to_thread(runner.close)
-    store.close()
 
 
 def shown(world: World, contract: Contract | None = None) -> StudyInfo:
@@ -218,6 +199,7 @@ async def test_a_run_under_way_ends_with_its_contract(world: World, how: str) ->
     assert error["code"] == "contract-ended"
     with pytest.raises(ConflictError):
         world.hub.result(run, world.hub.user(ADA.public))
+    await world.heard("Gamma", "run_end-failed")
     await world.hub.delivered()
     assert world.sites["Gamma"].seen.count("run_end-failed") == 1
 

@@ -70,6 +70,8 @@ async def test_a_run_adds_up_over_all_sites(world: World) -> None:
     # A check word, a count and two reals of four words each, in each of three rounds.
     assert outcome.run.bytes == dict.fromkeys(SITES, 3 * 8 * (1 + 1 + 2 * 4))
     assert outcome.run.progress == 1.0
+    for site in SITES:
+        await world.heard(site, "run_end-succeeded")
     await delivered()
     assert world.sites["Alpha"].seen[-5:] == [
         "run_prepare",
@@ -109,7 +111,7 @@ async def test_a_site_that_refuses_fails_the_run_with_its_name(world: World) -> 
     with pytest.raises(ConflictError) as caught:
         world.hub.result(run_id, world.hub.user(ADA.public))
     assert caught.value.code == "run-failed"
-    await delivered()
+    await world.heard("Alpha", "run_end-failed")
     assert world.sites["Alpha"].seen[-1] == "run_end-failed"
 
 
