@@ -140,6 +140,15 @@ class BoundsPersons(Protocol):
         ...
 
 
+@runtime_checkable
+class Partitions(Protocol):
+    """An analysis that releases numbers about parts of the cohort beside those about all of it."""
+
+    def partition(self, params: Any, scope: Scope) -> tuple[str, ...]:
+        """Categories and booleans whose crossed levels are the parts; empty: no parts."""
+        ...
+
+
 VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
 
 __all__ = [
@@ -156,6 +165,7 @@ __all__ = [
     "Layout",
     "NamesColumns",
     "Params",
+    "Partitions",
     "Scope",
     "State",
     "Total",

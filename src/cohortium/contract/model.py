@@ -17,6 +17,7 @@ from cohortium.contract.task import Code, ExecutorName, Scalar, SecurityLevel, T
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name, Variable, VariableType
 from cohortium.core.model import Document
+from cohortium.core.selection import Criterion, Derived, Selection
 from cohortium.crypto.signed import KeyText, Signable
 from cohortium.disclosure.limits import Disclosure
 
@@ -25,7 +26,6 @@ ComputationName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?$")
 ]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=5000)]
-Criterion = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Email = Annotated[str, StringConstraints(pattern=r"^[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}$")]
 TcbState = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,64}$")]
 
@@ -85,13 +85,6 @@ class Cohort(Document):
     include: tuple[Criterion, ...] = ()
     exclude: tuple[Criterion, ...] = ()
     adjustable: tuple[Name, ...] | None = None
-
-
-class Derived(Document):
-    """A variable that is computed from others."""
-
-    name: Name
-    expression: Criterion
 
 
 class Measurement(Document):
@@ -414,6 +407,8 @@ class RunRequest(Signable):
     Attributes:
         run_id: 32 hex digits chosen by the researcher; a site accepts each once.
         params: The analysis's parameters.
+        cohort: Further criteria and derived variables, within what the contract lets the
+            researcher adjust; absent: everybody in the contract's cohort.
         valid_until: A site accepts the request for the first time only before this.
     """
 
@@ -427,6 +422,7 @@ class RunRequest(Signable):
         str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=200)
     ]
     params: dict[str, Any]
+    cohort: Selection | None = None
     researcher: KeyText
     issued_at: Instant
     valid_until: Instant

@@ -83,7 +83,6 @@ class DescribeResult(Result):
     Attributes:
         by: The grouping variable.
         n: Persons in each group by level (``None``: all).
-        suppressed: Why something is missing.
     """
 
     def __init__(
@@ -92,7 +91,6 @@ class DescribeResult(Result):
         super().__init__(run, data, variables)
         self.by: str | None = run.params.get("by")
         self.n: dict[str | None, int | None] = {}
-        self.suppressed = tuple(str(reason) for reason in data.get("suppressed", ()))
         self._summaries: dict[tuple[str | None, str], VariableSummary] = {}
         for group in data["groups"]:
             level = None if group["level"] is None else str(group["level"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+    from cohortium.sdk.summary import Summary
+
+Language = Literal["en", "zh"]
+
 
 class Result:
     """The base of every result.
 
     Attributes:
         run: Which run gave it, under which contract, from which sites.
+        suppressed: What was not released, and why; one line each.
     """
 
     def __init__(
@@ -29,6 +34,9 @@ class Result:
         self.run = run
         self._data = data
         self._variables = variables
+        self.suppressed: tuple[str, ...] = tuple(
+            str(reason) for reason in data.get("suppressed") or ()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The result as the hub released it, with its run."""
@@ -39,6 +47,20 @@ class Result:
         import pandas as pd
 
         return pd.DataFrame({"value": pd.Series(dict(self._data), dtype=object)})
+
+    def summary(self) -> Summary:
+        """The result as a table of text, to print."""
+        from cohortium.sdk.summary import Summary
+
+        return Summary(self._text())
+
+    def interpret(self, lang: Language = "en") -> str:
+        """What the result says, in a sentence or two: estimate, interval, what is not adjusted for.
+
+        Args:
+            lang: ``en`` or ``zh``.
+        """
+        raise InputError("bad-input", f"There are no words for {self.run.computation}: {lang}.")
 
     def plot(self) -> alt.TopLevelMixin:
         """The result as an Altair chart."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,25 +26,19 @@ from cohortium.errors import (
     ProtocolError,
     VerificationError,
 )
+from cohortium.sdk.analyses import Analyses
 from cohortium.sdk.audit import Audit, fetch_audit
 from cohortium.sdk.client import Client
-from cohortium.sdk.describe import DescribeResult
-from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
-from cohortium.sdk.results import Result
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 
 VALID_FOR = timedelta(hours=1)
 """A site that is away accepts a run's request up to this long after it was signed."""
 
-R = TypeVar("R", bound=Result)
 
-Family = Literal["binomial", "gaussian", "poisson"]
-
-
-class Study:
+class Study(Analyses):
     """A study under one contract."""
 
     def __init__(self, client: Client, info: StudyInfo) -> None:
@@ -254,36 +248,6 @@ class Study:
 
     # Computations
 
-    def describe(
-        self,
-        variables: str | Sequence[str],
-        by: str | None = None,
-        quantiles: Iterable[float] = (0.25, 0.5, 0.75),
-    ) -> DescribeResult:
-        """Descriptive statistics of the pooled data, overall or by the levels of `by`.
-
-        Raises:
-            InputError: An unknown variable, a quantile outside (0, 1).
-            PolicyRefusal: The contract, a site or the disclosure limits say no.
-        """
-        names = [variables] if isinstance(variables, str) else list(variables)
-        params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
-        return _as(DescribeResult, self.submit("stats.describe", params).result())
-
-    def glm(self, formula: str, family: Family = "binomial") -> GlmResult:
-        """A generalised linear model with its canonical link, fitted on the pooled data.
-
-        Args:
-            formula: An R formula over the study's variables: ``died ~ age * sex + log(ldh)``.
-            family: binomial (logit), gaussian (identity) or poisson (log).
-
-        Raises:
-            InputError: ``bad-formula``, ``no-convergence``.
-            PolicyRefusal: Not permitted, too few persons or too many parameters.
-        """
-        params = {"formula": formula, "family": family}
-        return _as(GlmResult, self.submit("glm", params).result())
-
     def submit(self, computation: str, params: Mapping[str, Any]) -> Run:
         """Sign and submit a run; returns at once with its handle.
 
@@ -385,9 +349,3 @@ def _variables_named(computation: str, params: Mapping[str, Any]) -> list[str]:
         by = params.get("by")
         return [*params["variables"], *([] if by is None else [by])]
     return []
-
-
-def _as(kind: type[R], result: Result) -> R:
-    if not isinstance(result, kind):
-        raise ProtocolError("malformed-message", "The hub answered with another computation.")
-    return result

@@ -10,7 +10,6 @@ from cohortium.contract.model import (
     Cohort,
     Computation,
     Contact,
-    Derived,
     Environment,
     Participant,
     Researcher,
@@ -21,6 +20,7 @@ from cohortium.contract.render.layout import Free, Item, name, quoted, say, valu
 from cohortium.contract.render.phrases import Phrases
 from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputSlot, Task
 from cohortium.core.dictionary import Variable
+from cohortium.core.selection import Derived
 from cohortium.crypto.keys import fingerprint
 
 

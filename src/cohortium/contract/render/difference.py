@@ -12,7 +12,6 @@ from cohortium.contract.model import (
     Computation,
     Contact,
     Contract,
-    Derived,
     Environment,
     Participant,
     Researcher,
@@ -25,6 +24,7 @@ from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputS
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import parse_rfc3339
 from cohortium.core.dictionary import Variable
+from cohortium.core.selection import Derived
 from cohortium.crypto.keys import fingerprint
 
 _TIMES: Final = frozenset({"created_at", "expires_at"})

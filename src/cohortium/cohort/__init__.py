@@ -1,0 +1,1 @@
+"""Who is in a cohort: criteria and derived variables as SQL expressions, checked and computed."""

@@ -1,0 +1,46 @@
+"""Every analysis as a method: what a study and a cohort of it have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.submission import Submits, as_type
+
+Family = Literal["binomial", "gaussian", "poisson"]
+
+
+class Analyses(Submits):
+    """The analyses that a contract may permit."""
+
+    def describe(
+        self,
+        variables: str | Sequence[str],
+        by: str | None = None,
+        quantiles: Iterable[float] = (0.25, 0.5, 0.75),
+    ) -> DescribeResult:
+        """Descriptive statistics of the pooled data, overall or by the levels of `by`.
+
+        Raises:
+            InputError: An unknown variable, a quantile outside (0, 1).
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        names = [variables] if isinstance(variables, str) else list(variables)
+        params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
+        return as_type(DescribeResult, self.submit("stats.describe", params).result())
+
+    def glm(self, formula: str, family: Family = "binomial") -> GlmResult:
+        """A generalised linear model with its canonical link, fitted on the pooled data.
+
+        Args:
+            formula: An R formula over the study's variables: ``died ~ age * sex + log(ldh)``.
+            family: binomial (logit), gaussian (identity) or poisson (log).
+
+        Raises:
+            InputError: ``bad-formula``, ``no-convergence``.
+            PolicyRefusal: Not permitted, too few persons or too many parameters.
+        """
+        params = {"formula": formula, "family": family}
+        return as_type(GlmResult, self.submit("glm", params).result())
