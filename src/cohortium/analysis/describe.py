@@ -13,6 +13,7 @@ from pydantic import Field
 
 from cohortium.analysis.describe_result import assemble
 from cohortium.analysis.describe_state import MAX_SEARCHES, Knowledge, Plan
+from cohortium.analysis.grouped import Groups, decide, own_floor, parts
 from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope, VariableNames
 from cohortium.analysis.quantiles import (
     Search,
@@ -87,6 +88,10 @@ class Describe:
     def variables(self, params: DescribeParams) -> frozenset[str]:
         """Described variables and the grouping one."""
         return frozenset(params.variables) | ({params.by} if params.by else set())
+
+    def partition(self, params: DescribeParams, scope: Scope) -> tuple[str, ...]:
+        """The grouping variable."""
+        return tuple(variable.name for variable in Groups.of(scope, params.by).by)
 
     def start(self, params: DescribeParams, scope: Scope) -> State:
         """Begin with counts, and with sums where each site guards its own floor."""
@@ -191,16 +196,11 @@ def _cells(
     table: Table, plan: Plan, known: Knowledge, scope: Scope, out: dict[str, Array]
 ) -> Iterator[tuple[int, int, Array]]:
     """Count, apply the site's floor, and give (group, variable, present values) to sum over."""
-    floor = scope.disclosure.min_cell if scope.disclosure.floor == "site" else 1
+    floor = own_floor(scope)
     columns = [table.columns[table.variable(v.name).name] for v in plan.variables]
     present = [table.present(v.name) for v in plan.variables]
-    for group, rows in enumerate(plan.rows(table)):
+    for group, rows in parts(table, plan.groups, known.group_status, scope, out=out):
         persons = table.n_rows if isinstance(rows, slice) else len(rows)
-        if known.group_status[group] != Release.OPEN or persons < floor:
-            continue
-        if "persons" in out:
-            out["persons"][group] = persons
-            out["sites"][group] = 1 if persons else 0
         for v, column in enumerate(columns):
             has = present[v][rows]
             n = int(np.count_nonzero(has))
@@ -222,22 +222,13 @@ def _count_levels(out: dict[str, Array], plan: Plan, group: int, v: int, codes: 
 def _release_counts(known: Knowledge, total: Total, plan: Plan, scope: Scope) -> Knowledge:
     min_cell = scope.disclosure.min_cell
     persons = np.asarray(total["persons"], dtype=np.int64)
-    group_status = (
-        suppress(persons, min_cell)
-        if plan.by is not None
-        else np.where(persons < min_cell, Release.TOO_FEW, Release.OPEN).astype(np.int64)
-    )
     sites = np.asarray(total["sites"], dtype=np.int64)
-    alone = (group_status == Release.OPEN) & (sites > 0) & (sites < LEAST_SITES)
-    group_status[alone] = Release.ONE_SITE
-    if scope.disclosure.floor == "site":
-        # Nobody, or only sites below their own floor: it cannot be told, so it is not said.
-        group_status[persons == 0] = Release.TOO_FEW
+    group_status = decide(persons, sites, scope)
     if not np.any((group_status == Release.OPEN) & (persons >= min_cell)):
         raise PolicyRefusal(
             "too-few-persons",
             f"Fewer than {min_cell} persons of {LEAST_SITES} institutions can be described"
-            + ("." if plan.by is None else " in each group."),
+            + (" in each group." if plan.groups.by else "."),
         )
     present = np.asarray(total["present"], dtype=np.int64)
     closed = (group_status != Release.OPEN)[:, None]

@@ -23,16 +23,18 @@ def assemble(
     """The result as JSON values; what is withheld is None and named under ``suppressed``."""
     suppressed: list[str] = []
     groups: list[dict[str, Any]] = []
-    for group, level in enumerate(plan.groups):
+    for group, level in enumerate(plan.groups.names):
         if (reason := REASONS.get(Release(int(known.group_status[group])))) is not None:
-            suppressed.append(f"{_where(plan, group)}: {reason}")
+            suppressed.append(f"{plan.groups.where(group)}: {reason}")
             groups.append({"level": level, "n": None, "n_sites": None, "variables": {}})
             continue
         variables = {}
         for v, variable in enumerate(plan.variables):
             entry, reasons = _variable(known, plan, group, v, quantiles=quantiles, scope=scope)
             variables[variable.name] = entry
-            place = f"{variable.name}, {_where(plan, group)}" if plan.by else variable.name
+            place = (
+                f"{variable.name}, {plan.groups.where(group)}" if plan.groups.by else variable.name
+            )
             suppressed += [f"{place}: {reason}" for reason in reasons]
         groups.append(
             {
@@ -44,14 +46,10 @@ def assemble(
         )
     return {
         "n_sites": scope.n_sites,
-        "by": plan.by.name if plan.by else None,
+        "by": plan.groups.by[0].name if plan.groups.by else None,
         "groups": groups,
         "suppressed": suppressed,
     }
-
-
-def _where(plan: Plan, group: int) -> str:
-    return "everybody" if plan.by is None else f"{plan.by.name} = {plan.groups[group]}"
 
 
 def _variable(

@@ -6,19 +6,18 @@ NaN) before the state is made, since every site reads the state.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.analysis.grouped import Groups
 from cohortium.analysis.interface import FieldSpec, Scope
 from cohortium.analysis.quantiles import BINS, Found, Search
 from cohortium.analysis.untrusted import floats, ints, length, phase_of
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Layout, State
-from cohortium.core.table import Table
 from cohortium.errors import InputError, ProtocolError
 
 Phase = Literal["counts", "counts+sums", "sums", "squares", "shape", "search"]
@@ -38,16 +37,14 @@ class Plan:
         names: Every described variable; shape axis V.
         measured: Indexes into `names` of those with an order (not categories); shape axis M.
         categories: Indexes into `names` of the categories.
-        by: The grouping variable.
-        groups: Levels of `by`, or one None for everybody; shape axis G.
+        groups: Of the grouping variable, or everybody; shape axis G.
         level_at: Where each category's counts begin on the axis L, and at last its length.
     """
 
     variables: tuple[Variable, ...]
     measured: tuple[int, ...]
     categories: tuple[int, ...]
-    by: Variable | None
-    groups: tuple[str | None, ...]
+    groups: Groups
     level_at: tuple[int, ...]
 
     @staticmethod
@@ -63,39 +60,15 @@ class Plan:
                 raise InputError(
                     "bad-input", f"{variable.name} is free text and cannot be described."
                 )
-        grouping = None if by is None else scope.variable(by)
         categories = tuple(i for i, v in enumerate(variables) if v.type is VariableType.CATEGORY)
         sizes = [len(variables[i].levels or ()) for i in categories]
         return Plan(
             variables=variables,
             measured=tuple(i for i in range(len(variables)) if i not in categories),
             categories=categories,
-            by=grouping,
-            groups=(None,) if grouping is None else _group_levels(grouping),
+            groups=Groups.of(scope, by),
             level_at=tuple(int(at) for at in np.cumsum([0, *sizes])),
         )
-
-    def rows(self, table: Table) -> list[npt.NDArray[np.int64] | slice]:
-        """Row indexes of each group at a site; persons without a group are in none."""
-        if self.by is None:
-            return [slice(None)]
-        column = table.columns[table.variable(self.by.name).name]
-        codes = np.where(np.isnan(column), -1, column) if column.dtype.kind == "f" else column
-        order = np.argsort(codes, kind="stable")
-        edges = np.searchsorted(codes[order], np.arange(len(self.groups) + 1))
-        return [order[a:b] for a, b in itertools.pairwise(edges)]
-
-
-def _group_levels(variable: Variable) -> tuple[str, ...]:
-    if variable.type is VariableType.BOOLEAN:
-        return ("false", "true")
-    if variable.levels is None:
-        raise InputError(
-            "bad-input",
-            f"{variable.name} is {variable.type}; group by a category or a boolean "
-            "(declare its levels in the study to make it a category).",
-        )
-    return variable.levels
 
 
 @dataclass(frozen=True)
