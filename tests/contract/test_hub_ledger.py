@@ -147,7 +147,7 @@ def test_a_clock_that_goes_back_dates_nothing_before_what_is_there(store: HubSto
 
 def test_a_fact_of_a_transaction_that_fails_is_not_on_the_ledger(store: HubStore) -> None:
     heard: list[bool] = []
-    store.on_noted(heard.append)
+    store.on_noted(lambda _c: None, lambda urgent, _made: heard.append(urgent))
 
     def fail() -> None:
         with store._database.write() as c:

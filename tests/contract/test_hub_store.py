@@ -116,7 +116,7 @@ def settle(store: HubStore, site: str) -> list[str]:
     """What a site was owed; it has it now."""
     owed = store.outbox.owed(site)
     for item in owed:
-        store.outbox.settle(item)
+        store.outbox.settle([item])
     return [item.kind for item in owed]
 
 

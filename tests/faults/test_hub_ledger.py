@@ -48,7 +48,7 @@ WRITES = {
     "submit": "succeeded",
     "decided": "failed",
     "finish": "succeeded",
-    "append": "succeeded",
+    "append_in": "succeeded",
     "witnessed": "succeeded",
 }
 """Each write, and how the run ends when it fails after it was done."""
@@ -116,7 +116,7 @@ def kinds(facts: list[dict[str, Any]]) -> list[str]:
 def breaks(world: World, write: str, moment: Moment, broken: list[str]) -> None:
     """Let one write of the store fail once."""
     owner: Any = (
-        world.hub.store.ledger if write in {"append", "witnessed"} else world.hub.store.runs
+        world.hub.store.ledger if write in {"append_in", "witnessed"} else world.hub.store.runs
     )
     setattr(owner, write, failing(getattr(owner, write), moment, broken))
 
@@ -186,7 +186,7 @@ async def _idle(store: HubStore) -> None:
 
 STAGES = [
     f"{write}:{moment}"
-    for write in ("decided", "append", "witnessed")
+    for write in ("decided", "append_in", "witnessed")
     for moment in ("before", "after")
 ]
 

@@ -58,7 +58,7 @@ def arm(world: World, runner: DbosRunner, stage: str) -> None:
         runs.finish = around(runs.finish, before, after)  # type: ignore[method-assign]
     elif point == "decided":
         runs.decided = around(runs.decided, before, after)  # type: ignore[method-assign]
-    elif point in {"append", "witnessed"}:
+    elif point in {"append_in", "witnessed"}:
         ledger = world.hub.store.ledger
         setattr(ledger, point, around(getattr(ledger, point), before, after))
     elif point.startswith("step "):

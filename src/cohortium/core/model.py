@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,10 +37,16 @@ class Document(BaseModel):
         """RFC 8785 bytes."""
         return canonical(self.to_json())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """``sha256:...`` over the canonical bytes."""
         return digest_bytes(self.to_bytes())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See `pydantic.BaseModel.model_copy`; the copy has a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -55,12 +55,15 @@ class Database:
         url: ``sqlite://`` (memory), ``sqlite:///FILE`` or ``postgresql+psycopg://...``.
 
     Attributes:
-        on_noted: Called in the writing thread after a commit that noted facts for the ledger;
-            whether one of them is urgent.
+        sequence: Called in a transaction that noted an urgent fact, before its commit; what it
+            returns goes to `on_noted`.
+        on_noted: Called in the writing thread after a commit that noted facts for the ledger:
+            whether one of them is urgent, and what `sequence` returned.
     """
 
     def __init__(self, url: str) -> None:
-        self.on_noted: Callable[[bool], None] = lambda _urgent: None
+        self.sequence: Callable[[Connection], Any] = lambda _connection: None
+        self.on_noted: Callable[[bool, Any], None] = lambda _urgent, _sequenced: None
         try:
             parsed = make_url(url)
         except ArgumentError as error:
@@ -91,8 +94,9 @@ class Database:
             connection.info.pop(NOTED, None)  # of a transaction that failed
             yield connection
             urgent = connection.info.pop(NOTED, None)
+            sequenced = self.sequence(connection) if urgent else None
         if urgent is not None:
-            self.on_noted(urgent)
+            self.on_noted(urgent, sequenced)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

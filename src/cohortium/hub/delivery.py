@@ -8,6 +8,7 @@ import logging
 from cohortium.errors import CohortiumError, PeerError
 from cohortium.hub.outbox import Owed
 from cohortium.hub.store import HubStore
+from cohortium.hub.witnesses import in_thread
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect
 from cohortium.link.ports import Peers
@@ -47,17 +48,22 @@ class Delivery:
             self.wake(site)
 
     async def _deliver(self, site: str) -> None:
-        for item in self._store.outbox.owed(site):
-            try:
-                message = self._message(item)
-                if message is not None:
-                    expect(await self._peers.request(site, message, DELIVERY_TIMEOUT_S), "ack")
-            except PeerError as error:
-                logger.info("%s is owed a %s: %s", site, item.kind, error.message)
-                return  # it will say hello again
-            except CohortiumError as error:
-                logger.warning("%s does not take a %s: %s", site, item.kind, error.message)
-            self._store.outbox.settle(item)
+        taken: list[Owed] = []
+        try:
+            for item in self._store.outbox.owed(site):
+                try:
+                    message = self._message(item)
+                    if message is not None:
+                        expect(await self._peers.request(site, message, DELIVERY_TIMEOUT_S), "ack")
+                except PeerError as error:
+                    logger.info("%s is owed a %s: %s", site, item.kind, error.message)
+                    return  # it will say hello again
+                except CohortiumError as error:
+                    logger.warning("%s does not take a %s: %s", site, item.kind, error.message)
+                taken.append(item)
+        finally:
+            if taken:
+                await in_thread(self._store.outbox.settle, taken)
 
     def _message(self, item: Owed) -> Message | None:
         message = Message()

@@ -49,9 +49,17 @@ class RunEvents:
         """Use this loop."""
         self._loop = loop
 
-    def changed(self, run_id: str) -> None:
-        """The run's record is another than before."""
-        if self._loop is not None and not self._loop.is_closed():
+    def changed(self, run_id: str, *, unless_s: float = 0.0) -> None:
+        """The run's record is another than before.
+
+        Args:
+            unless_s: It changes again within that time, as a rule: listeners hear of that then.
+        """
+        if self._loop is None or self._loop.is_closed():
+            return
+        if unless_s:
+            self._loop.call_soon_threadsafe(self._loop.call_later, unless_s, self._wake, run_id)
+        else:
             self._loop.call_soon_threadsafe(self._wake, run_id)
 
     def _wake(self, run_id: str) -> None:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from cohortium.core.clock import Clock
 from cohortium.errors import CohortiumError, IntegrityFailure, VerificationError
 from cohortium.hub.ledger_store import BATCH, Appended, LedgerStore, Log, Release, StoredCheckpoint
@@ -125,20 +127,26 @@ class Ledger:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def noted(self, urgent: bool) -> None:
-        """Facts were noted; from any thread.
+    def sequence(self, c: Connection) -> Appended | None:
+        """Put facts in their place in the transaction that notes an urgent one, in its thread.
 
-        The thread of a run that has ended appends them itself: handing that over takes longer.
+        A run's end is stored and on the ledger with one commit. Where that fails, the facts wait
+        for the sequencer, as those of the event loop do.
         """
+        if self._loop is None or threading.get_ident() == self._thread:
+            return None
+        try:
+            with c.begin_nested():
+                return self.store.append_in(c, self.log, self._clock())
+        except Exception:
+            logger.exception("cannot put facts on the ledger now")
+            return None
+
+    def noted(self, urgent: bool, made: Appended | None = None) -> None:
+        """Facts were noted, and appended where `made` says so; from any thread."""
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-        made = None
-        if urgent and threading.get_ident() != self._thread:
-            try:
-                made = self.store.append(self.log, self._clock())
-            except Exception:
-                logger.exception("cannot put facts on the ledger now")
         with suppress(RuntimeError):  # the loop closed meanwhile
             loop.call_soon_threadsafe(self._wake, urgent, made)
 

@@ -38,8 +38,50 @@ BATCH: Final = 500
 """Entries that one transaction appends."""
 TAKEN_OVER: Final = "consortium.taken-over"
 
-_TILE: Final = select(ledger_tiles.c.hashes).where(
-    ledger_tiles.c.level == bindparam("at_level"), ledger_tiles.c.number == bindparam("at_number")
+# Statements that every run needs are built once: that takes longer than SQLite does.
+_AT: Final = (
+    ledger_tiles.c.level == bindparam("at_level"),
+    ledger_tiles.c.number == bindparam("at_number"),
+)
+_TILE: Final = select(ledger_tiles.c.hashes).where(*_AT)
+_DROP_TILE: Final = delete(ledger_tiles).where(*_AT)
+_PENDING: Final = select(ledger_pending).order_by(ledger_pending.c.seq).limit(BATCH)
+_TAKEN: Final = delete(ledger_pending).where(
+    ledger_pending.c.seq.in_(bindparam("taken", expanding=True))
+)
+_LAST: Final = select(func.max(ledger_entries.c.position))
+_ENTRY: Final = select(ledger_entries.c.entry).where(ledger_entries.c.position == bindparam("at"))
+_LAST_MEMBER: Final = (
+    select(ledger_entries.c.position)
+    .where(ledger_entries.c.kind == "member", ledger_entries.c.position < bindparam("before"))
+    .order_by(ledger_entries.c.position.desc())
+    .limit(1)
+)
+_PLACE: Final = (
+    update(releases)
+    .where(releases.c.run == bindparam("of_run"))
+    .values(position=bindparam("at_position"))
+)
+_WAITING: Final = select(releases).where(releases.c.size.is_(None))
+_RELEASE: Final = select(releases).where(releases.c.run == bindparam("of_run"))
+_CHECKPOINT: Final = select(ledger_checkpoints).where(
+    ledger_checkpoints.c.size == bindparam("at_size")
+)
+_SIGNED: Final = (
+    update(ledger_checkpoints)
+    .where(ledger_checkpoints.c.size == bindparam("at_size"))
+    .values(note=bindparam("cosigned"), final=bindparam("is_final"))
+)
+_NEVER_FINAL: Final = delete(ledger_checkpoints).where(
+    ledger_checkpoints.c.size < bindparam("at_size"), ledger_checkpoints.c.final.is_(False)
+)
+_RELEASED: Final = (
+    update(releases)
+    .where(
+        releases.c.run.in_(bindparam("runs", expanding=True)),
+        releases.c.size.is_(None),
+    )
+    .values(size=bindparam("at_size"))
 )
 
 
@@ -146,27 +188,28 @@ class LedgerStore:
             What was appended; None where nothing waits.
         """
         with self._db.write() as c:
-            _lock(c)
-            size = _size(c)
-            rows = c.execute(
-                select(ledger_pending).order_by(ledger_pending.c.seq).limit(BATCH)
-            ).all()
-            if not rows:
-                return None
-            last = None if size == 0 else parse_entry(_entry(c, size - 1)).at
-            at = to_rfc3339(now if last is None else max(now, last))
-            facts = [row.fact for row in rows]
-            if size == 0:
-                facts.insert(0, Founded(name=log.name, fingerprint=log.fingerprint).to_bytes())
-            entries = [_dated(fact, at) for fact in facts]
-            encoded = [entry.to_bytes() for entry in entries]
-            root = self._insert(c, size, entries, encoded)
-            taken = [row.seq for row in rows]
-            c.execute(delete(ledger_pending).where(ledger_pending.c.seq.in_(taken)))
-            members = self._members_at(c, size).after_all(entry.fact for entry in entries)
-            end = size + len(entries)
-            signed = _signed(log, end, root, members)
-            c.execute(insert(ledger_checkpoints).values(size=end, note=signed, final=False))
+            return self.append_in(c, log, now)
+
+    def append_in(self, c: Connection, log: Log, now: datetime) -> Appended | None:
+        """`append` in a transaction of its caller."""
+        _lock(c)
+        size = _size(c)
+        rows = c.execute(_PENDING).all()
+        if not rows:
+            return None
+        last = None if size == 0 else parse_entry(_entry(c, size - 1)).at
+        at = to_rfc3339(now if last is None else max(now, last))
+        facts = [row.fact for row in rows]
+        if size == 0:
+            facts.insert(0, Founded(name=log.name, fingerprint=log.fingerprint).to_bytes())
+        entries = [_dated(fact, at) for fact in facts]
+        encoded = [entry.to_bytes() for entry in entries]
+        root = self._insert(c, size, entries, encoded)
+        c.execute(_TAKEN, {"taken": [row.seq for row in rows]})
+        members = self._members_at(c, size).after_all(entry.fact for entry in entries)
+        end = size + len(entries)
+        signed = _signed(log, end, root, members)
+        c.execute(insert(ledger_checkpoints), {"size": end, "note": signed, "final": False})
         return Appended(size, encoded, signed, members.members)
 
     def _insert(
@@ -189,11 +232,8 @@ class LedgerStore:
         )
         for offset, entry in enumerate(entries):
             if isinstance(entry.fact, RunEnded) and entry.fact.status == "succeeded":
-                c.execute(
-                    update(releases)
-                    .where(releases.c.run == entry.fact.run_id)
-                    .values(position=size + offset)
-                )
+                about = {"of_run": entry.fact.run_id, "at_position": size + offset}
+                c.execute(_PLACE, about)
         return tree.root()
 
     @contextmanager
@@ -269,8 +309,7 @@ class LedgerStore:
     def checkpoint(self, size: int) -> StoredCheckpoint:
         """The stored checkpoint of that size, or InputError ``not-found``."""
         with self._db.read() as c:
-            query = select(ledger_checkpoints).where(ledger_checkpoints.c.size == size)
-            row = c.execute(query).mappings().one_or_none()
+            row = c.execute(_CHECKPOINT, {"at_size": size}).mappings().one_or_none()
         if row is None:
             raise InputError("not-found", f"No checkpoint of the ledger has {size} entries.")
         return StoredCheckpoint(**row)
@@ -283,32 +322,23 @@ class LedgerStore:
         Checkpoints that were never final go when a later one is.
         """
         with self._db.write() as c:
-            stored = ledger_checkpoints.c.size == size
-            c.execute(update(ledger_checkpoints).where(stored).values(note=note, final=final))
+            c.execute(_SIGNED, {"at_size": size, "cosigned": note, "is_final": final})
             if not final:
                 return
-            c.execute(
-                delete(ledger_checkpoints).where(
-                    ledger_checkpoints.c.size < size, ledger_checkpoints.c.final.is_(False)
-                )
-            )
+            c.execute(_NEVER_FINAL, {"at_size": size})
             if released:
-                c.execute(
-                    update(releases)
-                    .where(releases.c.run.in_(released), releases.c.size.is_(None))
-                    .values(size=size)
-                )
+                c.execute(_RELEASED, {"runs": list(released), "at_size": size})
 
     def waiting(self) -> list[Release]:
         """Results that are on the ledger or on their way, and not released."""
         with self._db.read() as c:
-            rows = c.execute(select(releases).where(releases.c.size.is_(None))).all()
+            rows = c.execute(_WAITING).all()
         return [Release(row.run, row.nonce, row.position, row.size) for row in rows]
 
     def release(self, run_id: str) -> Release | None:
         """How far the release of a run's result is; None where it has none."""
         with self._db.read() as c:
-            row = c.execute(select(releases).where(releases.c.run == run_id)).one_or_none()
+            row = c.execute(_RELEASE, {"of_run": run_id}).one_or_none()
         return None if row is None else Release(row.run, row.nonce, row.position, row.size)
 
     # Reading
@@ -416,10 +446,7 @@ class LedgerStore:
             return self._members_at(c, size).members
 
     def _members_at(self, c: Connection, size: int) -> Members:
-        changes = select(ledger_entries.c.position).where(
-            ledger_entries.c.kind == "member", ledger_entries.c.position < size
-        )
-        last = c.execute(changes.order_by(ledger_entries.c.position.desc()).limit(1)).scalar()
+        last = c.execute(_LAST_MEMBER, {"before": size}).scalar()
         if last is None:
             return Members()
         known = self._members.get(last)
@@ -452,14 +479,12 @@ def _lock(c: Connection) -> None:
 
 
 def _size(c: Connection) -> int:
-    last = c.execute(select(func.max(ledger_entries.c.position))).scalar()
+    last = c.execute(_LAST).scalar()
     return 0 if last is None else int(last) + 1
 
 
 def _entry(c: Connection, position: int) -> bytes:
-    data = c.execute(
-        select(ledger_entries.c.entry).where(ledger_entries.c.position == position)
-    ).scalar()
+    data = c.execute(_ENTRY, {"at": position}).scalar()
     if data is None:
         raise InputError("not-found", f"The ledger has no entry {position}.")
     return bytes(data)
@@ -481,11 +506,7 @@ def _tree(c: Connection, size: int) -> Tree:
 
 def _put_tiles(c: Connection, tiles: Tiles) -> None:
     for level, number in tiles:
-        c.execute(
-            delete(ledger_tiles).where(
-                ledger_tiles.c.level == level, ledger_tiles.c.number == number
-            )
-        )
+        c.execute(_DROP_TILE, {"at_level": level, "at_number": number})
     c.execute(
         insert(ledger_tiles),
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,17 @@ def owe(c: Connection, site: str, kind: Kind, subject: str) -> None:
         c.execute(insert(outbox).values(site=site, kind=kind, subject=subject))
 
 
+def owe_all(c: Connection, sites: Sequence[str], kind: Kind, subject: str) -> None:
+    """`owe` it to several sites."""
+    held = select(outbox.c.site).where(
+        outbox.c.site.in_(sites), outbox.c.kind == kind, outbox.c.subject == subject
+    )
+    have = set(c.execute(held).scalars())
+    new = [{"site": s, "kind": kind, "subject": subject} for s in sites if s not in have]
+    if new:
+        c.execute(insert(outbox), new)
+
+
 def owe_anew(c: Connection, site: str, kind: Kind, subject: str) -> None:
     """Owe it after what is owed already, also where it was owed before that."""
     c.execute(
@@ -64,7 +76,7 @@ class Outbox:
         with self._db.read() as c:
             return frozenset(c.execute(select(outbox.c.site).distinct()).scalars())
 
-    def settle(self, item: Owed) -> None:
-        """The site has it."""
+    def settle(self, items: Sequence[Owed]) -> None:
+        """The sites have them."""
         with self._db.write() as c:
-            c.execute(delete(outbox).where(outbox.c.seq == item.seq))
+            c.execute(delete(outbox).where(outbox.c.seq.in_([item.seq for item in items])))

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cohortium.contract.model import RunRequest
@@ -20,7 +20,7 @@ from cohortium.core.rest import FINAL, RunInfo
 from cohortium.errors import CohortiumError, ConflictError, InputError, PeerError, VerificationError
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import keep, latest, note, note_change
-from cohortium.hub.outbox import owe
+from cohortium.hub.outbox import owe_all
 from cohortium.hub.tables import documents, releases, results, runs
 from cohortium.ledger.entry import (
     Code,
@@ -87,6 +87,10 @@ def _runs() -> Select[Any]:
     )
 
 
+_BY_ID = _runs().where(runs.c.id == bindparam("of_run"))
+_CONTRACT = select(runs.c.contract).where(runs.c.id == bindparam("of_run"))
+
+
 class RunStore:
     """A run ends once: every change to a final state is conditional on the run being open.
 
@@ -148,7 +152,7 @@ class RunStore:
     def find(self, run_id: str) -> StoredRun | None:
         """The run of that id."""
         with self._db.read() as c:
-            row = c.execute(_runs().where(runs.c.id == run_id)).one_or_none()
+            row = c.execute(_BY_ID, {"of_run": run_id}).one_or_none()
         return None if row is None else _stored(row)
 
     def get(self, run_id: str) -> StoredRun:
@@ -161,7 +165,7 @@ class RunStore:
     def contract_of(self, run_id: str) -> str:
         """The digest of a run's contract, or InputError ``not-found``."""
         with self._db.read() as c:
-            digest = c.execute(select(runs.c.contract).where(runs.c.id == run_id)).scalar()
+            digest = c.execute(_CONTRACT, {"of_run": run_id}).scalar()
         if digest is None:
             raise InputError("not-found", "There is no such run.")
         return str(digest)
@@ -243,8 +247,7 @@ class RunStore:
                 "code": None if error is None else error.code,
             }
             note(c, RunEnded.model_validate(fact))
-            for site in end_sites:
-                owe(c, site, "run-end", run_id)
+            owe_all(c, end_sites, "run-end", run_id)
         return True
 
     def cancel(
@@ -268,8 +271,7 @@ class RunStore:
             if done.rowcount != 1:
                 raise ConflictError("wrong-state", "The run has ended already.")
             note(c, RunEnded(run_id=run_id, status="cancelled", rounds=tuple(sums)))
-            for site in end_sites:
-                owe(c, site, "run-end", run_id)
+            owe_all(c, end_sites, "run-end", run_id)
 
     def reopen(self, run_id: str) -> int:
         """Queue a failed run again; returns the number of the new attempt.

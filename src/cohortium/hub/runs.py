@@ -11,7 +11,7 @@ import concurrent.futures
 import json
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -53,6 +53,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Answers = dict[str, bytes | CohortiumError]
 """Each participant's signed round key, or why there is none."""
+
+WITNESSED_S = 0.1
+"""Members that are there have witnessed a run's end by then, and nobody need hear of waiting."""
 
 RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel", "round-burnt"})
 
@@ -141,8 +144,10 @@ class RunDriver:
         if run is None or run.info.status in FINAL:
             return
         live = self._live.setdefault(run_id, Live(run.info))
+        unless_s = 0.0
         try:
             self._end(run_id, live, result=self._compute(run, journal, live))
+            unless_s = WITNESSED_S
         except CohortiumError as refusal:
             self._end(run_id, live, error=refusal)
         except Exception:
@@ -151,7 +156,7 @@ class RunDriver:
             self._end(run_id, live, error=failure)
         finally:
             self._live.pop(run_id, None)
-            self._events.changed(run_id)
+            self._events.changed(run_id, unless_s=unless_s)
             self._finished(run_id)
 
     def _compute(self, run: StoredRun, journal: Journal, live: Live) -> bytes:
@@ -270,24 +275,24 @@ class RunDriver:
             raise named(error, site) from error
         return reply
 
-    async def gather(
-        self, contract: Contract, envelope: bytes
-    ) -> dict[str, bytes | CohortiumError]:
-        """What each participant answers in time: its signed round key, or why not."""
-        message = Message()
-        message.run_prepare.request_envelope = envelope
-        approved = {m.name for m in self._store.members.members() if m.status == "approved"}
-        parties = [participant.name for participant in contract.participants]
-        names = [name for name in parties if name in approved]
-        keys = {participant.name: participant.key for participant in contract.participants}
-        request = RunRequest.open(envelope)[0]
-        answers = await asyncio.gather(
-            *(self._advert(name, keys[name], message, request) for name in names),
+    async def _adverts(
+        self, keys: Mapping[str, str], message: Message, request: RunRequest
+    ) -> list[bytes | BaseException]:
+        return await asyncio.gather(
+            *(self._advert(site, key, message, request) for site, key in keys.items()),
             return_exceptions=True,
         )
+
+    def gather(self, contract: Contract, run: StoredRun, live: Live) -> Answers:
+        """What each participant answers in time: its signed round key, or why not."""
+        message = Message()
+        message.run_prepare.request_envelope = run.envelope
+        approved = {m.name for m in self._store.members.members() if m.status == "approved"}
+        asked = {site.name: site.key for site in contract.participants if site.name in approved}
+        answers = self.on_loop(live, self._adverts(asked, message, run.request))
         away = PeerError("peer-unreachable", "Not a member in good standing.")
-        given: Answers = dict.fromkeys(parties, away)
-        for name, answer in zip(names, answers, strict=True):
+        given: Answers = {site.name: away for site in contract.participants}
+        for name, answer in zip(asked, answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, CohortiumError):
                 raise answer
             given[name] = answer
@@ -383,9 +388,7 @@ class _Execution:
         self._live.asked = tuple(participant.name for participant in contract.participants)
 
         def ask() -> bytes:
-            answers = self._driver.on_loop(
-                self._live, self._driver.gather(contract, self._run.envelope)
-            )
+            answers = self._driver.gather(contract, self._run, self._live)
             gathered = self._driver.take_part(self._run.info.id, contract, answers, self._live)
             self._sums = sums = self._secure_sum(gathered)
             sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)

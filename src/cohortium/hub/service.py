@@ -57,8 +57,8 @@ from cohortium.hub.studies import Studies
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
 
-FORGET_S = 0.1
-"""How long after a run that succeeded its sites are told so."""
+FORGET_S = 0.5
+"""How long after a run that succeeded its sites are told so, of all that succeeded meanwhile."""
 
 
 def find_builtin(name: str) -> AnyAnalysis:
@@ -129,6 +129,7 @@ class Hub:
             released=self._events.changed,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._telling: asyncio.TimerHandle | None = None
 
     # Life
 
@@ -157,7 +158,7 @@ class Hub:
         await asyncio.to_thread(self._runner.launch, self._driver.execute)
         await asyncio.to_thread(self._runner.recover, open_runs)
         self._delivery.wake_all()
-        self.store.on_noted(self.ledger.noted)
+        self.store.on_noted(self.ledger.sequence, self.ledger.noted)
         await self.ledger.start(peers, watch=watch)
         self._recovery = Recovery(self.store.recovery, peers)
         for site in peers.connected():
@@ -168,6 +169,8 @@ class Hub:
 
     async def stop(self) -> None:
         """Stop serving; open runs go on after the next start."""
+        if self._telling is not None:
+            self._telling.cancel()
         if self._watch is not None:
             await self._watch.close()
         if self._delivery is not None:
@@ -179,6 +182,9 @@ class Hub:
     async def delivered(self) -> None:
         """Wait until connected nodes have what they are owed."""
         _, _, delivery = self._started()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
         await delivery.settled()
 
     def _started(self) -> tuple[Peers, RunDriver, Delivery]:
@@ -508,9 +514,18 @@ class Hub:
         if loop is None or delivery is None or loop.is_closed():
             return
         # Someone waits for the witnesses of a result; nobody for the sites to forget their keys.
-        wait_s = FORGET_S if run.info.status == "succeeded" else 0.0
+        succeeded = run.info.status == "succeeded"
         with suppress(RuntimeError):  # the loop closed meanwhile
-            loop.call_soon_threadsafe(loop.call_later, wait_s, delivery.wake_all)
+            loop.call_soon_threadsafe(self._tell_soon if succeeded else delivery.wake_all)
+
+    def _tell_soon(self) -> None:
+        if self._telling is None and self._loop is not None:
+            self._telling = self._loop.call_later(FORGET_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        if self._delivery is not None:
+            self._delivery.wake_all()
 
     # The link
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from cohortium.hub.database import Database
 from cohortium.hub.draft_store import DraftStore
@@ -13,6 +16,8 @@ from cohortium.hub.recovery import RecoveryStore
 from cohortium.hub.run_store import RunStore
 from cohortium.hub.study_store import StudyStore
 from cohortium.hub.tables import metadata
+
+T = TypeVar("T")
 
 
 class HubStore:
@@ -38,8 +43,17 @@ class HubStore:
 
         self.members.note_all()
 
-    def on_noted(self, tell: Callable[[bool], None]) -> None:
-        """Let `tell` know, in the writing thread, when facts were noted; True where urgent."""
+    def on_noted(
+        self, sequence: Callable[[Connection], T | None], tell: Callable[[bool, T | None], None]
+    ) -> None:
+        """Have urgent facts put on the ledger by the transaction that notes them.
+
+        Args:
+            sequence: Called in it, at its end.
+            tell: Called in the writing thread after each transaction that noted facts, with whether
+                one was urgent, and what `sequence` returned.
+        """
+        self._database.sequence = sequence
         self._database.on_noted = tell
 
     def close(self) -> None:

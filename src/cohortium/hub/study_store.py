@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select
 
 from cohortium.contract import lifecycle
 from cohortium.contract.lifecycle import StudyLife, Version
@@ -57,6 +57,9 @@ class Statement(Said):
 def _parsed(document: bytes) -> Contract:
     """A contract's canonical form takes milliseconds, and each request asks for it."""
     return Contract.from_bytes(document)
+
+
+_DOCUMENT = select(contracts.c.document).where(contracts.c.digest == bindparam("of_digest"))
 
 
 def sites_of(contract: Contract) -> frozenset[str]:
@@ -147,9 +150,7 @@ class StudyStore:
     def contract(self, digest: str) -> Contract:
         """The contract of that digest without its state, or InputError ``not-found``."""
         with self._db.read() as c:
-            document = c.execute(
-                select(contracts.c.document).where(contracts.c.digest == digest)
-            ).scalar()
+            document = c.execute(_DOCUMENT, {"of_digest": digest}).scalar()
         if document is None:
             raise InputError("not-found", "The hub has no contract with that digest.")
         return _parsed(document)

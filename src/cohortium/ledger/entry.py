@@ -7,6 +7,7 @@ it a place in the log, never before the entry that stands in front of it.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -234,6 +235,7 @@ class Entry(Document):
     fact: Annotated[Fact, Field(discriminator="kind")]
 
 
+@lru_cache(maxsize=256)
 def parse_entry(data: bytes) -> Entry:
     """An entry from the log's bytes.
 

@@ -8,15 +8,22 @@ in the first contract that its steward signed with them.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from cohortium.contract import lifecycle
-from cohortium.contract.model import Contract, Participant
+from cohortium.contract.model import Contract, Participant, RunRequest
 from cohortium.core.clock import Clock
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.node import statements
 from cohortium.node.identity import Identity
 from cohortium.node.life import ENDED, how_ended, version_of
 from cohortium.node.store import NodeStore, StoredContract
+
+
+@lru_cache(maxsize=64)
+def open_request(envelope: bytes) -> tuple[RunRequest, str]:
+    """`RunRequest.open`; a run's request is looked at several times."""
+    return RunRequest.open(envelope)
 
 
 def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from cohortium.core.clock import Clock, to_rfc3339
 from cohortium.crypto.keys import fingerprint
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import PolicyRefusal, ProtocolError, VerificationError
-from cohortium.node.agreement import Agreements, own_participant
+from cohortium.node.agreement import Agreements, open_request, own_participant
 from cohortium.node.alarms import require_none
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
@@ -150,15 +150,17 @@ class Guard:
         self._clock = clock
         self._runs: dict[str, CheckedRun] = {}
         self._parties: dict[str, Party] = {}
+        self._made: dict[str, tuple[tuple[bytes, ...], Party]] = {}
 
     def forget(self, run_id: str) -> None:
         """Drop what is kept in memory of a run."""
         self._runs.pop(run_id, None)
         self._parties.pop(run_id, None)
+        self._made.pop(run_id, None)
 
     def forget_ended(self) -> None:
         """Drop what is kept in memory of runs whose secret is gone."""
-        for run_id in {*self._runs, *self._parties}:
+        for run_id in {*self._runs, *self._parties, *self._made}:
             stored = self._store.run(run_id)
             if stored is None or stored.secret is None:
                 self.forget(run_id)
@@ -183,7 +185,7 @@ class Guard:
         self._require_ledger()  # 1
         policy = self._policy()
         policy.require_running()  # 1
-        request, signer = RunRequest.open(envelope)  # 2
+        request, signer = open_request(envelope)  # 2
         about |= {
             "run_id": request.run_id,
             "contract": request.contract_digest,
@@ -219,7 +221,7 @@ class Guard:
         if stored is None or stored.secret is None:  # 2
             raise ProtocolError("wrong-round", "This run is not under way at this site.")
         before = self._runs.get(run_id)
-        request = before.request if before else RunRequest.open(stored.envelope)[0]
+        request = before.request if before else open_request(stored.envelope)[0]
         if about is not None:
             about |= {
                 "contract": request.contract_digest,
@@ -529,16 +531,23 @@ class Guard:
         return party
 
     def _make_party(self, run: CheckedRun, secret: bytes, envelopes: Sequence[bytes]) -> Party:
-        contract = run.contract
+        contract, request = run.contract, run.request
+        min_sites = max(contract.min_sites, self._policy().min_sites)
+        asked = (*envelopes, str(min_sites).encode(), contract.digest.encode(), secret)
+        made = self._made.get(request.run_id)
+        if made is not None and made[0] == asked:
+            return made[1]
         roster = Roster.verify(
             envelopes,
             contract_keys={p.name: p.key for p in contract.participants},
-            run_id=run.request.run_id,
-            contract_digest=run.request.contract_digest,
-            request_digest=run.request.digest,
-            min_sites=max(contract.min_sites, self._policy().min_sites),
+            run_id=request.run_id,
+            contract_digest=request.contract_digest,
+            request_digest=request.digest,
+            min_sites=min_sites,
         )
-        return Party(self._identity.name, secret, Parties(roster, contract.min_sites))
+        party = Party(self._identity.name, secret, Parties(roster, contract.min_sites))
+        self._made[request.run_id] = asked, party
+        return party
 
     def _require_same_parties(self, run: CheckedRun, sites: list[str]) -> None:
         request = run.request

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal
 
-from cohortium.contract.model import RunRequest
 from cohortium.contract.statements import open_statement
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339, to_rfc3339
@@ -26,6 +26,7 @@ from cohortium.ledger.tiles import Mirror
 from cohortium.ledger.tree import Tree
 from cohortium.ledger.witness import Accepted, Seen
 from cohortium.node import statements
+from cohortium.node.agreement import open_request
 from cohortium.node.store import NodeStore
 
 CheckpointKind = Literal["seen", "cosigned", "final"]
@@ -239,20 +240,11 @@ class Replica:
         That a run was denied, or ordered under another contract, is said of another run than the
         one that this site took part in.
         """
-        run = self._store.run(run_id)
-        if run is None:
+        submitted = self.facts("run.submitted", run_id)
+        run = self._store.run(run_id) if submitted else None
+        if run is None or _ordered(run.envelope) not in submitted:
             return False
-        request, signer = RunRequest.open(run.envelope)
-        ordered = RunSubmitted(
-            run_id=run_id,
-            study=request.study,
-            contract=request.contract_digest,
-            computation=request.computation,
-            researcher=signer,
-            request=digest_bytes(run.envelope),
-        )
-        became = self.facts("run.decided", run_id) or self.facts("run.ended", run_id)
-        return bool(became) and ordered in self.facts("run.submitted", run_id)
+        return bool(self.facts("run.decided", run_id) or self.facts("run.ended", run_id))
 
     def forget_runs(self) -> None:
         """Nothing is owed any more: what was under way is lost with the hub."""
@@ -270,6 +262,20 @@ class Replica:
             "SELECT run_id FROM ledger_due WHERE since < ? ORDER BY since", to_rfc3339(before)
         )
         return [run_id for (run_id,) in rows]
+
+
+@lru_cache(maxsize=64)
+def _ordered(envelope: bytes) -> RunSubmitted:
+    """What the ledger says of a signed request."""
+    request, signer = open_request(envelope)
+    return RunSubmitted(
+        run_id=request.run_id,
+        study=request.study,
+        contract=request.contract_digest,
+        computation=request.computation,
+        researcher=signer,
+        request=digest_bytes(envelope),
+    )
 
 
 def subject_of(fact: Fact) -> str:

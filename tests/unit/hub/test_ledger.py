@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.fake_sites import (
@@ -339,14 +340,14 @@ async def test_a_database_that_is_away_for_a_moment_is_tried_again(
 ) -> None:
     await all_final(world)
     store = world.hub.store.ledger
-    append, failures = store.append, [OSError("disk full"), OSError("disk full")]
+    append, failures = store.append_in, [OSError("disk full"), OSError("disk full")]
 
-    def broken(log: object, now: object) -> object:
+    def broken(*args: Any) -> object:
         if failures:
             raise failures.pop()
-        return append(log, now)  # type: ignore[arg-type]
+        return append(*args)
 
-    monkeypatch.setattr(store, "append", broken)
+    monkeypatch.setattr(store, "append_in", broken)
     with caplog.at_level(logging.ERROR):
         run_id = submit(world)
         assert await world.settled(run_id) == "succeeded"

@@ -26,7 +26,6 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.hub.config import HubConfig
-from cohortium.hub.service import FORGET_S
 from cohortium.hub.store import HubStore
 from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.link._generated.link_pb2 import Message
@@ -51,8 +50,9 @@ def submit(world: World, number: int = 1, **changes: object) -> str:
     return world.hub.submit(request.sign(ADA), world.hub.user(ADA.public)).id
 
 
-async def delivered() -> None:
-    await asyncio.sleep(FORGET_S + 0.05)
+async def delivered(world: World) -> None:
+    await asyncio.sleep(0.1)
+    await world.hub.delivered()
 
 
 async def test_a_run_adds_up_over_all_sites(world: World) -> None:
@@ -72,7 +72,7 @@ async def test_a_run_adds_up_over_all_sites(world: World) -> None:
     assert outcome.run.progress == 1.0
     for site in SITES:
         await world.heard(site, "run_end-succeeded")
-    await delivered()
+    await delivered(world)
     assert world.sites["Alpha"].seen[-5:] == [
         "run_prepare",
         "round_request-1",
@@ -131,7 +131,7 @@ async def test_a_silent_site_fails_the_run_which_goes_on_where_it_was(world: Wor
     assert info.error is not None
     assert (info.error["code"], info.error["details"]["site"]) == ("peer-timeout", "Beta")
     assert info.rounds == 1
-    await delivered()
+    await delivered(world)
     assert not any(kind.startswith("run_end") for kind in world.sites["Alpha"].seen)
 
     silent = False
@@ -187,7 +187,7 @@ async def test_cancel_stops_the_wait_at_once_and_tells_the_sites(world: World) -
 
     world.sites["Alpha"].hook = slow
     run_id = submit(world)
-    await delivered()
+    await delivered(world)
     began = time.monotonic()
     user = world.hub.user(ADA.public)
     assert world.hub.cancel(run_id, user).status == "cancelled"
@@ -198,7 +198,7 @@ async def test_cancel_stops_the_wait_at_once_and_tells_the_sites(world: World) -
     assert caught.value.code == "run-cancelled"
     with pytest.raises(ConflictError):
         world.hub.cancel(run_id, user)
-    await delivered()
+    await delivered(world)
     assert world.sites["Gamma"].seen[-1] == "run_end-cancelled"
     assert world.hub.store.runs.get(run_id).info.status == "cancelled"
 
@@ -271,7 +271,7 @@ async def test_what_a_hostile_site_sends_fails_the_run(
 async def test_a_request_outside_the_contract_is_refused_before_any_site_hears_of_it(
     world: World, changes: dict[str, Any], code: str
 ) -> None:
-    await delivered()
+    await delivered(world)
     before = list(world.sites["Alpha"].seen)
     with pytest.raises(CohortiumError) as caught:
         submit(world, **changes)
