@@ -93,7 +93,19 @@ def full_contract(**changes: Any) -> Contract:
             "allow_simulated": True,
         },
         "aggregation": "enclave",
-        "disclosure": {"min_cell": 7, "floor": "total"},
+        "disclosure": {
+            "min_cell": 7,
+            "floor": "total",
+            "min_cohort": 20,
+            "dominance": {"largest": 2, "percent": 70.0},
+            "persons_per_parameter": 15,
+            "residual_df": 12,
+            "min_at_risk": 11,
+            "quantile_tail": 9,
+            "max_levels": 50,
+            "rounding": 5,
+            "by_site": True,
+        },
     }
     made = contract(**(terms | changes))
     participants = made.participants

@@ -38,7 +38,6 @@ _DECREMENT = 1e-16
 _NOISE = 1e-13
 _MAX_ITERATIONS = 30
 _MAX_HALVINGS = 15
-_PERSONS_PER_PARAMETER = 10
 _BLOCK = 2048
 
 
@@ -75,9 +74,10 @@ class Glm:
     Refuses: a site with the floor ``site`` sends zeros where it has fewer than `min_cell` complete
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
-    two outcomes; ``too-many-parameters`` where p > n / 10. InputError ``no-convergence`` for
-    columns that others determine and for separated outcomes, with their names; ``bad-input`` for
-    an outcome that does not fit the family.
+    two outcomes; ``too-many-parameters`` where there are fewer than 10 persons for a parameter or
+    residual degrees of freedom (or what the limits say). InputError ``no-convergence`` for columns
+    that others determine and for separated outcomes, with their names; ``bad-input`` for an outcome
+    that does not fit the family.
 
     Reference: McCullagh & Nelder 1989, ch. 2; Albert & Anderson 1984 (separation).
     """
@@ -244,11 +244,11 @@ def _iterate(out: dict[str, Array], x: Floats, y: Floats, at: Progress, family: 
 
 def _release_counts(at: Progress, total: Total, parsed: Parsed, scope: Scope) -> Progress:
     n, missing, sites = (int(count) for count in total["persons"])
-    min_cell, p = scope.disclosure.min_cell, len(parsed.names)
-    if n < min_cell:
+    limits, p = scope.disclosure, len(parsed.names)
+    if n < limits.cohort:
         raise PolicyRefusal(
             "too-few-persons",
-            f"Fewer than {min_cell} persons have a value of every variable of the formula.",
+            f"Fewer than {limits.cohort} persons have a value of every variable of the formula.",
         )
     if sites < LEAST_SITES:
         raise PolicyRefusal(
@@ -256,11 +256,16 @@ def _release_counts(at: Progress, total: Total, parsed: Parsed, scope: Scope) ->
             "Only one institution has persons with a value of every variable of the formula; a "
             "joint model needs two.",
         )
-    if p * _PERSONS_PER_PARAMETER > n:
+    if p * limits.per_parameter > n or n - p < limits.df:
         raise PolicyRefusal(
             "too-many-parameters",
             f"The model has {p} parameters for {n} persons"
-            + (": it is saturated." if p >= n else "; at most a tenth as many are allowed."),
+            + (
+                ": it is saturated."
+                if p >= n
+                else f"; each needs {limits.per_parameter} persons, and {limits.df} residual "
+                "degrees of freedom must be left."
+            ),
             parameters=p,
             persons=n,
         )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cohortium.cli.node_ledger import app as ledger_app
+from cohortium.cli.node_policy import app as policy_app
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 from cohortium.core.clock import system_clock
 from cohortium.errors import IntegrityFailure
@@ -16,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Run an institution's node.")
 peers_app = typer.Typer(no_args_is_help=True, help="The other institutions' keys, as known here.")
 app.add_typer(peers_app, name="peers")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(policy_app, name="policy")
 
 DirOption = Annotated[
     Path,
@@ -248,19 +250,6 @@ def _journal_line(entry: dict[str, Any]) -> str:
     if entry["allowed"]:
         return line
     return f"{line}\n  {entry['code']}: {entry.get('why', '')}".rstrip(": ")
-
-
-@app.command()
-@handle_errors
-def policy(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
-    """The site's rules as this node reads them; edit policy.yaml to change them."""
-    from cohortium.node.config import NodeDir
-    from cohortium.node.policy import PolicyFile
-
-    file = NodeDir(dir).policy
-    rules = PolicyFile(file)().model_dump(mode="json")
-    lines = [str(file), *(f"  {name}: {value}" for name, value in rules.items())]
-    emit(rules, "\n".join(lines), json)
 
 
 def _set_paused(directory: Path, paused: bool, json: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from cohortium.core.canonical import canonical
+from cohortium.disclosure.limits import PERSONS_PER_PARAMETER, RESIDUAL_DF
 
 Effect = Literal["looser", "stricter", "other"]
 
@@ -30,7 +31,10 @@ def _higher(before: Any, after: Any) -> Effect:
 
 def _lower(before: Any, after: Any) -> Effect:
     """Less of it is looser, and absent is nothing."""
-    return _higher(after, before)
+    return _effect(
+        before is not None and (after is None or after < before),
+        after is not None and (before is None or before < after),
+    )
 
 
 def _more(before: Any, after: Any) -> Effect:
@@ -98,6 +102,19 @@ def _tcb_states(before: Any, after: Any) -> Effect:
     return _more(before or ["UpToDate"], after or ["UpToDate"])
 
 
+def _by_site(before: Any, after: Any) -> Effect:
+    """Absent is no."""
+    return _effect(bool(after) and not before, bool(before) and not after)
+
+
+def _per_parameter(before: Any, after: Any) -> Effect:
+    return _lower(before or PERSONS_PER_PARAMETER, after or PERSONS_PER_PARAMETER)
+
+
+def _residual_df(before: Any, after: Any) -> Effect:
+    return _lower(before or RESIDUAL_DF, after or RESIDUAL_DF)
+
+
 def _executor(before: Any, after: Any) -> Effect:
     return _effect(after is None, before is None)
 
@@ -139,8 +156,19 @@ RULES: Final[Mapping[str, Rule]] = {
     "computations.*.variables": _more,
     "computations.*.versions.*": _permission,
     "derived.*": _permission,
+    "disclosure.by_site": _by_site,
+    "disclosure.dominance": _presence,
+    "disclosure.dominance.largest": _lower,
+    "disclosure.dominance.percent": _higher,
     "disclosure.floor": _order("site", "total"),
+    "disclosure.max_levels": _higher,
+    "disclosure.min_at_risk": _lower,
     "disclosure.min_cell": _lower,
+    "disclosure.min_cohort": _lower,
+    "disclosure.persons_per_parameter": _per_parameter,
+    "disclosure.quantile_tail": _lower,
+    "disclosure.residual_df": _residual_df,
+    "disclosure.rounding": _lower,
     "environment": _environment,
     "environment.allow_simulated": _SIMULATED,
     "environment.executor": _executor,

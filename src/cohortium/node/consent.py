@@ -246,8 +246,13 @@ def _warnings(contract: Contract, policy: Policy, store: NodeStore) -> list[str]
             f"Your policy asks for {policy.min_sites} sites; this node refuses runs that could end "
             "with fewer."
         )
-    limits = policy.disclosure(contract)
-    if limits != contract.disclosure:
+    limits, agreed = policy.disclosure(contract), contract.disclosure
+    if policy.unmet(contract):
+        warnings.append(
+            f"Your policy asks for {', '.join(policy.unmet(contract))}, which the contract lacks; "
+            "this node refuses every run under it."
+        )
+    if (limits.min_cell, limits.floor) != (agreed.min_cell, agreed.floor):
         warnings.append(
             f"Your policy is stricter: fewer than {limits.min_cell} persons, counted per "
             f"{'site' if limits.floor == 'site' else 'total'}, give nothing."

@@ -251,7 +251,9 @@ class Guard:
         researcher = contract.recipient(request.researcher)
         if researcher is None:
             raise PolicyRefusal("not-authorised", "The researcher is not in the contract.")
-        self._policy().require_allowed(request.computation, researcher)
+        policy = self._policy()
+        policy.require_allowed(request.computation, researcher)
+        policy.require_met(contract)
 
     def _check_request(
         self, request: RunRequest, signer: str, *, accepted_before: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -16,10 +16,21 @@ from cohortium.contract.model import Contract, Researcher
 from cohortium.core.model import Document, explain
 from cohortium.crypto.files import write_atomically
 from cohortium.crypto.keys import fingerprint
-from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.limits import Disclosure, Dominance, Persons
 from cohortium.errors import InputError, PolicyRefusal
 
 DAY = timedelta(days=1)
+
+ON_TOTALS: Final = (
+    "min_cohort",
+    "persons_per_parameter",
+    "residual_df",
+    "min_at_risk",
+    "quantile_tail",
+    "max_levels",
+    "rounding",
+)
+"""Limits that only hold where all parties apply them to the totals: the contract must have them."""
 
 TEMPLATE = """\
 # The rules of this site. Where a contract says otherwise, the stricter wins.
@@ -30,6 +41,20 @@ min_cell: 5
 
 # total: the contract says where min_cell is applied. site: always on this site's own persons.
 floor: total
+
+# Limits that a contract must have at least, or this site refuses its runs; empty: as the contract
+# says. `cohortium node policy explain` says what each means.
+min_cohort:              # fewest persons in a cohort
+persons_per_parameter:   # fewest persons for each parameter of a model
+residual_df:             # fewest residual degrees of freedom of a model
+min_at_risk:             # fewest persons at risk where a survival curve is shown
+quantile_tail:           # fewest persons on either side of a quantile
+max_levels:              # most levels of a category that is tabulated
+rounding:                # counts of persons are released rounded to multiples of this
+by_site:                 # false: numbers of single institutions never, whatever a contract says
+
+# Sums that few of this site's persons make up are not given; empty: as the contract says.
+dominance:               # such as {largest: 2, percent: 80}
 
 # Fewest institutions in a joint computation, this one included.
 min_sites: 2
@@ -53,6 +78,15 @@ class Policy(Document):
 
     min_cell: Annotated[int, Field(ge=1, le=1_000_000)] = 5
     floor: Literal["site", "total"] = "total"
+    min_cohort: Persons | None = None
+    dominance: Dominance | None = None
+    persons_per_parameter: Annotated[int, Field(ge=1, le=1000)] | None = None
+    residual_df: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    min_at_risk: Persons | None = None
+    quantile_tail: Persons | None = None
+    max_levels: Annotated[int, Field(ge=2, le=1000)] | None = None
+    rounding: Annotated[int, Field(ge=2, le=1000)] | None = None
+    by_site: Literal[False] | None = None
     min_sites: Annotated[int, Field(ge=2)] = 2
     deny_computations: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
     deny_researchers: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
@@ -66,8 +100,38 @@ class Policy(Document):
         apply the contract's, so on the total nobody would apply ours.
         """
         own = self.min_cell > contract.disclosure.min_cell
-        mine = Disclosure(min_cell=self.min_cell, floor="site" if own else self.floor)
+        mine = Disclosure(
+            min_cell=self.min_cell,
+            floor="site" if own else self.floor,
+            dominance=self.dominance,
+            by_site=contract.disclosure.by_site if self.by_site is None else self.by_site,
+            **{name: getattr(self, name) for name in ON_TOTALS},
+        )
         return contract.disclosure.stricter(mine)
+
+    def unmet(self, contract: Contract) -> list[str]:
+        """Limits on totals that this site asks for and the contract lacks, as ``rounding: 5``."""
+        agreed, asked = contract.disclosure, self.disclosure(contract)
+        lacking = [
+            f"{name}: {getattr(asked, name)}"
+            for name in ON_TOTALS
+            if getattr(asked, name) != getattr(agreed, name)
+        ]
+        return [*lacking, *(["by_site: false"] if agreed.by_site and not asked.by_site else [])]
+
+    def require_met(self, contract: Contract) -> None:
+        """Refuse a contract whose limits on totals are looser: nobody would apply this site's.
+
+        Raises:
+            PolicyRefusal: ``site-policy``.
+        """
+        lacking = self.unmet(contract)
+        if lacking:
+            raise PolicyRefusal(
+                "site-policy",
+                f"This site's policy asks for {', '.join(lacking)}; ask for a contract with "
+                f"disclosure: {{{', '.join(lacking)}}}.",
+            )
 
     def require_running(self) -> None:
         """Refuse everything while paused."""

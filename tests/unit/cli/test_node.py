@@ -190,12 +190,12 @@ def test_removing_a_dataset_names_the_studies_signed_with_it(
 
 def test_pause_and_resume(site: Site, run: Run, invoke: Callable[..., Result]) -> None:
     assert run("node", "pause") == {"paused": True}
-    assert run("node", "policy")["paused"] is True
+    assert run("node", "policy", "show")["paused"] is True
     assert "paused     yes" in invoke("node", "status").stdout
     assert run("node", "resume") == {"paused": False}
     site.folder.policy.write_text("odd: 1\n")
     assert "policy.yaml is wrong" in invoke("node", "status").stdout
-    assert _error(invoke("node", "policy"))["code"] == "bad-config"
+    assert _error(invoke("node", "policy", "show"))["code"] == "bad-config"
 
 
 def test_rotation_is_owed_until_the_node_serves(site: Site, run: Run) -> None:

@@ -10,9 +10,10 @@ from tests.support.builders import World
 
 from cohortium.contract.model import Researcher
 from cohortium.crypto.keys import SigningKey, fingerprint
-from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.limits import Disclosure, Dominance
 from cohortium.errors import InputError, PolicyRefusal
-from cohortium.node.policy import TEMPLATE, Policy, PolicyFile, parse_policy
+from cohortium.node.policy import ON_TOTALS, TEMPLATE, Policy, PolicyFile, parse_policy
+from cohortium.node.policy_text import explain
 
 KEY = SigningKey.from_seed(b"\x01" * 32).public
 RESEARCHER = Researcher(name="Dr. Li", key=KEY)
@@ -97,3 +98,64 @@ def test_computations_are_denied_by_pattern(pattern: str, denies: bool) -> None:
             policy.require_allowed("glm", RESEARCHER)
     else:
         policy.require_allowed("glm", RESEARCHER)
+
+
+LIMITS = """
+min_cohort: 30
+persons_per_parameter: 20
+residual_df: 15
+min_at_risk: 12
+quantile_tail: 11
+max_levels: 20
+rounding: 5
+by_site: false
+"""
+
+
+def test_a_contract_without_the_sites_limits_on_totals_is_refused() -> None:
+    policy = parse_policy(LIMITS)
+    terms = {name: getattr(policy, name) for name in ON_TOTALS}
+    met = World().contract(disclosure=Disclosure(**terms))
+    policy.require_met(met)
+    stricter = World().contract(
+        disclosure=Disclosure(**{**terms, "rounding": 10, "max_levels": 5, "min_cohort": 31})
+    )
+    policy.require_met(stricter)
+    for name in ON_TOTALS:
+        lacking = World().contract(disclosure=Disclosure(**{**terms, name: None}))
+        assert policy.unmet(lacking) == [f"{name}: {terms[name]}"]
+        with pytest.raises(PolicyRefusal, match=f"{name}: {terms[name]}"):
+            policy.require_met(lacking)
+
+
+def test_a_site_can_forbid_numbers_of_single_sites() -> None:
+    contract = World().contract(disclosure=Disclosure(by_site=True))
+    assert Policy().disclosure(contract).by_site is True
+    Policy().require_met(contract)
+    with pytest.raises(PolicyRefusal, match="by_site: false"):
+        parse_policy("by_site: false").require_met(contract)
+    with pytest.raises(InputError):
+        parse_policy("by_site: true")
+
+
+def test_dominance_is_this_sites_own_affair() -> None:
+    policy = parse_policy("dominance: {largest: 2, percent: 60}")
+    contract = World().contract()
+    policy.require_met(contract)
+    assert policy.disclosure(contract).dominance == Dominance(largest=2, percent=60.0)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_an_explanation_names_every_number_of_the_policy(language: str) -> None:
+    text = LIMITS + "min_cell: 8\nmax_runs_per_day: 17\nmin_sites: 4\ndeny_computations: [glm]\n"
+    text += "dominance: {largest: 3, percent: 61}\ndeny_researchers: [Dr. No]\n"
+    sentences = "\n".join(explain(parse_policy(text), language))
+    for shown in ("30", "20", "15", "12", "11", "5", "8", "17", "4", "3", "61", "glm", "Dr. No"):
+        assert shown in sentences
+    assert "rounding: 5" in sentences
+    assert explain(parse_policy("paused: true"), language)[0] != explain(Policy(), language)[0]
+
+
+def test_an_explanation_in_another_language_is_refused() -> None:
+    with pytest.raises(InputError):
+        explain(Policy(), "fr")

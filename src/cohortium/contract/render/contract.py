@@ -14,6 +14,7 @@ from cohortium.contract.render.catalogue import phrases
 from cohortium.contract.render.clauses import Clauses, moment
 from cohortium.contract.render.layout import Free, Item, bulleted, name, say, wrap
 from cohortium.contract.render.phrases import Phrases
+from cohortium.disclosure.limits import Disclosure
 
 
 def render(
@@ -164,7 +165,6 @@ def _terms(
 
 
 def _protection(contract: Contract | Draft, words: Phrases) -> list[Item]:
-    floor = words.floor_site if contract.disclosure.floor == "site" else words.floor_total
     level = words.values["security_level"][contract.security_level]
     return [
         [
@@ -175,8 +175,34 @@ def _protection(contract: Contract | Draft, words: Phrases) -> list[Item]:
             )
         ],
         [words.masked if contract.aggregation == "masked" else words.enclave],
-        [say(floor, min_cell=contract.disclosure.min_cell)],
+        *([sentence] for sentence in limit_sentences(contract.disclosure, words)),
         [say(words.level, level=level)],
+    ]
+
+
+def limit_sentences(limits: Disclosure, words: Phrases) -> list[str]:
+    """What may come out, a sentence for each limit that is set."""
+    floor = words.floor_site if limits.floor == "site" else words.floor_total
+    numbers = (
+        (words.min_cohort, limits.min_cohort),
+        (words.persons_per_parameter, limits.per_parameter),
+        (words.residual_df, limits.df),
+        (words.quantile_tail, limits.tail),
+        (words.min_at_risk, limits.at_risk),
+        (words.max_levels, limits.max_levels),
+        (words.rounding, limits.rounding),
+    )
+    rule = limits.dominance
+    return [
+        say(floor, min_cell=limits.min_cell),
+        say(words.differencing, min_cell=limits.min_cell),
+        *(say(sentence, value=value) for sentence, value in numbers if value is not None),
+        *(
+            [say(words.dominance, largest=rule.largest, percent=f"{rule.percent:g}")]
+            if rule is not None
+            else []
+        ),
+        words.by_site if limits.by_site else words.not_by_site,
     ]
 
 

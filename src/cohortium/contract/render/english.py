@@ -134,6 +134,23 @@ ENGLISH: Final = Phrases(
         "a number is released only where all institutions together have {min_cell} persons "
         "(minimum cell size, counted in total)"
     ),
+    min_cohort="nothing is computed about a cohort of fewer than {value} persons",
+    dominance=(
+        "no sum is given of which the {largest} largest values of an institution are more than "
+        "{percent} percent (dominance)"
+    ),
+    persons_per_parameter="a model has at least {value} persons for each of its parameters",
+    residual_df="a model has at least {value} residual degrees of freedom",
+    min_at_risk="a survival curve ends where fewer than {value} persons are at risk",
+    quantile_tail="a quantile has at least {value} persons on either side",
+    max_levels="a category with more than {value} levels is not tabulated",
+    rounding="counts of persons are released rounded to multiples of {value}",
+    by_site="numbers of single institutions may be released",
+    not_by_site="numbers of single institutions are not released, only those of all together",
+    differencing=(
+        "results about two groups of persons that differ by fewer than {min_cell} persons are not "
+        "both released"
+    ),
     measurement="measurement {kind} of the environment must be one of:",
     measurements_none="no measurement of the environment is required",
     tcb_states="allowed states of the platform's trusted computing base: {states}",
@@ -191,6 +208,7 @@ ENGLISH: Final = Phrases(
         "aggregation": {"masked": "under masks", "enclave": "inside an enclave"},
         "computations.*.code.public": {"true": "public", "false": "private"},
         "computations.*.noise.unit": {"institution": "an institution", "person": "a person"},
+        "disclosure.by_site": {"true": "released", "false": "not released"},
         "disclosure.floor": {"site": "by institution", "total": "in total"},
         "environment.allow_simulated": {"true": "accepted", "false": "refused"},
         "security_level": _LEVELS,
@@ -277,8 +295,19 @@ ENGLISH: Final = Phrases(
         "derived": "the derived variables",
         "derived.*": "derived variable {name}",
         "derived.*.expression": "the expression",
+        "disclosure.by_site": "numbers of single institutions",
+        "disclosure.dominance": "the dominance rule",
+        "disclosure.dominance.largest": "the dominance rule's number of contributors",
+        "disclosure.dominance.percent": "the dominance rule's share (percent)",
         "disclosure.floor": "how the minimum cell size is counted",
+        "disclosure.max_levels": "the most levels of a tabulated category",
+        "disclosure.min_at_risk": "the fewest persons at risk",
         "disclosure.min_cell": "the minimum cell size (persons)",
+        "disclosure.min_cohort": "the fewest persons in a cohort",
+        "disclosure.persons_per_parameter": "the fewest persons for each parameter of a model",
+        "disclosure.quantile_tail": "the fewest persons on either side of a quantile",
+        "disclosure.residual_df": "the fewest residual degrees of freedom of a model",
+        "disclosure.rounding": "the base to which counts of persons are rounded",
         "environment": "the terms on where computations run",
         "environment.allow_simulated": "a simulated environment",
         "environment.executor": "the executor",

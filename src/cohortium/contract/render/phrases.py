@@ -117,6 +117,17 @@ class Phrases:
     enclave: str
     floor_site: str
     floor_total: str
+    min_cohort: str
+    dominance: str
+    persons_per_parameter: str
+    residual_df: str
+    min_at_risk: str
+    quantile_tail: str
+    max_levels: str
+    rounding: str
+    by_site: str
+    not_by_site: str
+    differencing: str
     measurement: str
     measurements_none: str
     tcb_states: str
