@@ -22,7 +22,6 @@ def must(holds: Any, otherwise: str) -> None:
         raise ValueError(otherwise)
 def parse(text: str | bytes) -> Any:  # whole numbers from 2^53 on are doubles
     return json.loads(text, parse_int=lambda n: int(n) if abs(float(n)) < 2**53 else float(n))
-
 def canonical(value: Any) -> str:  # RFC 8785, with ECMAScript's numbers
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
@@ -34,14 +33,12 @@ def canonical(value: Any) -> str:  # RFC 8785, with ECMAScript's numbers
     if value == 0 or 1e-6 <= abs(value) < 1e21:
         return format(Decimal(repr(value or 0)), "f").removesuffix(".0")
     return repr(value).replace("e-0", "e-")
-
 def digest(data: str | bytes) -> str:
     return "sha256:" + sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 def raw(key: str) -> bytes:
     return base64.urlsafe_b64decode(key.removeprefix("ed25519:") + "=")
 def keys_of(people: list[Any]) -> dict[str, str]:
     return {one["name"]: one["key"] for one in people}
-
 def opened(envelope: str, kind: str, key: str) -> Any:  # DSSE; with the document's own digest
     dsse, kind = parse(envelope), f"application/vnd.cohortium.{kind}+json"
     (by,), payload = dsse["signatures"], base64.b64decode(dsse["payload"])
@@ -49,12 +46,10 @@ def opened(envelope: str, kind: str, key: str) -> Any:  # DSSE; with the documen
     data = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
     Ed25519PublicKey.from_public_bytes(raw(by["keyid"])).verify(base64.b64decode(by["sig"]), data)
     return parse(payload) | {"digest": digest(payload)}
-
 def root_of(leaves: list[bytes]) -> bytes:  # RFC 9162 2.1.1
     split = 1 << (len(leaves) - 1).bit_length() - 1 if len(leaves) > 1 else 0
     halves = (leaves[:split], leaves[split:])
     return sha256(b"\1" + b"".join(map(root_of, halves))).digest() if split else leaves[0]
-
 def climb(fn: int, sn: int, path: list[str]) -> tuple[bytes, bytes]:
     old = new = bytes.fromhex(path[0])  # RFC 9162 2.1.3.2, 2.1.4.2: roots of old and new tree
     for c in map(bytes.fromhex, path[1:]):
@@ -68,7 +63,6 @@ def climb(fn: int, sn: int, path: list[str]) -> tuple[bytes, bytes]:
         fn, sn = fn >> 1, sn >> 1
     must(sn == 0, "a proof is too short")
     return old, new
-
 def witnessed(note: str, log_key: str, origin: str, *groups: dict[str, str]) -> tuple[Any, ...]:
     text, _, tail = note.rpartition("\n\n")
     named, size, root, members = text.split("\n")
@@ -87,7 +81,6 @@ def witnessed(note: str, log_key: str, origin: str, *groups: dict[str, str]) -> 
                     seen.add(site)
         must(len(seen) > len(keys) * 2 // 3, f"{len(seen)} of {len(keys)} have witnessed it")
     return int(size), base64.b64decode(root), members.removeprefix("members ")
-
 def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0915
     yield "format"
     bundle = parse(data)
@@ -118,6 +111,9 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
     must(whole or ours == log, "an entry is of another study")
     must(all(a[1] <= b[1] for a, b in pairwise(log)), "an entry is dated back")
     yield "statements"
+    parties = "".join(str(base64.b64decode(parse(text)["payload"])) for text in said.values())
+    ours = [(i, at, f) for i, at, f in ours if f["kind"] != "contract" or f["statement"] in said
+            or (f["state"] != "draft" and f["key"] in parties)]  # else nobody of the study said it
     ordered = {f["run_id"]: f for _, _, f in ours if f["kind"] == "run.submitted"}
     runs = [(i, f) for i, _, f in ours if f.get("run_id") in ordered]
     naming = [f for _, _, f in ours] + [d for _, f in runs for d in f.get("sites", {}).values()]
@@ -126,6 +122,7 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
     yield "contract"
     contracts: dict[str, Any] = {}
     force: dict[int, Any] = {-1: None}  # the contract in force after an entry
+    ruled: dict[str, int] = {}  # the contracts that were, and the places where they ended
     for i, f in [(i, f) for i, _, f in ours if f.get("state", "draft") != "draft"]:
         act = f["action"]
         kind = "contract" if act in ("propose", "sign") else "transition"
@@ -139,13 +136,24 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
         c["signed"] |= {f["author"]} if act == "sign" else set()
         if f["state"] in ("active", "suspended"):
             must(keys_of(c["participants"]).keys() <= c["signed"], f"entry {i}: not all signed")
+            ruled = {d: end or i for d, end in ruled.items() if d != c["digest"]} | {c["digest"]: 0}
             force[i] = None if act == "suspend" and "computations" not in doc else c
-        elif force[max(force)] and force[max(force)]["digest"] == f["contract"]:
-            force[i] = None
+        elif f["contract"] in ruled:
+            ruled[f["contract"]], force[i] = ruled[f["contract"]] or i, None
     yield "quorum"
-    last = [c for c in force.values() if c][-1:] or list(contracts.values())[-1:]
-    everybody = [bundle["members"], *(keys_of(c["participants"]) for c in last)]
-    witnessed(bundle["checkpoint"], log_key, origin, *everybody)
+    def earlier(held: Any, people: list[Any], place: int) -> None:
+        members = held.get("members", bundle["members"])
+        m, old, named = witnessed(held["checkpoint"], log_key, origin, members, keys_of(people))
+        must(named == digest(canonical(members)) and place < m <= size, "another checkpoint")
+        path = [] if m & (m - 1) else [old.hex()]
+        path, odd = [*path, *held.get("consistency", [])], (m & -m).bit_length() - 1
+        roots = climb(m - 1 >> odd, size - 1 >> odd, path) if m < size else (old, old)
+        must(roots == (old, root), "an earlier checkpoint is of a fork")
+    last = [contracts[name]["participants"] for name in [*(ruled or contracts)][-1:]]
+    witnessed(bundle["checkpoint"], log_key, origin, bundle["members"], *map(keys_of, last))
+    ends = {one["contract"]: one for one in bundle.get("handovers", [])}
+    for name, place in [*ruled.items()][:-1]:
+        earlier(ends.get(name, bundle), contracts[name]["participants"], place)
     yield "requests"
     for i, at, f in [one for one in ours if one[2]["kind"] in ("run.submitted", "run.denied")]:
         doc = opened(said[f["request"]], "run-request", "" if "code" in f else f["researcher"])
@@ -174,14 +182,7 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
     done = {f["run_id"]: (i, f) for i, f in runs if "result" in f}
     must([r["run_id"] for r in bundle["releases"]] == sorted(done), "a receipt is missing")
     for r in bundle["releases"]:
-        members, people = r.get("members", bundle["members"]), ordered[r["run_id"]]["participants"]
-        m, old, named = witnessed(r["checkpoint"], log_key, origin, members, keys_of(people))
-        must(named == digest(canonical(members)), "the members of a receipt are others")
-        must(done[r["run_id"]][0] < m <= size, "a receipt does not cover the result")
-        path = r["consistency"] if m & (m - 1) else [old.hex(), *r["consistency"]]
-        odd = (m & -m).bit_length() - 1
-        roots = climb(m - 1 >> odd, size - 1 >> odd, path) if m < size else (old, old)
-        must(roots == (old, root), "a result was released on a fork")
+        earlier(r, ordered[r["run_id"]]["participants"], done[r["run_id"]][0])
     yield "keys"
     must("key.released" not in [f["kind"] for _, f in runs], "evidence cannot be appraised here")
     yield "results"
@@ -189,7 +190,6 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
         (nonce,) = [bytes.fromhex(r["nonce"]) for r in bundle["releases"] if r["run_id"] == run]
         opening = b"cohortium result v1\0" + nonce + canonical(result).encode()
         must(digest(opening) == done[run][1]["result"], f"the result of {run} is another")
-
 if __name__ == "__main__":
     files = [parse(pathlib.Path(name).read_bytes()) for name in sys.argv[2:]]
     found, step = {file["run"]["id"]: file["result"] for file in files}, ""

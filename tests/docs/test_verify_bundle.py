@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.audit import honest
-from tests.support.audit_faults import FAULTS, Fault, released
+from tests.support.audit_faults import FAULTS, Fault, released, said_of_a_stranger, usurped
 from tests.support.source import ROOT
 
 from cohortium.core.canonical import canonical
@@ -68,6 +68,14 @@ def test_it_accepts_an_honest_bundle(coverage: str) -> None:
     assert failing_step(canonical(story.story.seal(coverage)), released(story)) is None
 
 
+def test_it_knows_institutions_that_were_replaced_and_words_of_nobody() -> None:
+    assert failing_step(canonical(usurped("after")), {}) is None
+    story = honest(closed=False)
+    said_of_a_stranger(story, "revoke", "revoked", here=False)
+    story.story.run(story.second, 9)
+    assert failing_step(canonical(story.story.seal()), {}) is None
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.step}: {fault.name}")
 def test_it_agrees_on_what_is_false(fault: Fault) -> None:
     story = honest()
@@ -80,7 +88,7 @@ def test_it_sees_most_of_the_false_facts() -> None:
     blind = {fault.step for fault in FAULTS if not fault.short}
     assert blind == {
         *("format", "log", "entries", "contract", "parties"),
-        *("requests", "sites", "rounds", "keys"),
+        *("quorum", "requests", "sites", "rounds", "keys"),
     }
     assert sum(fault.short for fault in FAULTS) >= 80
 

@@ -16,9 +16,11 @@ from tests.support.audit import (
     ORIGIN,
     SITES,
     Honest,
+    dataset,
     honest,
     key,
     make_contract,
+    participant,
     round_key,
 )
 
@@ -103,6 +105,32 @@ def restated(h: Honest, at: int, envelope: bytes, name: str = "statement") -> Js
     """The bundle in which an entry names another document."""
     h.story.alter(at, **{name: h.story.keep(envelope)})
     return h.story.seal()
+
+
+def said_of_a_stranger(
+    story: Honest, action: str, state: str, *, here: bool, by: str = "Eve"
+) -> int:
+    """The hub says that somebody spoke about the contract in force."""
+    said = Transition(
+        study="lung",
+        contract_digest=story.second.digest,
+        action="revoke",
+        author="Eve",
+        at=story.story.now,
+        reason="Because.",
+    )
+    envelope = said.sign(key("Eve"))
+    fact = ContractChanged(
+        study="lung",
+        contract=story.second.digest,
+        version=2,
+        action=action,
+        author=by,
+        key=key(by).public,
+        statement=story.story.keep(envelope) if here else digest_bytes(envelope),
+        state=state,
+    )
+    return story.story.note(fact)
 
 
 # Step 1
@@ -639,6 +667,81 @@ def _(h: Honest) -> Made:
     log_line = made["checkpoint"].split("\n\n")[1].splitlines()[0]
     lines = older.split("\n\n")[1].splitlines()[1:]
     made["checkpoint"] = "\n".join([own, "", log_line, *lines]) + "\n"
+    return made
+
+
+def usurped(handover: str = "") -> Json:
+    """The proposer's third version names only institutions that the hub made up, with which she
+    goes on; those of the second, who suspended it, saw none of that."""
+    story = honest(closed=False)
+    told, made_up = story.story, [f"Clinic {number}" for number in range(9)]
+    if handover == "before":
+        seen = len(told.log)
+    for name in made_up:
+        told.note(MemberChanged(name=name, key=key(name).public, status="approved"))
+        content, dictionary = dataset(name)
+        fact = DatasetChanged(member=name, name="lung", content=content, dictionary=dictionary)
+        told.note(fact)
+    seats = tuple(participant(name) for name in made_up)
+    third = told.contract(version=3, amends=story.second.digest, participants=seats)
+    told.propose(third)
+    told.sign(third, made_up)
+    if handover == "after":
+        seen = len(told.log)
+    own = told.run(third, 9)
+    forged, real = told.seal("log", witnesses=made_up), told.seal("log")
+    theirs = [one for one in forged["releases"] if one["run_id"] == own.run_id]
+    others = [one for one in real["releases"] if one["run_id"] != own.run_id]
+    both = sorted([*theirs, *others], key=lambda one: str(one["run_id"]))
+    if handover:
+        members = told.seal("log", size=seen)["members"]
+        end = {
+            "checkpoint": told.seal("log", size=seen, witnesses=[*SITES, *made_up])["checkpoint"],
+            "consistency": [node.hex() for node in told.tree().consistency_proof(seen)],
+            **({} if members == forged["members"] else {"members": members}),
+        }
+        ended = sorted((story.first.digest, story.second.digest))
+        forged["handovers"] = [{**end, "contract": name} for name in ended]
+    return forged | {"releases": both}
+
+
+@fault("quorum", "an amendment puts invented institutions in the place of those who saw it all")
+def _(h: Honest) -> Made:
+    return usurped()
+
+
+@fault("quorum", "the replaced institutions witnessed nothing after their contract ended")
+def _(h: Honest) -> Made:
+    return usurped("before")
+
+
+@fault("quorum", "a closed contract gives way to one of invented institutions")
+def _(h: Honest) -> Made:
+    made_up = [f"Clinic {number}" for number in range(9)]
+    for name in made_up:
+        h.story.note(MemberChanged(name=name, key=key(name).public, status="approved"))
+        content, dictionary = dataset(name)
+        fact = DatasetChanged(member=name, name="lung", content=content, dictionary=dictionary)
+        h.story.note(fact)
+    again = h.story.contract(participants=tuple(participant(name) for name in made_up))
+    h.story.propose(again)
+    h.story.sign(again, made_up)
+    return h.story.seal("log") | {
+        "checkpoint": h.story.seal("log", witnesses=made_up)["checkpoint"]
+    }
+
+
+@fault("quorum", "a checkpoint is about a contract that nothing has replaced", short=False)
+def _(h: Honest) -> Made:
+    made = h.story.seal()
+    end = {"contract": h.second.digest, "checkpoint": made["checkpoint"], "consistency": []}
+    return made | {"handovers": [end]}
+
+
+@fault("quorum", "the checkpoint of a handover is of a fork")
+def _(h: Honest) -> Made:
+    made = usurped("after")
+    made["handovers"][0]["consistency"][0] = "00" * 32
     return made
 
 

@@ -71,6 +71,21 @@ class Release(Document):
     consistency: Proof = ()
 
 
+class Handover(Document):
+    """That the participants of a contract that gave way to another witnessed this.
+
+    Attributes:
+        contract: Digest of the one that ended.
+        checkpoint: One that they cosigned, which covers the entry with which it ended.
+        members, consistency: As of a release.
+    """
+
+    contract: Digest
+    checkpoint: str
+    members: Members | None = None
+    consistency: Proof = ()
+
+
 class Bundle(Document):
     """What `cohortium audit export` writes.
 
@@ -78,6 +93,8 @@ class Bundle(Document):
         coverage: ``study``: the entries about one study, each with its proof; it cannot be seen
             whether there are more. ``log``: all entries of the log, and no proofs.
         checkpoint: A cosigned checkpoint, which all proofs are about.
+        handovers: For each contract whose participants' witness of its end is on another checkpoint
+            than the bundle's.
         statements: Signed envelopes by their digest.
         evidence: Attestation evidence in base64 by its digest.
     """
@@ -90,6 +107,7 @@ class Bundle(Document):
     members: Members
     entries: Annotated[tuple[LoggedEntry, ...], Field(min_length=1)]
     releases: tuple[Release, ...] = ()
+    handovers: Annotated[tuple[Handover, ...], Field(min_length=1)] | None = None
     statements: dict[Digest, str]
     evidence: dict[Digest, str] = Field(default_factory=dict)
 
@@ -101,6 +119,9 @@ class Bundle(Document):
         runs = [release.run_id for release in self.releases]
         if runs != sorted(set(runs)):
             raise ValueError("the releases are not in the order of their runs, each once")
+        given = [handover.contract for handover in self.handovers or ()]
+        if given != sorted(set(given)):
+            raise ValueError("the handovers are not in the order of their contracts, each once")
         for digest, text in self.statements.items():
             if digest_bytes(_utf8(text)) != digest:
                 raise ValueError(f"statement {digest} has another digest")

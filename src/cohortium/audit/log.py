@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cohortium.audit.bundle import Bundle, Release
+from cohortium.audit.bundle import Bundle
 from cohortium.audit.steps import Facts, require
 from cohortium.core.canonical import digest
 from cohortium.errors import VerificationError
-from cohortium.ledger.checkpoint import Checkpoint, cosigners, open_checkpoint, origin
+from cohortium.ledger.checkpoint import Checkpoint, open_checkpoint, origin
 from cohortium.ledger.entry import Entry, Fact, Founded, MemberChanged, TakenOver
-from cohortium.ledger.members import Members, require_final
-from cohortium.ledger.merkle import leaf_hash, verify_consistency, verify_inclusion
+from cohortium.ledger.members import Members
+from cohortium.ledger.merkle import leaf_hash, verify_inclusion
 from cohortium.ledger.note import ED25519, Note, VerifierKey, parse_verifier_key
 from cohortium.ledger.tree import tree_of
 
@@ -79,11 +79,8 @@ def check_log(
     Raises:
         VerificationError: ``bad-bundle``.
     """
-    first = entries[0]
-    with facts.of("log", first.index):
-        founded = first.fact
-        if first.index != 0 or not isinstance(founded, Founded):
-            raise VerificationError("bad-bundle", "The ledger's first entry is not there.")
+    with facts.of("log", entries[0].index):
+        founded = founding(entries)
         require(
             bundle.log.origin == origin(founded.fingerprint),
             "The log's name is not that of the consortium.",
@@ -105,6 +102,18 @@ def check_log(
         foreign = [size for size in keys.texts if size and size not in taken]
         require(not foreign, "A key of the log is not that of a hub that took over.")
     return keys
+
+
+def founding(entries: Sequence[Logged]) -> Founded:
+    """The first entry.
+
+    Raises:
+        VerificationError: ``bad-bundle`` where it is not there.
+    """
+    first = entries[0]
+    if first.index != 0 or not isinstance(first.fact, Founded):
+        raise VerificationError("bad-bundle", "The ledger's first entry is not there.")
+    return first.fact
 
 
 def require_not_founded(logged: Logged, facts: Facts) -> None:
@@ -172,52 +181,3 @@ def _check_members(bundle: Bundle, entries: Iterable[Logged]) -> None:
         )
     if bundle.coverage == "log":
         require(dict(known) == bundle.members, "A member never joined.")
-
-
-def check_quorum(
-    bundle: Bundle, keys: LogKeys, participants: Mapping[str, str] | None, facts: Facts
-) -> dict[str, int]:
-    """Step 8: enough members and participants witnessed the checkpoint.
-
-    Returns:
-        When each institution did, in POSIX seconds.
-
-    Raises:
-        VerificationError: ``bad-bundle``.
-    """
-    note = bundle.checkpoint.encode()
-    with facts.of("quorum"):
-        checkpoint = require_final(note, keys.of(note), bundle.members, participants)
-        everyone = {**bundle.members, **(participants or {})}
-        return cosigners(Note.parse(note), checkpoint.origin, everyone)
-
-
-def check_release(
-    bundle: Bundle,
-    release: Release,
-    *,
-    ended: int,
-    keys: LogKeys,
-    participants: Mapping[str, str],
-    checkpoint: Checkpoint,
-) -> None:
-    """Step 12: the receipt of a result is final, covers the run's end, and is of this same log.
-
-    Args:
-        ended: The place of the entry that holds the result's commitment.
-        checkpoint: The bundle's.
-
-    Raises:
-        VerificationError: ``bad-checkpoint``, ``not-final``, ``bad-proof``, ``bad-bundle``.
-    """
-    note = release.checkpoint.encode()
-    members = bundle.members if release.members is None else release.members
-    before = require_final(note, keys.of(note), members, participants)
-    require(before.size > ended, "The receipt is of a checkpoint that does not cover the result.")
-    verify_consistency(
-        before.size,
-        before.root,
-        checkpoint.size,
-        checkpoint.root,
-        [bytes.fromhex(node) for node in release.consistency],
-    )

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.audit.bundle import Bundle
-from cohortium.audit.log import Logged, LogKeys, check_release
+from cohortium.audit.history import History
+from cohortium.audit.log import Logged, LogKeys
+from cohortium.audit.quorum import check_release
 from cohortium.audit.steps import Facts, require
-from cohortium.audit.study import History
 from cohortium.contract.check import CLOCK_SKEW, check_run
 from cohortium.contract.lifecycle import StudyLife, permits
 from cohortium.contract.model import Contract, RunRequest
@@ -116,6 +117,8 @@ def check_requests(
                 with facts.of("requests", logged.index):
                     require(fact.run_id not in runs.of_study, "The run was ordered before.")
                 runs.others.add(fact.run_id)
+            continue
+        if logged.index in history.unproven:
             continue
         with facts.of("requests", logged.index):
             request, signer = _requested(bundle, fact)

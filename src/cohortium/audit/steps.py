@@ -66,7 +66,7 @@ _STEPS: Final[tuple[tuple[StepName, str, str], ...]] = (
     ),
     (
         "statements",
-        "Each signed document that an entry names is here, and nothing else.",
+        "Each signed document that an entry of the study's people names is here, and nothing else.",
         "A document was exchanged or withheld; what it says cannot be checked.",
     ),
     (
@@ -81,7 +81,7 @@ _STEPS: Final[tuple[tuple[StepName, str, str], ...]] = (
     ),
     (
         "quorum",
-        "More than two thirds of members and of participants witnessed the checkpoint.",
+        "More than two thirds of members and of each contract's participants witnessed it.",
         "Too few institutions saw this history; it may differ from what others were shown.",
     ),
     (

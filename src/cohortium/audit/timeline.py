@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cohortium.audit.history import History
 from cohortium.audit.log import Logged
 from cohortium.audit.runs import Runs
-from cohortium.audit.study import History
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import to_rfc3339
 from cohortium.crypto.keys import fingerprint
@@ -72,6 +72,8 @@ def timeline(
         who, what = _said(fact, names, history, runs)
         if logged.index in runs.denied:
             who = names.get(runs.denied[logged.index], fingerprint(runs.denied[logged.index]))
+        if logged.index in history.unproven:
+            who, what = "hub", f"says without proof that {who} {what}; it counts for nothing"
         events.append(Event(logged.entry.at, who, what, logged.index))
     for site, time_s in sorted(witnesses.items(), key=lambda item: (item[1], item[0])):
         at = _moment(time_s)

@@ -14,13 +14,15 @@ from typing import Any, Final
 from cohortium.analysis.builtin import find as find_builtin
 from cohortium.audit.bundle import Bundle, parse_bundle
 from cohortium.audit.completeness import Read, check_copy
+from cohortium.audit.history import History, told
 from cohortium.audit.log import (
     Logged,
     check_checkpoint,
     check_entries,
     check_log,
-    check_quorum,
+    founding,
 )
+from cohortium.audit.quorum import check_quorum
 from cohortium.audit.runs import (
     Appraise,
     Find,
@@ -32,7 +34,7 @@ from cohortium.audit.runs import (
     check_sites,
 )
 from cohortium.audit.steps import STEPS, Facts
-from cohortium.audit.study import History, check_contract, check_parties, check_statements
+from cohortium.audit.study import check_contract, check_parties, check_statements
 from cohortium.audit.timeline import Event, timeline
 from cohortium.crypto.keys import fingerprint
 from cohortium.ledger.entry import parse_entry
@@ -77,6 +79,7 @@ class Report:
         size: Entries of the log at the checkpoint.
         complete: Whether all entries of the log were seen, so that none about the study is missing.
         checked: Facts by step.
+        unproven: Places of entries that nobody of the study has signed, and that count for nothing.
         results: Runs whose result file was compared.
     """
 
@@ -85,6 +88,7 @@ class Report:
     size: int
     complete: bool
     checked: Mapping[str, int]
+    unproven: tuple[int, ...]
     events: tuple[Event, ...]
     parties: tuple[Party, ...]
     results: tuple[str, ...]
@@ -100,6 +104,7 @@ class Report:
                 {"number": step.number, "name": name, "facts": self.checked[name]}
                 for name, step in STEPS.items()
             ],
+            "unproven": list(self.unproven),
             "timeline": [event.to_json() for event in self.events],
             "parties": [party.to_json() for party in self.parties],
             "results": list(self.results),
@@ -139,10 +144,11 @@ def verify(
     check_entries(bundle, entries, checkpoint, facts)  # 4
     if copy is not None:
         check_copy(bundle, keys, checkpoint, copy, facts)
-    check_statements(bundle, entries, facts)  # 5
-    history = check_contract(bundle, entries, facts)  # 6
+    history = told(bundle.study, founding(entries), entries, bundle.statements)
+    check_statements(bundle, entries, history, facts)  # 5
+    check_contract(history, facts)  # 6
     check_parties(bundle, entries, history, trust.keys, facts)  # 7
-    witnesses = check_quorum(bundle, keys, history.witnesses, facts)  # 8
+    witnesses = check_quorum(bundle, keys, checkpoint, history, facts)  # 8
     runs = check_requests(bundle, entries, history, find, facts)  # 9
     check_sites(bundle, entries, runs, facts)  # 10
     check_rounds(entries, history, runs, facts)  # 11
@@ -155,6 +161,7 @@ def verify(
         size=checkpoint.size,
         complete=bundle.coverage == "log" or copy is not None,
         checked={name: facts.checked[name] for name in STEPS},
+        unproven=tuple(sorted(history.unproven)),
         events=tuple(timeline(entries, history, runs, witnesses)),
         parties=_parties(history, trust),
         results=tuple(sorted(results)),

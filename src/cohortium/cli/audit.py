@@ -132,6 +132,11 @@ def _shown(report: Report) -> Any:
         f"Consortium: {report.consortium[0]}, {report.consortium[1]}",
         _holds(report),
         missing,
+        *(
+            [f"{len(report.unproven)} entries are the hub's word alone, and count for nothing."]
+            if report.unproven
+            else []
+        ),
         f"Results compared: {compared or 'none; give them with --results FOLDER.'}",
     ]
     return Group(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from cohortium.audit import bundle as file
-from cohortium.audit.bundle import Bundle, LoggedEntry, LogKey, Release
+from cohortium.audit.bundle import Bundle, Handover, LoggedEntry, LogKey, Release
+from cohortium.audit.history import History, Reign, told
+from cohortium.audit.log import Logged
 from cohortium.contract.lifecycle import StudyLife
-from cohortium.contract.model import Contract
 from cohortium.core.canonical import digest_bytes
 from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.hub.ledger_store import Log, StoredCheckpoint
@@ -16,6 +17,7 @@ from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import (
     ContractChanged,
     Fact,
+    Founded,
     RunDecided,
     RunDenied,
     RunEnded,
@@ -52,13 +54,21 @@ class AuditExport:
                 lost with another hub.
             ConflictError: ``wrong-state`` while too few institutions have witnessed the ledger.
         """
-        # 1. The checkpoint. 2. The entries. 3. The documents that they name. 4. The receipts.
+        # 1. The entries. 2. What follows from them. 3. The newest checkpoint that proves it. 4. The
+        # documents that the entries name. 5. The receipts.
         life = self._store.studies.life(study)
-        final = self._witnessed(life)  # 1
+        held = {digest_bytes(one.envelope): one.envelope for one in self._store.studies.said(study)}
+        finals = self._store.ledger.finals(TRIED)
+        entries = self._about(study, life, finals[0].size if finals else 0)  # 1
+        logged = [Logged(place, parse_entry(data)) for place, data in sorted(entries.items())]
+        texts = {digest: envelope.decode() for digest, envelope in held.items()}
+        history = told(study, self._founded, logged, texts)  # 2
+        final, handovers = self._witnessed(history, finals)  # 3
         tree = self._store.ledger.tree(final.size)
-        found = self._about(study, life, final.size)  # 2
-        held = dict(enumerate(self._store.ledger.entries(0, final.size))) if whole else found
-        facts = {place: parse_entry(data).fact for place, data in sorted(found.items())}
+        found = {place: data for place, data in entries.items() if place < final.size}
+        shown = dict(enumerate(self._store.ledger.entries(0, final.size))) if whole else found
+        logged = [one for one in logged if one.index < final.size]
+        facts = {one.index: one.fact for one in logged}
         return Bundle(
             study=study,
             coverage="log" if whole else "study",
@@ -71,28 +81,86 @@ class AuditExport:
                     entry=data.decode(),
                     proof=() if whole else _hex(tree.inclusion_proof(place)),
                 )
-                for place, data in sorted(held.items())
+                for place, data in sorted(shown.items())
             ),
-            statements=self._statements(study, facts),  # 3
-            releases=tuple(self._releases(facts, final, tree, reader)),  # 4
+            statements=self._statements(history, logged, held),  # 4
+            releases=tuple(self._releases(facts, final, tree, reader)),  # 5
+            handovers=tuple(self._handover(one, final, tree) for one in handovers) or None,
         ).to_bytes()
 
-    def _witnessed(self, life: StudyLife) -> StoredCheckpoint:
-        """The newest checkpoint that enough of the study's institutions cosigned."""
-        for final in self._store.ledger.finals(TRIED):
-            members = self._store.ledger.members_at(final.size)
-            contract = _last_in_force(life)
-            sites = {site.name: site.key for site in contract.participants}
-            try:
-                require_final(final.note, self._log.verifier, members, sites)
-            except VerificationError:
+    @property
+    def _founded(self) -> Founded:
+        return Founded(name=self._log.name, fingerprint=self._log.fingerprint)
+
+    def _witnessed(
+        self, history: History, finals: Sequence[StoredCheckpoint]
+    ) -> tuple[StoredCheckpoint, list[tuple[str, StoredCheckpoint]]]:
+        """The newest checkpoint up to which everything can be proven.
+
+        Its own participants cosigned it, and those of each contract before, that this had ended:
+        where on another checkpoint, that comes with the contract's digest.
+        """
+        ends: dict[str, StoredCheckpoint | None] = {}
+        first_fault = min(history.faults, default=None)
+        for final in finals:
+            if first_fault is not None and first_fault < final.size:
                 continue
-            return final
+            if not self._is_witnessed(final, history.witnesses(final.size)):
+                continue
+            elsewhere = [
+                reign
+                for reign in history.replaced(final.size)
+                if not self._is_witnessed(final, reign.witnesses)
+            ]
+            for reign in elsewhere:
+                if reign.digest not in ends:
+                    ends[reign.digest] = self._end_of(reign)
+            found = [(reign.digest, ends[reign.digest]) for reign in elsewhere]
+            there = [(name, end) for name, end in found if end is not None]
+            if len(there) == len(found) and all(end.size <= final.size for _, end in there):
+                return final, sorted(there, key=lambda item: item[0])
+        if first_fault is not None:
+            raise InputError(
+                "not-found",
+                f"Signed documents of {history.study} were lost, and nothing of it can be proven; "
+                "use a bundle that was exported before.",
+            )
         raise ConflictError(
             "wrong-state",
-            f"Too few institutions of {life.study} have witnessed the ledger; try again when more "
-            "of their nodes are connected.",
+            f"Too few institutions of {history.study} have witnessed the ledger; try again when "
+            "more of their nodes are connected, also those of an earlier version of its contract.",
         )
+
+    def _is_witnessed(self, final: StoredCheckpoint, sites: Mapping[str, str] | None) -> bool:
+        members = self._store.ledger.members_at(final.size)
+        try:
+            require_final(final.note, self._log.verifier, members, sites)
+        except VerificationError:
+            return False
+        return True
+
+    def _end_of(self, reign: Reign) -> StoredCheckpoint | None:
+        """The first checkpoint on which a contract's participants witnessed that it ended."""
+        after = self._store.ledger.finals(TRIED, above=reign.until)
+        return next((one for one in after if self._is_witnessed(one, reign.witnesses)), None)
+
+    def _handover(
+        self, end: tuple[str, StoredCheckpoint], final: StoredCheckpoint, tree: Tree
+    ) -> Handover:
+        contract, before = end
+        return Handover(contract=contract, **self._earlier(before, final, tree))
+
+    def _earlier(
+        self, before: StoredCheckpoint, final: StoredCheckpoint, tree: Tree
+    ) -> dict[str, Any]:
+        """An earlier checkpoint as a bundle has it."""
+        then = dict(self._store.ledger.members_at(before.size))
+        same = then == dict(self._store.ledger.members_at(final.size))
+        return {
+            "checkpoint": before.note.decode(),
+            "members": None if same else then,
+            "consistency": _hex(tree.consistency_proof(before.size)),
+        }
 
     def _about(self, study: str, life: StudyLife, size: int) -> Entries:
         """The entries about a study, and about those who are in it."""
@@ -131,27 +199,31 @@ class AuditExport:
         for size, key in self._store.ledger.log_keys(self._log).items():
             yield LogKey(key=key, size=size)
 
-    def _statements(self, study: str, facts: dict[int, Fact]) -> dict[str, str]:
-        held = {digest_bytes(one.envelope): one.envelope for one in self._store.studies.said(study)}
+    def _statements(
+        self, history: History, entries: Sequence[Logged], held: dict[str, bytes]
+    ) -> dict[str, str]:
         named: set[str] = set()
-        for fact in facts.values():
-            named.update(_named(fact))
+        lost: set[str] = set()
+        for logged in entries:
+            fact = logged.fact
             if isinstance(fact, RunSubmitted | RunDenied):
                 held |= self._store.runs.documents(fact.run_id)
-        lost = sorted(named - held.keys())
+            digests = set(_named(fact))
+            named |= digests & held.keys()
+            if digests - held.keys() and not history.excuses(logged):
+                lost |= digests - held.keys()
         if lost:
             raise InputError(
                 "not-found",
-                f"{len(lost)} signed documents of {study} were lost with the hub that this one "
-                "took over from; use a bundle that was exported before.",
-                documents=lost[:3],
+                f"{len(lost)} signed documents of {history.study} were lost with the hub that this "
+                "one took over from; use a bundle that was exported before.",
+                documents=sorted(lost)[:3],
             )
         return {digest: held[digest].decode() for digest in sorted(named)}
 
     def _releases(
         self, facts: dict[int, Fact], final: StoredCheckpoint, tree: Tree, reader: str
     ) -> Iterator[Release]:
-        members = dict(self._store.ledger.members_at(final.size))
         succeeded = {
             fact.run_id
             for fact in facts.values()
@@ -164,25 +236,14 @@ class AuditExport:
             before = final
             if stored.size is not None and stored.size < final.size:
                 before = self._store.ledger.checkpoint(stored.size)
-            then = dict(self._store.ledger.members_at(before.size))
             run = self._store.runs.get(run_id).info
             contract = self._store.studies.contract(run.contract_digest)
             readable = contract.recipient(reader, run.computation) is not None
             yield Release(
                 run_id=run_id,
                 nonce=stored.nonce.hex() if readable else None,
-                checkpoint=before.note.decode(),
-                members=None if then == members else then,
-                consistency=_hex(tree.consistency_proof(before.size)),
+                **self._earlier(before, final, tree),
             )
-
-
-def _last_in_force(life: StudyLife) -> Contract:
-    """The contract in force, or the last one that was, or else the newest."""
-    if life.in_force is not None:
-        return life.in_force.contract
-    were = [version for version in life.versions if not version.missing]
-    return (were or list(life.versions))[-1].contract
 
 
 def _named(fact: Fact) -> Iterator[str]:

@@ -397,14 +397,14 @@ class LedgerStore:
             rows = c.execute(query).yield_per(BATCH)
             return [(row.position, bytes(row.entry)) for row in rows if holding in row.entry]
 
-    def finals(self, limit: int) -> list[StoredCheckpoint]:
-        """The newest final checkpoints, newest first."""
-        query = (
-            select(ledger_checkpoints)
-            .where(ledger_checkpoints.c.final.is_(True))
-            .order_by(ledger_checkpoints.c.size.desc())
-            .limit(limit)
-        )
+    def finals(self, limit: int, *, above: int | None = None) -> list[StoredCheckpoint]:
+        """The newest final checkpoints, newest first; or the first above a place, in order."""
+        size = ledger_checkpoints.c.size
+        query = select(ledger_checkpoints).where(ledger_checkpoints.c.final.is_(True)).limit(limit)
+        if above is None:
+            query = query.order_by(size.desc())
+        else:
+            query = query.where(size > above).order_by(size)
         with self._db.read() as c:
             return [StoredCheckpoint(**row) for row in c.execute(query).mappings()]
 

@@ -160,7 +160,7 @@ class Hub:
         self._delivery.wake_all()
         self.store.on_noted(self.ledger.sequence, self.ledger.noted)
         await self.ledger.start(peers, watch=watch)
-        self._recovery = Recovery(self.store.recovery, peers)
+        self._recovery = Recovery(self.store.recovery, peers, self._approved)
         for site in peers.connected():
             self._recovery.on_connect(site)
         self._watch = MembershipWatch(self.store.members, peers)
@@ -195,6 +195,10 @@ class Hub:
     def connected(self) -> frozenset[str]:
         """Institutions with a live link."""
         return frozenset() if self._peers is None else self._peers.connected()
+
+    def _approved(self) -> frozenset[str]:
+        members = self.store.members.members()
+        return frozenset(member.name for member in members if member.status == "approved")
 
     def announce_revocations(self) -> None:
         """Tell connected nodes the keys of removed researchers; others hear it with Welcome."""

@@ -5,13 +5,31 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
-from tests.support.audit import ORIGIN, Honest, Story, honest, key, named_by
-from tests.support.audit_faults import FAULTS, Fault, released, with_key
+from tests.support.audit import (
+    ORIGIN,
+    Honest,
+    Story,
+    honest,
+    key,
+    make_contract,
+    named_by,
+    participant,
+)
+from tests.support.audit_faults import (
+    FAULTS,
+    Fault,
+    released,
+    said_of_a_stranger,
+    usurped,
+    with_key,
+)
 
 from cohortium.audit.steps import STEPS
 from cohortium.audit.verify import Trust, verify
+from cohortium.contract.model import Researcher
 from cohortium.core.canonical import canonical
 from cohortium.errors import ProtocolError, VerificationError
 from cohortium.ledger import checkpoint as cp
@@ -78,6 +96,88 @@ def test_a_study_of_which_there_is_only_a_draft(story: Honest) -> None:
     alone.draft(story.first)
     report = verify(canonical(alone.seal()))
     assert [event.who for event in report.events if "draft" in event.what] == ["Ada", "Boston"]
+
+
+def test_participants_who_are_replaced_witness_that_they_are(story: Honest) -> None:
+    report = verify(canonical(usurped("after")))
+    assert report.checked["quorum"] == 4  # the newest, both that were replaced, and no others
+
+
+@pytest.mark.parametrize("coverage", ["study", "log"])
+@pytest.mark.parametrize("here", [False, True])
+def test_what_is_said_of_a_stranger_is_reported_and_spoils_nothing(
+    here: bool, coverage: str
+) -> None:
+    story = honest(closed=False)
+    place = said_of_a_stranger(story, "revoke", "revoked", here=here)
+    story.story.run(story.second, 9)
+    report = verify(canonical(story.story.seal(coverage)))
+    assert report.unproven == (place,)
+    (event,) = [event for event in report.events if event.index == place]
+    assert event.who == "hub"
+    assert event.what.startswith("says without proof that Eve revoked version 2")
+    assert report.to_json()["unproven"] == [place]
+
+
+def test_a_proposal_by_a_stranger_that_is_refused_by_the_life_spoils_nothing() -> None:
+    story = honest(closed=False)
+    eves = make_contract(
+        proposed_by=Researcher(name="Eve", key=key("Eve").public),
+        participants=tuple(participant(name) for name in ("Mallory", "Oscar")),
+    )
+    first = len(story.story.log)
+    story.story.propose(eves, by="Eve")
+    story.story.sign(eves, ("Mallory", "Oscar"))
+    story.story.run(story.second, 9)
+    report = verify(canonical(story.story.seal()))
+    assert report.unproven == (first, first + 1, first + 2)
+    assert "Eve" not in {party.name for party in report.parties}
+
+
+@pytest.mark.parametrize("by", ["Ada", "Boston", "Bob"])
+def test_what_a_party_is_said_to_have_signed_and_is_not_there_is_no_trifle(by: str) -> None:
+    """It may be withheld, and have ended the contract."""
+    story = honest(closed=False)
+    place = said_of_a_stranger(story, "revoke", "revoked", here=False, by=by)
+    story.story.run(story.second, 9)
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(story.story.seal()))
+    assert caught.value.details == {"step": "statements", "entry": place}
+
+
+def test_a_partys_word_is_not_hidden_under_a_strangers_name() -> None:
+    story = honest(closed=False)
+    story.story.change(story.second, "revoke", "Boston", "revoked")
+    place = len(story.story.log) - 1
+    story.story.alter(place, author="Eve", key=key("Eve").public)
+    story.story.run(story.second, 9)
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(story.story.seal()))
+    assert (caught.value.details["step"], caught.value.details["entry"]) == ("contract", place)
+
+
+def test_a_draft_that_was_lost_with_a_hub_spoils_nothing() -> None:
+    story = honest(closed=False)
+    drafts = len(story.story.log)
+    story.story.draft(story.second)
+    lost = {named_by(story.story.log[place][1])[0] for place in (drafts, drafts + 1)}
+    made = story.story.seal()
+    made["statements"] = {d: text for d, text in made["statements"].items() if d not in lost}
+    assert verify(canonical(made)).unproven == (drafts, drafts + 1)
+
+
+def test_what_is_void_makes_no_study() -> None:
+    alone = Story()
+    alone.found()
+    said_of_a_stranger(Honest(alone, *_rest()), "revoke", "revoked", here=False)
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(alone.seal()))
+    assert caught.value.details["step"] == "statements"
+
+
+def _rest() -> tuple[Any, ...]:
+    made = _honest()
+    return (made.first, made.second, made.describe, made.model, made.failed, made.denied)
 
 
 def mirror(story: Story, size: int | None = None) -> Callable[[str], bytes | None]:

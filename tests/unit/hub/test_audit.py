@@ -41,7 +41,7 @@ from cohortium.hub.ledger_store import Log
 from cohortium.hub.store import HubStore
 from cohortium.hub.tables import documents, ledger_entries
 from cohortium.ledger.checkpoint import add_cosignatures, cosign
-from cohortium.ledger.entry import PolicyChanged, parse_entry
+from cohortium.ledger.entry import ContractChanged, PolicyChanged, parse_entry
 from cohortium.ledger.note import Note
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.secagg.round_key import RoundKey
@@ -353,3 +353,81 @@ async def test_what_was_lost_with_another_hub_is_said_to_be_lost(world: World) -
         AuditExport(world.hub.store, world.hub.log).bundle("lung", ADA.public)
     assert caught.value.code == "not-found"
     assert len(caught.value.details["documents"]) == 3
+
+
+async def amend(world: World, *sites: str) -> Contract:
+    """The study goes on with these institutions only."""
+    seats = [seat for seat in world.contract.participants if seat.name in sites]
+    second = amended(world.contract, participants=tuple(seats))
+    world.hub.propose(second.sign(ADA), world.hub.user(ADA.public))
+    for site in sites:
+        world.hub.say(site, second.sign(key(site)))
+        world.sites[site].contract = second
+    return second
+
+
+async def test_an_institution_that_left_had_witnessed_that_its_contract_was_replaced(
+    world: World,
+) -> None:
+    assert await world.settled(submit(world, world.contract, 1)) == "succeeded"
+    second = await amend(world, "Alpha", "Beta")
+    await witnessed(world)
+    world.link.leave("Gamma")
+    world.hub.members.remove("Gamma")
+    assert await world.settled(submit(world, second, 2)) == "succeeded"
+    for whole in (False, True):
+        data = await export(world, whole=whole)
+        (end,) = parse_bundle(data).handovers or ()
+        assert end.contract == world.contract.digest
+        assert "/Gamma " in end.checkpoint
+        assert "/Gamma " not in parse_bundle(data).checkpoint
+        assert len(check(data).results) == 0
+
+
+async def test_evidence_ends_where_the_institutions_that_were_replaced_ceased_to_witness(
+    world: World,
+) -> None:
+    assert await world.settled(submit(world, world.contract, 1)) == "succeeded"
+    await witnessed(world)
+    size = world.hub.store.ledger.size()
+    world.link.leave("Gamma")
+    world.hub.members.remove("Gamma")
+    second = await amend(world, "Alpha", "Beta")
+    assert await world.settled(submit(world, second, 2)) == "succeeded"
+    report = check(await export(world))
+    assert report.size == size
+    assert not [event for event in report.events if "version 2" in event.what]
+
+
+def bogus(world: World, by: str) -> None:
+    """The hub says that somebody closed the study."""
+    fact = ContractChanged(
+        study="lung",
+        contract=world.contract.digest,
+        version=1,
+        action="close",
+        author=by,
+        key=key(by).public,
+        statement="sha256:" + "9" * 64,
+        state="closed",
+    )
+    with world.hub.store._database.write() as c:
+        note(c, fact)
+
+
+async def test_a_statement_that_a_stranger_never_made_spoils_no_evidence(world: World) -> None:
+    bogus(world, "Mallory")
+    assert await world.settled(submit(world, world.contract)) == "succeeded"
+    report = check(await export(world))
+    assert len(report.unproven) == 1
+    assert "ordered test.add_up" in "\n".join(event.what for event in report.events)
+
+
+async def test_evidence_ends_before_a_statement_that_a_party_never_made(world: World) -> None:
+    assert await world.settled(submit(world, world.contract, 1)) == "succeeded"
+    await witnessed(world)
+    size = world.hub.store.ledger.size()
+    bogus(world, "Ada")
+    assert await world.settled(submit(world, world.contract, 2)) == "succeeded"
+    report = check(await export(world))
+    assert (report.size, report.unproven) == (size, ())

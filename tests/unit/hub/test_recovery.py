@@ -17,6 +17,7 @@ from cohortium.contract.model import Contract
 from cohortium.core.canonical import digest_bytes
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, PeerError
+from cohortium.hub.ledger_notes import note
 from cohortium.hub.ledger_store import Log
 from cohortium.hub.recovery import Recovery, RecoveryStore
 from cohortium.hub.store import HubStore
@@ -26,8 +27,8 @@ from cohortium.ledger.entry import ContractChanged, parse_entry
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.ports import Request
 
-CONTRACT = make_contract("sha256:" + "c" * 64)
 FINGERPRINT = "sha256:" + "5a" * 32
+CONTRACT = make_contract(FINGERPRINT)
 OLD, NEW = (
     Log("Test", FINGERPRINT, SigningKey.from_seed(bytes([number]) * 32)) for number in (1, 2)
 )
@@ -213,3 +214,55 @@ async def test_nodes_are_asked_as_they_connect_until_nothing_is_missing(
     count = len(everything)
     assert nodes.asked == [("away", count), ("older", count), ("A", count), ("B", count - 4)]
     await recovery.close()
+
+
+def with_bogus(old: HubStore, by: str) -> HubStore:
+    """The hub that took over from one that told of a statement that nobody made."""
+    fact = ContractChanged(
+        study=CONTRACT.study,
+        contract=CONTRACT.digest,
+        version=1,
+        action="close",
+        author=by,
+        key=key(by).public,
+        statement="sha256:" + "9" * 64,
+        state="closed",
+    )
+    with old._database.write() as c:
+        note(c, fact)
+    while old.ledger.append(OLD, NOW):
+        pass
+    store = HubStore("sqlite://")
+    with store.ledger.adopting(NEW) as take:
+        take([parse_entry(data) for data in old.ledger.entries(0, old.ledger.size())])
+    while store.ledger.append(NEW, NOW):
+        pass
+    return store
+
+
+async def test_what_a_stranger_never_said_keeps_no_study_away(
+    old: HubStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = with_bogus(old, "Mallory")
+    nodes = Nodes({"A": envelopes(old), "B": []})
+    recovery = Recovery(RecoveryStore(store._database), nodes, lambda: {"A", "B"})
+    recovery.on_connect("A")
+    await settled(recovery)
+    assert store.studies.studies() == []  # B may have it
+    recovery.on_connect("B")
+    await settled(recovery)
+    assert store.studies.life(CONTRACT.study) == old.studies.life(CONTRACT.study)
+    assert "what nobody in it has signed" in caplog.text
+    assert store.recovery.missing() == []
+    await recovery.close()
+    store.close()
+
+
+def test_what_a_party_is_said_to_have_stated_is_not_left_out(
+    old: HubStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = with_bogus(old, CONTRACT.proposed_by.name)
+    assert store.recovery.take(envelopes(old), everybody=True) == []
+    assert store.studies.studies() == []
+    assert "is not there" in caplog.text
+    store.close()
