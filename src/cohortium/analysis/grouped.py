@@ -21,7 +21,7 @@ from cohortium.analysis.untrusted import ints
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import LEAST_SITES, Release, suppress
+from cohortium.disclosure.suppression import LEAST_SITES, REASONS, Release, suppress
 from cohortium.errors import InputError, PolicyRefusal
 
 MAX_GROUPS = 10_000
@@ -37,37 +37,22 @@ class Groups:
 
     Attributes:
         by: The grouping variables; none: everybody is one group.
-        levels: The levels of each that are groups; persons at another level are in none.
+        levels: The levels of each.
     """
 
     by: tuple[Variable, ...]
     levels: tuple[tuple[str, ...], ...]
 
     @staticmethod
-    def of(scope: Scope, *by: str | None, only: Sequence[str] | None = None) -> Groups:
+    def of(scope: Scope, *by: str | None) -> Groups:
         """Check names and types; None among the names is left out.
 
-        Args:
-            only: The levels of the one variable that are groups, in this order; None: all.
-
         Raises:
-            InputError: ``not-found``, or ``bad-input`` for a variable without declared levels, a
-                level that it has not, or too many groups.
+            InputError: ``not-found``, or ``bad-input`` for a variable without declared levels or
+                too many groups.
         """
         variables = tuple(scope.variable(name) for name in by if name is not None)
-        levels = [levels_of(variable) for variable in variables]
-        if only is not None:
-            if len(variables) != 1:
-                raise InputError("bad-input", "Levels are chosen of one grouping variable.")
-            unknown = sorted(set(only) - set(levels[0]))
-            if unknown or len(set(only)) != len(only):
-                raise InputError(
-                    "bad-input",
-                    f"{variables[0].name} has the levels {', '.join(levels[0][:20])}; "
-                    f"name each once, and not {', '.join(unknown[:5]) or 'twice'}.",
-                )
-            levels = [tuple(only)]
-        groups = Groups(variables, tuple(levels))
+        groups = Groups(variables, tuple(levels_of(variable) for variable in variables))
         if len(groups) > MAX_GROUPS:
             raise InputError("bad-input", f"These are {len(groups)} groups: too many at once.")
         return groups
@@ -98,14 +83,9 @@ class Groups:
         code = np.zeros(table.n_rows, dtype=np.int32)
         inside = np.ones(table.n_rows, dtype=np.bool_)
         for variable, levels in zip(self.by, self.levels, strict=True):
-            declared = levels_of(variable)
-            place = np.full(len(declared) + 1, -1, dtype=np.int32)
-            for at, level in enumerate(levels):
-                place[declared.index(level)] = at
             column = table.columns[table.variable(variable.name).name]
-            known = np.where(table.present(variable.name), column, -1).astype(np.int32)
-            here = place[np.clip(known, -1, len(declared))]
-            inside &= here >= 0
+            here = np.where(table.present(variable.name), column, -1).astype(np.int32)
+            inside &= (here >= 0) & (here < len(levels))
             code = code * np.int32(len(levels)) + here
         for name in complete:
             inside &= table.present(name)
@@ -220,39 +200,49 @@ class Counted:
         why = "nobody, or too few persons at each institution"
         return [f"{groups.where(at)}: {why}" for at in np.flatnonzero(self.persons == 0).tolist()]
 
-    def together(self, groups: Groups, scope: Scope, *, least: int = 2) -> tuple[int, ...]:
-        """The groups that are compared: all that hold somebody; each of them must be open.
+    def together(
+        self, groups: Groups, scope: Scope, *, among: Sequence[int] = (), least: int = 2
+    ) -> tuple[int, ...]:
+        """The groups that are compared, each of which must be open; those of nobody are left out.
 
         Args:
+            among: The groups that are asked about, none of which may be empty; none given: all.
+                The others count too: a small one beside them must not follow from a total.
             least: How many groups the comparison needs.
 
         Raises:
             PolicyRefusal: ``too-few-persons``, ``too-few-sites``.
         """
-        min_cell = scope.disclosure.min_cell
-        alone = np.flatnonzero(self.status == Release.ONE_SITE).tolist()
-        if alone:
-            raise PolicyRefusal(
-                "too-few-sites",
-                f"{groups.where(alone[0])}: these are one institution's persons alone. "
-                "Merge the level or leave it out.",
-            )
-        # With the floor ``site`` a group without persons reads as TOO_FEW; nobody counts in it.
-        empty_says_nothing = scope.disclosure.floor == "site"
-        small = self.status == Release.TOO_FEW
-        if np.any(small) and not empty_says_nothing:
+        limits = scope.disclosure
+        for at in among or range(len(groups)):
+            status = int(self.status[at])
+            if status == Release.ONE_SITE:
+                raise PolicyRefusal(
+                    "too-few-sites",
+                    f"{groups.where(at)}: {REASONS[Release.ONE_SITE]}. Leave the level out.",
+                )
+            # With the floor ``site`` a group that nobody contributes to is TOO_FEW.
+            nobody = status == Release.TOO_FEW and limits.floor == "site" and not among
+            if status != Release.OPEN and not nobody:
+                raise PolicyRefusal(
+                    "too-few-persons",
+                    f"{groups.where(at)}: {REASONS[Release(status)]} ({limits.min_cell}). "
+                    "Merge the level with another.",
+                )
+        asked = np.array(among or range(len(groups)), dtype=np.int64)
+        held = tuple(asked[self.persons[asked] >= limits.min_cell].tolist())
+        if len(held) < max(least, len(among)):
             raise PolicyRefusal(
                 "too-few-persons",
-                f"{groups.where(int(np.flatnonzero(small)[0]))}: fewer than {min_cell} persons. "
-                "Merge the level or leave it out.",
-            )
-        held = tuple(np.flatnonzero(self.persons >= max(1, min_cell)).tolist())
-        if len(held) < least:
-            raise PolicyRefusal(
-                "too-few-persons",
-                f"Fewer than {least} groups hold {min_cell} persons or more."
+                f"Fewer than {max(least, len(among))} groups hold {limits.min_cell} persons or "
+                "more with every value that is needed."
                 if groups.by
-                else f"Fewer than {min_cell} persons have every value that is needed.",
+                else f"Fewer than {limits.min_cell} persons have every value that is needed.",
+            )
+        if self.persons[list(held)].sum() < limits.cohort:
+            raise PolicyRefusal(
+                "too-few-persons",
+                f"Fewer than {limits.cohort} persons have every value that is needed.",
             )
         return held
 

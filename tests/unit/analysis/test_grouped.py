@@ -21,6 +21,7 @@ SEX = Variable(name="sex", type=VariableType.CATEGORY, levels=("f", "m", "x"))
 VARIABLES = {v.name: v for v in (AGE, ILL, SEX)}
 SITE = Scope(VARIABLES, Disclosure(min_cell=3, floor="site"), 2)
 TOTAL = Scope(VARIABLES, Disclosure(min_cell=3, floor="total"), 2)
+COHORT = Scope(VARIABLES, Disclosure(min_cell=3, min_cohort=28), 2)
 
 TABLE = table_of(
     [AGE, ILL, SEX],
@@ -54,22 +55,15 @@ def test_only_persons_with_every_value_are_in_a_group() -> None:
     assert rows(Groups.of(SITE), ("age", "ill")) == [[0, 2, 4, 5, 6]]
 
 
-def test_named_levels_are_the_groups_in_their_order() -> None:
-    groups = Groups.of(SITE, "sex", only=("m", "f"))
-    assert groups.names == ("m", "f")
-    assert rows(groups) == [[1, 5], [0, 2, 6]]
-
-
 def test_a_code_that_is_no_level_is_in_no_group() -> None:
     odd = Table({"sex": SEX}, {"sex": np.array([0, 3, -1, 99], dtype=np.int32)})
     assert Groups.of(SITE, "sex").codes(odd).tolist() == [0, -1, -1, -1]
 
 
 def test_what_cannot_group_is_an_input_error() -> None:
-    for by, only in ((("age",), None), (("sex",), ("y",)), (("sex",), ("f", "f")), ((), ("f",))):
-        with pytest.raises(InputError) as caught:
-            Groups.of(SITE, *by, only=only)
-        assert caught.value.code == "bad-input"
+    with pytest.raises(InputError) as caught:
+        Groups.of(SITE, "age")
+    assert caught.value.code == "bad-input"
     with pytest.raises(InputError) as caught:
         Groups.of(SITE, "nothing")
     assert caught.value.code == "not-found"
@@ -123,15 +117,43 @@ def test_groups_are_compared_when_each_is_open() -> None:
     assert known.together(groups, SITE) == (0, 1)
     assert known.unheard(groups) == ["sex = x: nobody, or too few persons at each institution"]
     assert counted([9, 9, 0], [2, 2, 0], TOTAL).together(groups, TOTAL) == (0, 1)
-    for persons, sites, scope, code in (
+
+
+@pytest.mark.parametrize(
+    ("persons", "sites", "scope", "code"),
+    [
         ([9, 9, 2], [2, 2, 2], TOTAL, "too-few-persons"),
         ([9, 0, 0], [2, 0, 0], TOTAL, "too-few-persons"),
         ([9, 0, 0], [2, 0, 0], SITE, "too-few-persons"),
         ([9, 9, 9], [2, 1, 2], TOTAL, "too-few-sites"),
-    ):
-        with pytest.raises(PolicyRefusal) as caught:
-            counted(persons, sites, scope).together(groups, scope)
-        assert caught.value.code == code
+        ([9, 9, 9], [2, 2, 2], COHORT, "too-few-persons"),
+    ],
+)
+def test_closed_groups_are_not_compared(
+    persons: list[int], sites: list[int], scope: Scope, code: str
+) -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        counted(persons, sites, scope).together(Groups.of(scope, "sex"), scope)
+    assert caught.value.code == code
+
+
+def test_a_small_group_stops_a_comparison_of_many() -> None:
+    groups = Groups.of(TOTAL, "sex", "ill")
+    persons, sites = [9, 8, 9, 9, 2, 0], [2, 2, 2, 2, 2, 0]
+    with pytest.raises(PolicyRefusal):
+        counted(persons, sites, TOTAL).together(groups, TOTAL)
+
+
+def test_two_groups_are_compared_where_neither_tells_of_a_third() -> None:
+    groups = Groups.of(TOTAL, "sex")
+    assert counted([9, 9, 0], [2, 2, 0], TOTAL).together(groups, TOTAL, among=(1, 0)) == (1, 0)
+    assert counted([9, 9, 9], [2, 2, 1], TOTAL).together(groups, TOTAL, among=(0, 1)) == (0, 1)
+    for persons in ([9, 12, 2], [9, 9, 0]):
+        with pytest.raises(PolicyRefusal):
+            counted(persons, [2, 2, 2], TOTAL).together(groups, TOTAL, among=(0, 2))
+    with pytest.raises(PolicyRefusal):
+        # That two persons are x would follow from f, m and everybody.
+        counted([9, 12, 2], [2, 2, 2], TOTAL).together(groups, TOTAL, among=(0, 1))
 
 
 def test_closed_groups_do_not_travel() -> None:
