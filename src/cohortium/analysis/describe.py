@@ -26,8 +26,9 @@ from cohortium.analysis.quantiles import (
     recorded_scale,
 )
 from cohortium.core.dictionary import NUMERIC, Name
-from cohortium.core.rounds import Array, Contribution, Layout, State, Total
+from cohortium.core.rounds import Array, Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
+from cohortium.disclosure.dominance import dominated
 from cohortium.disclosure.suppression import LEAST_SITES, Release, follows_from_mean, suppress
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
@@ -73,7 +74,8 @@ class Describe:
     levels of fewer than `min_cell` persons jointly are withheld, with one more where the total
     would give them away; where nothing is left: PolicyRefusal ``too-few-persons``. A quantile with
     fewer than `min_cell` persons on either side is withheld. Numbers of missing values are not
-    cells: they are released.
+    cells: they are released. With a dominance rule a site also says of which of its sums a few
+    persons are most; such a variable is withheld.
 
     Reference: Joanes & Gill 1998 (g1, g2); Hyndman & Fan 1996 (type 7); Chan et al. 1983 (two
     passes with correction).
@@ -108,7 +110,7 @@ class Describe:
     def layout(self, state: State, params: DescribeParams, scope: Scope) -> Layout:
         """See the class."""
         plan = Plan.of(params.variables, params.by, scope)
-        return Knowledge.from_state(state, plan).layout()
+        return _layout(Knowledge.from_state(state, plan), scope)
 
     def local(
         self, table: Table, state: State, params: DescribeParams, scope: Scope
@@ -118,7 +120,7 @@ class Describe:
         known = Knowledge.from_state(state, plan)
         out: dict[str, Array] = {
             name: np.zeros(spec.shape, dtype=np.int64 if spec.kind == "count" else np.float64)
-            for name, spec in known.layout().items()
+            for name, spec in _layout(known, scope).items()
         }
         searches: dict[tuple[int, int], list[tuple[int, Search]]] = {}
         for at, search in enumerate(known.searches):
@@ -137,6 +139,9 @@ class Describe:
             m = plan.measured.index(v)
             if "sum" in out:
                 out["sum"][group, m] = values.sum()
+            if "dominated" in out and plan.variables[v].type in NUMERIC:
+                rule = scope.disclosure.dominance
+                out["dominated"][group, m] = rule is not None and dominated(values, rule)
             if "squares" in out:
                 away = values - known.mean[group, m]
                 out["residual"][group, m] = away.sum()
@@ -175,7 +180,7 @@ class Describe:
             return Done(assemble(known, plan, params.quantiles, scope))
         if known.phase == "squares":
             known = _release_squares(known, total, plan, min_cell)
-            known = _begin_searches(known, plan, params.quantiles, min_cell)
+            known = _begin_searches(known, plan, params.quantiles, scope.disclosure.tail)
             return Continue(known.but(phase="shape").to_state(), 0.6, "variances")
         if known.phase == "shape":
             known = known.but(powers=np.asarray(total["powers"]))
@@ -230,6 +235,7 @@ def _release_counts(known: Knowledge, total: Total, plan: Plan, scope: Scope) ->
             f"Fewer than {min_cell} persons of {LEAST_SITES} institutions can be described"
             + (" in each group." if plan.groups.by else "."),
         )
+    scope.disclosure.require_cohort(int(persons.sum()))
     present = np.asarray(total["present"], dtype=np.int64)
     closed = (group_status != Release.OPEN)[:, None]
     status = np.where((present > 0) & (present < min_cell), Release.TOO_FEW, Release.OPEN)
@@ -245,7 +251,28 @@ def _release_counts(known: Knowledge, total: Total, plan: Plan, scope: Scope) ->
     )
 
 
+def _layout(known: Knowledge, scope: Scope) -> Layout:
+    """The phase's fields, and at how many sites a few persons dominate a sum."""
+    fields = dict(known.layout())
+    if "sum" in fields and scope.disclosure.dominance is not None:
+        fields["dominated"] = FieldSpec(fields["sum"].shape, "count")
+    return fields
+
+
+def _close_dominated(known: Knowledge, where: npt.NDArray[np.bool_], plan: Plan) -> Knowledge:
+    closed = np.zeros(known.status.shape, dtype=np.bool_)
+    closed[:, plan.measured] = where
+    closed &= known.status == Release.OPEN
+    return known.but(
+        status=np.where(closed, Release.DOMINATED, known.status),
+        present=np.where(closed, 0, known.present),
+        missing=np.where(closed, 0, known.missing),
+    )
+
+
 def _release_sums(known: Knowledge, total: Total, plan: Plan, min_cell: int) -> Knowledge:
+    if "dominated" in total:
+        known = _close_dominated(known, np.asarray(total["dominated"]) > 0, plan)
     levels = known.levels.copy()
     for c, v in enumerate(plan.categories):
         start, stop = plan.level_at[c], plan.level_at[c + 1]
@@ -278,7 +305,7 @@ def _release_squares(known: Knowledge, total: Total, plan: Plan, min_cell: int) 
 
 
 def _begin_searches(
-    known: Knowledge, plan: Plan, quantiles: tuple[float, ...], min_cell: int
+    known: Knowledge, plan: Plan, quantiles: tuple[float, ...], tail: int
 ) -> Knowledge:
     searches = []
     scale = known.scale.copy()
@@ -286,7 +313,7 @@ def _begin_searches(
     sds = max((reach(p) for p in quantiles), default=0.0)
     for group, m in np.argwhere(np.isfinite(known.mean)).tolist():
         n = int(known.present[group, plan.measured[m]])
-        ranks = sorted({rank for p in quantiles for rank in needed_ranks(n, p, min_cell)})
+        ranks = sorted({rank for p in quantiles for rank in needed_ranks(n, p, tail)})
         if n == 0 or not ranks:
             continue
         mean, spread = float(known.mean[group, m]), float(sd[group, m])

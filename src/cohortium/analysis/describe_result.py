@@ -79,7 +79,7 @@ def _variable(
         if math.isnan(known.mean[group, m]):
             reasons.append("the mean would give away a value that too few persons have")
     entry["quantiles"] = _quantiles(
-        known, plan, group, m, quantiles=quantiles, min_cell=scope.disclosure.min_cell
+        known, plan, group, m, quantiles=quantiles, tail=scope.disclosure.tail
     )
     if entry["n"] and any(q["value"] is None for q in entry["quantiles"]) and not reasons:
         reasons.append("quantiles with too few persons on one side are withheld")
@@ -122,7 +122,7 @@ def _quantiles(
     m: int,
     *,
     quantiles: tuple[float, ...],
-    min_cell: int,
+    tail: int,
 ) -> list[dict[str, Any]]:
     variable = plan.variables[plan.measured[m]]
     n = int(known.present[group, plan.measured[m]])
@@ -130,7 +130,7 @@ def _quantiles(
     here = {f.rank: f for f in known.found if (f.group, f.variable) == (group, m)}
     out: list[dict[str, Any]] = []
     for p in quantiles:
-        ranks = needed_ranks(n, p, min_cell)
+        ranks = needed_ranks(n, p, tail)
         released: dict[str, Any] = {"q": p, "value": None, "low": None, "high": None}
         if ranks and all(rank in here for rank in ranks):
             exact = scale == recorded_scale(variable)

@@ -97,16 +97,16 @@ def grid_scale(variable: Variable, mean: float, sd: float, sds: float) -> float:
     return 2.0 ** -math.ceil(math.log2(step)) if step > 0 else 1.0
 
 
-def needed_ranks(n: int, p: float, min_cell: int) -> tuple[int, ...]:
+def needed_ranks(n: int, p: float, tail: int) -> tuple[int, ...]:
     """The order statistics of the type 7 quantile; none where a tail would be too small.
 
-    At least `min_cell` persons must lie at or below the quantile and as many at or above it:
+    At least `tail` persons must lie at or below the quantile and as many at or above it:
     a quantile further out is nearly a minimum or maximum.
     """
     position = (n - 1) * p
     low = math.floor(position)
     ranks = (low,) if position == low else (low, low + 1)
-    if ranks[0] + 1 < min_cell or n - ranks[-1] < min_cell:
+    if ranks[0] + 1 < tail or n - ranks[-1] < tail:
         return ()
     return ranks
 

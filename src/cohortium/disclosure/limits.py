@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from cohortium.core.model import Document
+from cohortium.errors import PolicyRefusal
 
 PERSONS_PER_PARAMETER: Final = 10
 RESIDUAL_DF: Final = 10
@@ -81,6 +82,18 @@ class Disclosure(Document):
     def df(self) -> int:
         """Fewest residual degrees of freedom of a model."""
         return self.residual_df or RESIDUAL_DF
+
+    def require_cohort(self, persons: int) -> None:
+        """Refuse to compute anything about fewer persons than `cohort`.
+
+        Raises:
+            PolicyRefusal: ``too-few-persons``.
+        """
+        if persons < self.cohort:
+            raise PolicyRefusal(
+                "too-few-persons",
+                f"Fewer than {self.cohort} persons are in the cohort with the values needed.",
+            )
 
     def stricter(self, other: Disclosure) -> Disclosure:
         """The limits that satisfy both."""

@@ -22,12 +22,14 @@ class Release(IntEnum):
     TOO_FEW = 1
     SECONDARY = 2
     ONE_SITE = 3
+    DOMINATED = 4
 
 
 REASONS = {
     Release.TOO_FEW: "fewer persons than the minimum cell size",
     Release.SECONDARY: "withheld so that a smaller cell does not follow from the total",
     Release.ONE_SITE: "one institution's persons alone",
+    Release.DOMINATED: "a few persons make up most of the sum",
 }
 
 

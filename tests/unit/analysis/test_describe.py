@@ -15,7 +15,7 @@ from cohortium.analysis.interface import Scope
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.limits import Disclosure, Dominance
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 AGE = Variable(name="age", type=VariableType.INTEGER, unit="years")
@@ -318,3 +318,27 @@ def test_a_hub_cannot_count_more_bins_than_the_signed_quantiles_need(
     Describe().local(ages(*range(10)), asked(allowed), params, SCOPE)
     with pytest.raises(ProtocolError):
         Describe().local(ages(*range(10)), asked(allowed + 1), params, SCOPE)
+
+
+@both
+def test_a_sum_that_one_person_dominates_at_one_site_is_withheld(disclosure: Disclosure) -> None:
+    level = [LEVEL, AGE]
+    rich = table_of(level, {"level": [1000.0, *[1.0] * 9], "age": [40, 50] * 5})
+    poor = table_of(level, {"level": [2.0] * 10, "age": [40, 50] * 5})
+    rule = disclosure.model_copy(update={"dominance": Dominance(largest=1, percent=50.0)})
+    result = describe([rich, poor], rule, variables=["level", "age"])
+    assert (only(result, "level")["n"], only(result, "level").get("mean")) == (None, None)
+    assert only(result, "age")["mean"] == 45.0
+    assert result["suppressed"] == ["level: a few persons make up most of the sum"]
+    assert only(describe([rich, poor], disclosure, variables=["level"]), "level")["n"] == 20
+
+
+@both
+def test_a_cohort_and_a_tail_may_need_more_persons_than_a_cell(disclosure: Disclosure) -> None:
+    tables = [ages(*range(20))] * 2
+    larger = disclosure.model_copy(update={"min_cohort": 41})
+    with pytest.raises(PolicyRefusal, match="Fewer than 41 persons"):
+        describe(tables, larger, variables=["age"])
+    enough = disclosure.model_copy(update={"min_cohort": 40, "quantile_tail": 15})
+    result = describe(tables, enough, variables=["age"], quantiles=[0.25, 0.5])
+    assert [q["value"] is None for q in only(result, "age")["quantiles"]] == [True, False]
