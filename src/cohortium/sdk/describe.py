@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cohortium.core.dictionary import NUMERIC, Variable
 from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, table_html
+from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.vocabulary import Language, require_language, say
 
 if TYPE_CHECKING:
     import altair as alt
@@ -83,6 +85,7 @@ class DescribeResult(Result):
     Attributes:
         by: The grouping variable.
         n: Persons in each group by level (``None``: all).
+        n_sites: Sites whose data is summed.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class DescribeResult(Result):
     ) -> None:
         super().__init__(run, data, variables)
         self.by: str | None = run.params.get("by")
+        self.n_sites = int(data.get("n_sites") or len(run.participants))
         self.n: dict[str | None, int | None] = {}
         self._summaries: dict[tuple[str | None, str], VariableSummary] = {}
         for group in data["groups"]:
@@ -169,6 +173,22 @@ class DescribeResult(Result):
         if not charts:
             raise InputError("bad-input", "Nothing in this result can be drawn.")
         return side_by_side(charts)
+
+    def interpret(self, lang: Language = "en") -> str:
+        """The numbers of each variable, group by group; nothing is adjusted for or tested."""
+        from cohortium.sdk.words import interpret_describe
+
+        return interpret_describe(self, lang)
+
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """A row for each group and variable, and indented ones for the levels of a category."""
+        require_language(lang)
+        frame = self.to_frame().drop(columns=["variance", "skewness", "kurtosis"])
+        levels = say("level", lang)
+        frame = frame.rename(columns={name: say(str(name), lang) for name in frame.columns})
+        if self.by is not None:
+            frame = frame[[frame.columns[1], frame.columns[0], *frame.columns[2:]]]
+        return (from_frame(self.heading(lang), frame, self.notes(lang), levels),)
 
     def summaries(self) -> tuple[tuple[str | None, VariableSummary], ...]:
         """Every (group, summary)."""

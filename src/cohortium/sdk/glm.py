@@ -11,9 +11,11 @@ import numpy as np
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
+from cohortium.sdk.vocabulary import Language, require_language, say
 
 if TYPE_CHECKING:
     import altair as alt
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
 SCALE_NAMES = {"logit": "odds ratio", "log": "rate ratio", "identity": "difference"}
 """What exp(coefficient) (identity: the coefficient itself) is called, by link."""
+HEADS = {
+    "term": "Term",
+    "coefficient": "Coefficient",
+    "std_error": "SE",
+    "odds ratio": "Odds ratio",
+    "rate ratio": "Rate ratio",
+}
 SUMMARY_DIGITS = (4, 4, 3, 3, 4, 4)
 """Decimals of the columns of `GlmResult.summary`."""
 
@@ -226,6 +235,53 @@ class GlmResult(Result):
                 for name, row in zip(self.terms, rows, strict=True)
             },
         )
+
+    def interpret(self, lang: Language = "en") -> str:
+        """Each term's effect with its interval, adjusted for the model's other terms only."""
+        from cohortium.sdk.words import interpret_glm
+
+        return interpret_glm(self, lang)
+
+    def heading(self, lang: Language = "en") -> str:
+        """The kind of model and its formula."""
+        from cohortium.sdk.words import FAMILIES
+
+        kinds = FAMILIES.get(self.family, (self.family, self.family))
+        if lang == "zh":
+            return f"{kinds[1]}：{self.formula}"
+        return f"{kinds[0]}: {self.formula}"
+
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """A row a term: coefficient, standard error, the effect with its limits, and p."""
+        require_language(lang)
+        interval = self.conf_int()
+        ratio = self.link != "identity"
+        scale = np.exp if ratio else np.asarray
+        rows = [
+            Row(
+                (
+                    term,
+                    float(self.params[term]),
+                    float(self.bse[term]),
+                    *((float(scale(self.params[term])),) if ratio else ()),
+                    limits_text(
+                        float(scale(interval[0][term])), float(scale(interval[1][term])), lang
+                    ),
+                    p_text(float(self.pvalues[term])),
+                )
+            )
+            for term in self.terms
+        ]
+        names = ["term", "coefficient", "std_error", *([self.ratio_name] if ratio else ())]
+        heads = [say(name, lang) if lang == "zh" else HEADS.get(name, name) for name in names]
+        heads += ["95% 置信区间" if lang == "zh" else "95% CI", say("p", lang)]
+        persons = (
+            f"{self.nobs:,} 人；因缺失未纳入 {self.n_missing:,} 人。"
+            if lang == "zh"
+            else f"{self.nobs:,} persons; {self.n_missing:,} left out for missing values."
+        )
+        notes = (persons, *self.notes(lang))
+        return (PrintedTable(self.heading(lang), tuple(heads), tuple(rows), notes),)
 
     def plot(self) -> alt.TopLevelMixin:
         """A forest plot of the terms but the intercept."""

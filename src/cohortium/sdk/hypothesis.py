@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
-from cohortium.sdk.results import Language, Result
+from cohortium.sdk.publication import Cell, PrintedTable, Row, as_cell, limits_text, p_text
+from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
+from cohortium.sdk.vocabulary import Language, require_language, say
 
 if TYPE_CHECKING:
     import altair as alt
@@ -42,6 +44,7 @@ class HypothesisTest(Result):
         estimate: What the test is about, with its interval; None for some tests.
         effects: Effect sizes.
         groups: Each group's level and numbers.
+        adjusted_for: What the estimate is adjusted for or stratified by.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class HypothesisTest(Result):
         self.estimate = _estimate(data.get("estimate"))
         self.effects = tuple(one for e in data.get("effects") or () if (one := _estimate(e)))
         self.groups: tuple[dict[str, Any], ...] = tuple(dict(g) for g in data.get("groups") or ())
+        self.adjusted_for = tuple(str(name) for name in data.get("adjusted_for") or ())
 
     def to_frame(self) -> pd.DataFrame:
         """One row: test, variable, by, statistic, df, df2, p, n, and the estimate with limits."""
@@ -91,6 +95,49 @@ class HypothesisTest(Result):
         """The estimate and the effect sizes."""
         return (*((self.estimate,) if self.estimate else ()), *self.effects)
 
+    def heading(self, lang: Language = "en") -> str:
+        """The test and its variables."""
+        about = [name for name in (self.variable, self.by) if name]
+        if not about:
+            return say(self.title, lang)
+        if lang == "zh":
+            return f"{say(self.title, lang)}：{' × '.join(about)}"
+        return f"{self.title}: {' by '.join(about)}"
+
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """The groups, where there are any, and the test as a row."""
+        require_language(lang)
+        notes = self.notes(lang)
+        test = self._test_table(lang, notes)
+        columns, _ = self._group_rows()
+        if not columns:
+            return (test,)
+        rows = tuple(
+            Row((str(g["level"]), *(as_cell(g.get(column)) for column in columns)))
+            for g in self.groups
+        )
+        head = (self.by or say("group", lang), *(say(column, lang) for column in columns))
+        return PrintedTable(self.heading(lang), head, rows), test
+
+    def _test_table(self, lang: Language, notes: tuple[str, ...]) -> PrintedTable:
+        cells: list[tuple[str, Cell]] = []
+        if self.statistic is not None:
+            cells.append((self.statistic_name or say("statistic", lang), self.statistic))
+        if self.df:
+            cells.append((say("df", lang), ", ".join(f"{one:.6g}" for one in self.df)))
+        cells.append((say("p", lang), p_text(self.p_value) or "—"))
+        cells += [(say("n", lang), self.n), (say("missing", lang), self.n_missing)]
+        for one in self.estimates:
+            cells.append((say(one.name, lang), one.value))
+            if one.low is not None and one.high is not None:
+                share = f"{(one.confidence or 0.95) * 100:g}%"
+                name = f"{share} 置信区间" if lang == "zh" else f"{share} CI"
+                words = f"{say(one.name, lang)} {name}"
+                cells.append((words, limits_text(one.low, one.high, lang)))
+        head = ("检验" if lang == "zh" else "Test", *(name for name, _ in cells))
+        row = Row((say(self.title, lang), *(cell for _, cell in cells)))
+        return PrintedTable(self.heading(lang), head, (row,), notes)
+
     def summary(self) -> Summary:
         """The test as a table of text."""
         facts = [("Null hypothesis:", self.null), *self._facts()]
@@ -102,7 +149,7 @@ class HypothesisTest(Result):
         return Summary("\n".join([table, *notes]))
 
     def interpret(self, lang: Language = "en") -> str:
-        """What the test says, in plain words; nothing is adjusted for."""
+        """What the test says, in plain words, and what is not adjusted for."""
         from cohortium.sdk.words import interpret_test
 
         return interpret_test(self, lang)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
+from cohortium.sdk import vocabulary
 from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.vocabulary import Language, require_language
 
 if TYPE_CHECKING:
     import altair as alt
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from cohortium.sdk.summary import Summary
 
-Language = Literal["en", "zh"]
+__all__ = ["Language", "Result"]
 
 
 class Result:
@@ -55,12 +58,16 @@ class Result:
         return Summary(self._text())
 
     def interpret(self, lang: Language = "en") -> str:
-        """What the result says, in a sentence or two: estimate, interval, what is not adjusted for.
+        """What the result says, in plain words: estimate, interval, what is not adjusted for.
 
         Args:
             lang: ``en`` or ``zh``.
+
+        Raises:
+            InputError: ``bad-input`` for another language, or for a computation without words.
         """
-        raise InputError("bad-input", f"There are no words for {self.run.computation}: {lang}.")
+        require_language(lang)
+        raise InputError("bad-input", f"There are no words for {self.run.computation}.")
 
     def plot(self) -> alt.TopLevelMixin:
         """The result as an Altair chart."""
@@ -76,6 +83,50 @@ class Result:
 
         return save(self.plot(), Path(path))
 
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """What `export` and a study's report print: title, head, rows and footnotes.
+
+        Here it is `to_frame`, with the names of its columns translated; a result overrides it
+        where its table should look otherwise, and keeps `notes` as the last table's footnotes.
+        """
+        require_language(lang)
+        frame = self.to_frame()
+        if frame.index.name is None and not _is_numbered(frame):
+            frame = frame.rename_axis(index="")
+        names = {column: vocabulary.say(str(column), lang) for column in frame.columns}
+        frame = frame.rename(columns=names)
+        if frame.index.name is not None:
+            frame = frame.rename_axis(index=vocabulary.say(str(frame.index.name), lang))
+        return (from_frame(self.heading(lang), frame, self.notes(lang)),)
+
+    def heading(self, lang: Language = "en") -> str:
+        """What stands above the table."""
+        return vocabulary.heading(self.run.computation, lang)
+
+    def notes(self, lang: Language = "en") -> tuple[str, ...]:
+        """The footnotes: the method, what was withheld, the run and its contract."""
+        require_language(lang)
+        method = vocabulary.method(self.run.computation, lang)
+        return (
+            *(() if method is None else (method,)),
+            *(vocabulary.withheld(why, lang) for why in self.suppressed),
+            provenance(self.run, lang),
+        )
+
+    def export(self, path: str | Path, lang: Language = "en") -> Path:
+        """Write `tables` for a paper: ``.csv``, ``.xlsx``, ``.docx``, ``.tex`` or ``.html``.
+
+        Args:
+            path: The ending says the format; XLSX and DOCX need the extra ``report``.
+            lang: Of the title, the heads and the footnotes.
+
+        Raises:
+            InputError: ``bad-input`` for another ending; ``missing-extra``.
+        """
+        from cohortium.sdk.export import export
+
+        return export(self.tables(lang), Path(path), lang)
+
     def _text(self) -> str:
         """What ``print`` shows."""
         return self.to_frame().to_string()
@@ -85,3 +136,21 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(text_html(self._text()), self.run.line())
+
+
+def provenance(run: RunInfo, lang: Language) -> str:
+    """The footnote by which a table can be traced: run, sites and contract."""
+    sites = ", ".join(run.participants)
+    if lang == "zh":
+        without = f"（缺 {'、'.join(run.absent)}）" if run.absent else ""
+        sites = "、".join(run.participants)
+        return f"运行 {run.id}；机构：{sites}{without}；合同 {run.contract_digest}。"
+    without = f" (without {', '.join(run.absent)})" if run.absent else ""
+    return f"Run {run.id}; sites: {sites}{without}; contract {run.contract_digest}."
+
+
+def _is_numbered(frame: pd.DataFrame) -> bool:
+    """Whether the index only counts the rows."""
+    import pandas as pd
+
+    return isinstance(frame.index, pd.RangeIndex)
