@@ -252,6 +252,34 @@ def _journal_line(entry: dict[str, Any]) -> str:
     return f"{line}\n  {entry['code']}: {entry.get('why', '')}".rstrip(": ")
 
 
+@app.command()
+@handle_errors
+def runs(
+    dir: DirOption,  # noqa: A002
+    last: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Every use of this site's data, how it ended, and what was withheld from its result."""
+    from cohortium.node.uses import uses
+
+    found = uses(open_store(dir), last)
+    columns = ("at", "run", "study", "computation", "researcher", "sites", "status", "withheld")
+    rows = [
+        (
+            use["at"][:19],
+            use["run_id"][:8],
+            use["study"],
+            use["computation"],
+            use["researcher"] or "",
+            len(use["sites"]) or "",
+            f"{use['status']} ({use['refused']})" if "refused" in use else use["status"],
+            use.get("suppressed") or "",
+        )
+        for use in found
+    ]
+    emit(found, table(None, columns, rows) if rows else "Nothing was computed yet.", json)
+
+
 def _set_paused(directory: Path, paused: bool, json: bool) -> None:
     from cohortium.node import journal as decisions
 

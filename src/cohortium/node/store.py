@@ -271,6 +271,11 @@ class NodeStore:
         rows = self.execute("SELECT * FROM runs WHERE run_id = ?", run_id)
         return StoredRun(*rows[0]) if rows else None
 
+    def newest_runs(self, count: int) -> list[StoredRun]:
+        """Runs that were admitted here, newest first."""
+        rows = self.execute("SELECT * FROM runs ORDER BY rowid DESC LIMIT ?", count)
+        return [StoredRun(*row) for row in rows]
+
     def add_run(self, run: StoredRun) -> None:
         """Keep an admitted run with its secret."""
         self.execute(
