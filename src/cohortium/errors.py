@@ -144,6 +144,9 @@ CATALOGUE: dict[str, Entry] = {
         "InputError", "A data file cannot be read or does not fit its dictionary.", 400
     ),
     "bad-formula": Entry("InputError", "A model formula is not allowed or not understood.", 400),
+    "bad-criterion": Entry(
+        "InputError", "A criterion or a derived variable is not allowed or not understood.", 400
+    ),
     "bad-proposal": Entry(
         "InputError", "A study proposal is not complete or contradicts itself.", 400
     ),

@@ -1,0 +1,183 @@
+"""Who a computation is about, and the variables that are made for it: contract and request as one.
+
+A criterion of `include` keeps the persons for whom it is true, one of `exclude` removes those for
+whom it is true; where a criterion is NULL of a person, it is neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cohortium.cohort.check import check, check_criterion
+from cohortium.cohort.evaluate import Evaluation
+from cohortium.cohort.syntax import Expr
+from cohortium.core.canonical import digest
+from cohortium.core.dictionary import Variable
+from cohortium.core.selection import Derived, Selection
+from cohortium.core.table import Table
+from cohortium.errors import InputError
+
+_COMMUTE = frozenset({"iff", "+", "*", "same"})
+
+
+@dataclass(frozen=True)
+class Population:
+    """The persons and variables of a run.
+
+    Attributes:
+        include: Conditions that are true of each person.
+        exclude: Conditions that are true of none.
+        derivations: Expressions of the derived variables, each over earlier ones.
+        variables: Those of the dataset and the derived ones.
+    """
+
+    include: tuple[Expr, ...]
+    exclude: tuple[Expr, ...]
+    derivations: Mapping[str, Expr]
+    variables: Mapping[str, Variable]
+
+    @classmethod
+    def of(
+        cls, base: Selection, asked: Selection | None, variables: Mapping[str, Variable]
+    ) -> Population:
+        """Read what a contract says (`base`) and what a request adds to it.
+
+        Raises:
+            InputError: ``bad-criterion``.
+        """
+        parts = [base] if asked is None else [base, asked]
+        known, derivations = dict(variables), dict[str, Expr]()
+        for one in (derived for part in parts for derived in part.derived):
+            variable, expr = derive_variable(one, known)
+            known[one.name], derivations[one.name] = variable, expr
+        include = [c for part in parts for c in part.include]
+        exclude = [c for part in parts for c in part.exclude]
+        return cls(
+            tuple(check_criterion(text, known) for text in include),
+            tuple(check_criterion(text, known) for text in exclude),
+            derivations,
+            known,
+        )
+
+    @property
+    def is_everybody(self) -> bool:
+        """Whether there are no criteria."""
+        return not self.include and not self.exclude
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The dataset's variables that the criteria read, through derived ones too."""
+        return self.reads_for(v for expr in (*self.include, *self.exclude) for v in expr.reads)
+
+    def reads_for(self, names: Iterable[str]) -> frozenset[str]:
+        """The dataset's variables that these variables are, or are derived from."""
+        found, pending, seen = set(), list(names), set()
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self.derivations:
+                pending += self.derivations[name].reads
+            else:
+                found.add(name)
+        return frozenset(found)
+
+    def derive(self, table: Table) -> Table:
+        """The table with every derived variable whose sources it has."""
+        variables, columns = dict(table.variables), dict(table.columns)
+        for name, expr in self.derivations.items():
+            if name not in columns and expr.reads <= set(columns):
+                columns[name] = Evaluation(Table(variables, columns)).column(expr)
+                variables[name] = self.variables[name]
+        return Table(variables, columns)
+
+    def rows(self, table: Table) -> npt.NDArray[np.bool_]:
+        """Which persons of a derived table are in; shape (n_rows,)."""
+        rows = np.ones(table.n_rows, dtype=np.bool_)
+        evaluation = Evaluation(table)
+        for expr in self.include:
+            rows &= evaluation.true(expr)
+        for expr in self.exclude:
+            rows &= ~evaluation.true(expr)
+        return rows
+
+    @cached_property
+    def key(self) -> str:
+        """``sha256:...``: the same for the same criteria and derivations however they are written:
+        in another order, with other spaces, keywords in lower case.
+        """
+        derived = {name: self._derived_key(name) for name in self.derivations}
+        return digest({"criteria": self._criteria(), "derived": derived})
+
+    @cached_property
+    def persons_key(self) -> str:
+        """`key` without derived variables that no criterion reads."""
+        return digest({"criteria": self._criteria()})
+
+    def _criteria(self) -> dict[str, Any]:
+        include = [self._form(part) for expr in self.include for part in _parts(expr, "and")]
+        exclude = [self._form(part) for expr in self.exclude for part in _parts(expr, "or")]
+        return {"include": _as_set(include), "exclude": _as_set(exclude)}
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {}
+
+    def _derived_key(self, name: str) -> str:
+        if name not in self._keys:
+            self._keys[name] = digest(self._form(self.derivations[name]))
+        return self._keys[name]
+
+    def _form(self, expr: Expr) -> list[Any]:
+        """The one way to write an expression; derived variables by what they are."""
+        value = expr.value
+        if expr.op == "column" and value in self.derivations:
+            return ["derived", self._derived_key(str(value))]
+        if expr.op in {"and", "or"}:
+            return [expr.op, *_as_set([self._form(part) for part in _parts(expr, expr.op)])]
+        args = [self._form(arg) for arg in expr.args]
+        if expr.op in _COMMUTE or (expr.op == "compare" and value in {"=", "<>"}):
+            args.sort(key=json.dumps)
+        return [expr.op, list(value) if isinstance(value, tuple) else value, *args]
+
+
+def _as_set(forms: list[Any]) -> list[Any]:
+    return [form for _, form in sorted({json.dumps(form): form for form in forms}.items())]
+
+
+def derive_variable(derived: Derived, variables: Mapping[str, Variable]) -> tuple[Variable, Expr]:
+    """A derived variable's entry in the dictionary, and its expression.
+
+    Raises:
+        InputError: ``bad-criterion``; also where there is a variable of that name.
+    """
+    if derived.name.lower() in {name.lower() for name in variables}:
+        raise InputError(
+            "bad-criterion", f"There is a variable {derived.name} already; choose another name."
+        )
+    expr = check(derived.expression, variables)
+    if expr.type.kind is None:
+        raise RuntimeError("an expression without a type")
+    variable = Variable(
+        name=derived.name,
+        type=expr.type.kind,
+        unit=expr.type.unit,
+        levels=expr.type.levels,
+        description=" ".join(derived.expression.split())[:1000],
+    )
+    return variable, expr
+
+
+def _parts(expr: Expr, op: str) -> list[Expr]:
+    """The operands of a chain of AND or of OR, bracketed or not."""
+    if expr.op != op:
+        return [expr]
+    return [part for arg in expr.args for part in _parts(arg, op)]
