@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.describe import DescribeResult
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
+    from cohortium.sdk.hypothesis import HypothesisTest
+    from cohortium.sdk.multiple import adjust_p
     from cohortium.sdk.results import Result
     from cohortium.sdk.run import Run
     from cohortium.sdk.run_info import RunInfo
@@ -54,6 +56,7 @@ _HOMES = {
     "DescribeResult": "cohortium.sdk.describe",
     "Federation": "cohortium.sdk.federation",
     "GlmResult": "cohortium.sdk.glm",
+    "HypothesisTest": "cohortium.sdk.hypothesis",
     "InputError": "cohortium.errors",
     "IntegrityFailure": "cohortium.errors",
     "LocalFederation": "cohortium.inprocess.federation",
@@ -65,6 +68,7 @@ _HOMES = {
     "RunInfo": "cohortium.sdk.run_info",
     "Study": "cohortium.sdk.study",
     "VerificationError": "cohortium.errors",
+    "adjust_p": "cohortium.sdk.multiple",
     "connect": "cohortium.sdk.federation",
     "local": "cohortium.inprocess.federation",
 }
@@ -75,6 +79,7 @@ __all__ = [
     "DescribeResult",
     "Federation",
     "GlmResult",
+    "HypothesisTest",
     "InputError",
     "IntegrityFailure",
     "LocalFederation",
@@ -87,6 +92,7 @@ __all__ = [
     "Study",
     "VerificationError",
     "__version__",
+    "adjust_p",
     "connect",
     "local",
 ]
