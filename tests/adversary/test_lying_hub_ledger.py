@@ -424,6 +424,14 @@ def test_a_statement_that_is_told_as_another_is_an_alarm(
     assert site.alarm().kind == "false-entry"
 
 
+def test_a_statement_that_is_told_under_a_strangers_key_is_an_alarm(site: Witnessing) -> None:
+    """Who withholds the envelope could else have it passed over in the evidence."""
+    fact = _revoke(site)
+    another = {"author": "Eve", "key": key(99).public}
+    site.hub.add(ContractChanged.model_validate(fact.model_dump() | another))
+    assert site.alarm().kind == "false-entry"
+
+
 # Entries about a site
 
 

@@ -115,9 +115,11 @@ class OwnEntries:
         return None
 
     def _false_statement(self, fact: ContractChanged, people: Sequence[Fact]) -> str | None:
+        found = statements.find(self._store, fact.statement)
+        if found is not None and found.key != fact.key:
+            return f"a statement of {found.author} about study {fact.study} is called another's"
         if fact.key == self._identity.key.public:
             made = self._store.has_said("statement", fact.statement)
-            found = statements.find(self._store, fact.statement)
             if not made and found is None:
                 return f"this site made no such statement about study {fact.study}"
             if found is not None:

@@ -16,6 +16,7 @@ from cohortium.ledger.entry import (
     ContractChanged,
     Entry,
     Fact,
+    RunEnded,
     RunSubmitted,
     TakenOver,
     parse_entry,
@@ -31,6 +32,7 @@ from cohortium.node.store import NodeStore
 
 CheckpointKind = Literal["seen", "cosigned", "final"]
 TAKEN_OVER: Final = "consortium.taken-over"
+END: Final = "end of run "
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,27 @@ class Replica:
         facts = [entry.fact for _, entry in entries]
         stated = {fact.statement for fact in facts if isinstance(fact, ContractChanged)}
         told = {subject_of(fact) for fact in facts if fact.kind.startswith("run.")}
+        over = {fact.run_id for fact in facts if isinstance(fact, RunEnded)}
         due = self._store.execute("SELECT run_id FROM ledger_due") if stated | told else []
         for (one,) in due:
-            if one in stated or (one in told and self._tells_of(one)):
+            ended = one.startswith(END) and one.removeprefix(END) in over
+            if ended or one in stated or (one in told and self._tells_of(one)):
                 self.forget_run(one)
+
+    def expect_end(self, run_id: str, number: int = 0) -> None:
+        """Round `number` of a run was just answered here: the ledger owes how the run ends.
+
+        A run that failed may go on, and then ends once more; the round in which it failed may just
+        have been answered too late.
+        """
+        ends = [fact for fact in self.facts("run.ended", run_id) if isinstance(fact, RunEnded)]
+        if ends:
+            last = ends[-1].rounds[-1].last if ends[-1].rounds else 0
+            if ends[-1].status != "failed" or number <= last + 1:
+                return
+        self._store.execute(
+            "INSERT OR REPLACE INTO ledger_due VALUES (?, ?)", END + run_id, self._store.now()
+        )
 
     def expect_statement(self, envelope: bytes) -> None:
         """The hub has taken a statement of this site, and owes its entry."""
@@ -254,12 +273,15 @@ class Replica:
         """Nothing is owed about this run, or statement, any more."""
         self._store.execute("DELETE FROM ledger_due WHERE run_id = ?", run_id)
 
-    def overdue(self, before: datetime) -> list[str]:
+    def overdue(self, before: datetime, *, ends: bool = False) -> list[str]:
         """Runs that this site answered before that time and that are not on the ledger; so with
-        statements, by their digest.
+        statements, by their digest. With `ends`: ends of runs, each after `END`.
         """
         rows = self._store.execute(
-            "SELECT run_id FROM ledger_due WHERE since < ? ORDER BY since", to_rfc3339(before)
+            "SELECT run_id FROM ledger_due WHERE since < ? AND (run_id LIKE ?) = ? ORDER BY since",
+            to_rfc3339(before),
+            END + "%",
+            int(ends),
         )
         return [run_id for (run_id,) in rows]
 

@@ -342,6 +342,7 @@ class NodeService:
                     )
                 )
                 self.witness.replica.expect_run(request.run_id)
+                self.witness.replica.expect_end(request.run_id)
                 journal.append(self.store, "run", about)
         return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
 
@@ -434,6 +435,7 @@ class NodeService:
                 self.store.set_sites(run_id, party_list(checked.active))
             self.store.add_round(run_id, answer)
             self.store.set_summed(run_id, answer.round, party_list(checked.active))
+            self.witness.replica.expect_end(run_id, answer.round)
             if parties.recoverable:
                 self.store.put_party_round(run_id, answer.round, computed.memory.to_json(parties))
             else:  # nobody can drop out

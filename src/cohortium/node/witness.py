@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 OMITTED_AFTER = timedelta(minutes=15)
 """How long the hub has, on a connection, to put a run on the ledger that this site answered."""
 
+ENDED_AFTER = timedelta(hours=24)
+"""How long it has to put the end of a run there, from this site's last answer."""
+
 MEMBERSHIP = "membership"
 """In the proof of an omission, beside the runs."""
 
@@ -250,37 +253,41 @@ class Witness:
             self._connected_at = self._clock()
 
     def check_omissions(self) -> None:
-        """Raise an alarm for what the hub kept off the ledger: runs that this site answered, and
-        statements of its steward that the hub has taken.
+        """Raise an alarm for what the hub kept off the ledger: runs that this site answered, how
+        these ended, and statements of its steward that the hub has taken.
 
         To be called while there is a connection. The time counts from its beginning: the hub, too,
         may have been away.
         """
         since = self._connected_at
-        before = self._clock() - OMITTED_AFTER
+        now = self._clock()
+        before = now - OMITTED_AFTER
         if self.replica.recall(STUCK) is not None:
             return
-        if since is None or since > before or not self._missing(before):
+        if since is None or since > before or not self._missing(now):
             return
         with self._store.transaction():
-            missing = self._missing(before)
+            missing = self._missing(now)
             if not missing or alarms.alarms(self._store, only_open=True):
                 return
             seen = self.replica.checkpoint("seen")
             alarms.raise_alarm(
                 self._store,
                 "omission",
-                f"After {OMITTED_AFTER.total_seconds() / 60:g} minutes the hub's ledger does not "
-                f"have what this site answered, stated or is: {', '.join(missing[:3])}"
+                f"After {OMITTED_AFTER.total_seconds() / 60:g} minutes (for the end of a run: "
+                f"{ENDED_AFTER.total_seconds() / 3600:g} hours) the hub's ledger does not have "
+                f"what this site answered, stated or is: {', '.join(missing[:3])}"
                 f"{' ...' if len(missing) > 3 else ''}.",
                 seen=b"" if seen is None else seen.note,
                 received=b"",
                 proof="\n".join(missing).encode(),
             )
 
-    def _missing(self, before: datetime) -> list[str]:
-        """Runs, and this site's membership, that have not been on the ledger since `before`."""
+    def _missing(self, now: datetime) -> list[str]:
+        """Runs, their ends, and this site's membership, that are on the ledger too late by now."""
+        before = now - OMITTED_AFTER
         missing = self.replica.overdue(before)
+        missing += self.replica.overdue(now - ENDED_AFTER, ends=True)
         known_since = self.replica.recall("since")
         waited = known_since is not None and parse_rfc3339(known_since) <= before
         whole = self.replica.checkpoint("cosigned") is not None

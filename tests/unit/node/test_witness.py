@@ -12,6 +12,7 @@ from tests.support.ledger_hub import HubLog
 from tests.support.logs import key
 from tests.support.witnessing import Witnessing, welcome
 
+from cohortium.contract.model import RunRequest
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     ConflictError,
@@ -268,6 +269,77 @@ def test_a_run_that_ended_before_all_had_answered_is_no_omission(site: Witnessin
     site.pass_time(hours=1)
     site.node.service.witness.check_omissions()
     assert alarms.alarms(site.node.store) == []
+
+
+Ran = tuple[RunRequest, dict[str, bytes]]
+
+
+def on_the_ledger(site: Witnessing, rounds: int = 2) -> Ran:
+    """A run that the ledger tells of, but for its end."""
+    request, adverts = site.run(rounds=rounds)
+    site.hub.add(site.submitted(request), site.decided(adverts))
+    site.cosigned()
+    return request, adverts
+
+
+def answer(site: Witnessing, ran: Ran, number: int) -> None:
+    """One more round of it."""
+    request, adverts = ran
+    for name in site.world.sites:
+        site.world.nodes[name].ask(round_request(request, list(adverts.values()), number))
+
+
+def pass_hours(site: Witnessing, hours: int) -> None:
+    for _ in range(hours):
+        site.pass_time(hours=1)
+        site.cosigned()
+        site.node.service.witness.check_omissions()
+
+
+def test_a_run_of_which_the_ledger_never_tells_the_end_is_an_alarm(site: Witnessing) -> None:
+    site.cosigned()
+    on_the_ledger(site)
+    pass_hours(site, 24)
+    assert alarms.alarms(site.node.store) == []
+    site.pass_time(minutes=1)
+    site.node.service.witness.check_omissions()
+    (alarm,) = alarms.alarms(site.node.store)
+    assert (alarm.kind, alarm.proof.decode()) == ("omission", f"end of run {RUN_ID}")
+    assert f"end of run {RUN_ID}" in alarm.message
+    accept(site.node.store, alarm.id)
+    site.node.service.witness.check_omissions()
+    assert len(alarms.alarms(site.node.store)) == 1
+
+
+def test_the_day_begins_with_the_last_answer(site: Witnessing) -> None:
+    site.cosigned()
+    ran = on_the_ledger(site, rounds=1)
+    pass_hours(site, 23)
+    answer(site, ran, 2)
+    pass_hours(site, 23)
+    assert alarms.alarms(site.node.store) == []
+    site.hub.add(site.ended(status="failed", result=None, code="peer-timeout"))
+    pass_hours(site, 30)
+    assert alarms.alarms(site.node.store) == []
+
+
+def test_a_run_that_went_on_after_it_is_said_to_have_failed_has_another_end(
+    site: Witnessing,
+) -> None:
+    site.cosigned()
+    ran = on_the_ledger(site, rounds=1)
+    site.hub.add(site.ended(status="failed", result=None, code="peer-timeout"))
+    site.cosigned()
+    answer(site, ran, 1)  # that in which it failed, perhaps
+    pass_hours(site, 30)
+    assert alarms.alarms(site.node.store) == []
+    answer(site, ran, 2)
+    pass_hours(site, 24)
+    site.pass_time(minutes=1)
+    site.node.service.witness.check_omissions()
+    assert [alarm.proof.decode() for alarm in alarms.alarms(site.node.store)] == [
+        f"end of run {RUN_ID}"
+    ]
 
 
 def test_runs_under_way_are_lost_with_the_hub_that_another_took_over_from(
