@@ -16,12 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from cohortium.core.dictionary import Name, Variable
 from cohortium.core.model import Document
 from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
+from cohortium.disclosure.differencing import Split
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import InputError
 
@@ -34,11 +37,13 @@ class Scope:
         variables: The variables that this computation may touch.
         disclosure: At a site, the stricter of contract and policy.
         n_sites: Sites whose contributions are summed.
+        site: At a site, its place among the contract's participants.
     """
 
     variables: Mapping[str, Variable]
     disclosure: Disclosure
     n_sites: int
+    site: int | None = None
 
     def variable(self, name: str) -> Variable:
         """The variable, or InputError ``not-found``."""
@@ -149,6 +154,36 @@ class Partitions(Protocol):
         ...
 
 
+@runtime_checkable
+class Splits(Protocol):
+    """An analysis that says itself which sets of persons it tells of; see `analysis.screen`."""
+
+    def split(self, params: Any, scope: Scope) -> Split:
+        """The parts of the cohort, and the sets made of them."""
+        ...
+
+    def parts(self, table: Table, params: Any, scope: Scope) -> npt.NDArray[np.integer]:
+        """The part of each person of the cohort, shape (n_rows,); as in `PersonSets.codes`."""
+        ...
+
+    def split_key(self, params: Any, scope: Scope) -> Any:
+        """JSON that is the same exactly where the parts are."""
+        ...
+
+    def narrowed(self, params: Any, view: int) -> Any:
+        """The parameters with which no more is released than that view of the split."""
+        ...
+
+
+@runtime_checkable
+class RoundsCounts(Protocol):
+    """An analysis that can release nothing but counts of persons, rounded."""
+
+    def rounding(self, params: Any) -> int | None:
+        """What every released number is a multiple of; None where something exact is released."""
+        ...
+
+
 VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
 
 __all__ = [
@@ -166,7 +201,9 @@ __all__ = [
     "NamesColumns",
     "Params",
     "Partitions",
+    "RoundsCounts",
     "Scope",
+    "Splits",
     "State",
     "Total",
     "VariableNames",
