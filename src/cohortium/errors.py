@@ -189,15 +189,20 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "too-few-persons": Entry("PolicyRefusal", "Fewer persons than the minimum cell size.", 403),
     "too-few-sites": Entry("PolicyRefusal", "Fewer sites than the contract's minimum.", 403),
+    "too-many-levels": Entry(
+        "PolicyRefusal", "A category has more levels than may be tabulated.", 403
+    ),
     "too-many-parameters": Entry(
-        "PolicyRefusal", "The model is saturated or has more than n/10 parameters.", 403
+        "PolicyRefusal", "The model has too many parameters for its persons, or is saturated.", 403
     ),
     "too-many-requests": Entry("PolicyRefusal", "Requests come faster than is accepted.", 429),
     "privacy-budget": Entry(
         "PolicyRefusal", "The differential-privacy budget of this computation is used up.", 403
     ),
     "differencing": Entry(
-        "PolicyRefusal", "The same contribution was already summed over other sites.", 403
+        "PolicyRefusal",
+        "The result would differ from an earlier one by too few persons or sites.",
+        403,
     ),
     # VerificationError
     "bad-signature": Entry("VerificationError", "A signature does not verify.", 401),

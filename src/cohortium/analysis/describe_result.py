@@ -12,7 +12,8 @@ from cohortium.analysis.describe_state import Knowledge, Plan
 from cohortium.analysis.interface import Scope
 from cohortium.analysis.quantiles import interpolate, needed_ranks, recorded_scale
 from cohortium.core.dictionary import NUMERIC, VariableType
-from cohortium.disclosure.suppression import REASONS, Release
+from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.suppression import REASONS, Release, is_binary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ def assemble(
         groups.append(
             {
                 "level": level,
-                "n": int(known.persons[group]),
+                "n": scope.disclosure.shown(int(known.persons[group])),
                 "n_sites": int(known.sites[group]),
                 "variables": variables,
             }
@@ -67,44 +68,57 @@ def _variable(
         entry["unit"] = variable.unit
     if (reason := REASONS.get(Release(int(known.status[group, v])))) is not None:
         return entry, [reason]
-    entry |= {"n": int(known.present[group, v]), "missing": int(known.missing[group, v])}
+    limits = scope.disclosure
+    entry |= {"n": limits.shown(int(known.present[group, v]))}
+    entry |= {"missing": limits.shown(int(known.missing[group, v]))}
     if v in plan.categories:
-        entry["levels"] = _levels(known, plan, group, v)
+        entry["levels"] = _levels(known, plan, group, v, limits)
         withheld = any(level["count"] is None for level in entry["levels"])
         return entry, ["levels of too few persons are withheld"] if withheld else []
     m = plan.measured.index(v)
     reasons = []
     if variable.type in NUMERIC:
-        entry |= _moments(known, plan, group, m)
+        entry |= _moments(known, plan, group, m, limits)
         if math.isnan(known.mean[group, m]):
             reasons.append("the mean would give away a value that too few persons have")
     entry["quantiles"] = _quantiles(
-        known, plan, group, m, quantiles=quantiles, tail=scope.disclosure.tail
+        known, plan, group, m, quantiles=quantiles, tail=limits.tail
     )
     if entry["n"] and any(q["value"] is None for q in entry["quantiles"]) and not reasons:
         reasons.append("quantiles with too few persons on one side are withheld")
     return entry, reasons
 
 
-def _levels(known: Knowledge, plan: Plan, group: int, v: int) -> list[dict[str, Any]]:
+def _levels(
+    known: Knowledge, plan: Plan, group: int, v: int, limits: Disclosure
+) -> list[dict[str, Any]]:
     start = plan.level_at[plan.categories.index(v)]
-    n = int(known.present[group, v])
+    n = limits.shown(int(known.present[group, v]))
     out = []
     for at, level in enumerate(plan.variables[v].levels or ()):
         count = int(known.levels[group, start + at])
+        count = limits.shown(count) if count > 0 else count
         share = count / n if n and count >= 0 else None
         out.append({"level": level, "count": count if count >= 0 else None, "share": share})
     return out
 
 
-def _moments(known: Knowledge, plan: Plan, group: int, m: int) -> dict[str, float | None]:
-    """Mean, variance (divisor n - 1), g1 and g2; None where undefined or withheld."""
+def _moments(
+    known: Knowledge, plan: Plan, group: int, m: int, limits: Disclosure
+) -> dict[str, float | None]:
+    """Mean, variance (divisor n - 1), g1 and g2; None where undefined or withheld.
+
+    Where counts are rounded, so is the count that the mean of zeros and ones is.
+    """
     n = int(known.present[group, plan.measured[m]])
     mean, squares = float(known.mean[group, m]), float(known.squares[group, m])
     names = ("mean", "sd", "variance", "skewness", "kurtosis")
     out: dict[str, float | None] = dict.fromkeys(names)
     if n == 0 or math.isnan(mean):
         return out
+    if limits.rounding is not None and is_binary(mean, squares / n + mean**2):
+        whole = limits.shown(n)
+        return out | {"mean": limits.shown(round(n * mean)) / whole if whole else None}
     out["mean"] = mean
     if n > 1:
         out["variance"] = squares / (n - 1)

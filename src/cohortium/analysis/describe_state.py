@@ -62,6 +62,8 @@ class Plan:
                 )
         categories = tuple(i for i, v in enumerate(variables) if v.type is VariableType.CATEGORY)
         sizes = [len(variables[i].levels or ()) for i in categories]
+        for i, size in zip(categories, sizes, strict=True):
+            scope.disclosure.require_levels(variables[i].name, size)
         return Plan(
             variables=variables,
             measured=tuple(i for i in range(len(variables)) if i not in categories),

@@ -53,6 +53,8 @@ class Groups:
         """
         variables = tuple(scope.variable(name) for name in by if name is not None)
         groups = Groups(variables, tuple(levels_of(variable) for variable in variables))
+        for variable, levels in zip(groups.by, groups.levels, strict=True):
+            scope.disclosure.require_levels(variable.name, len(levels))
         if len(groups) > MAX_GROUPS:
             raise InputError("bad-input", f"These are {len(groups)} groups: too many at once.")
         return groups
@@ -219,15 +221,16 @@ class Counted:
             if status == Release.ONE_SITE:
                 raise PolicyRefusal(
                     "too-few-sites",
-                    f"{groups.where(at)}: {REASONS[Release.ONE_SITE]}. Leave the level out.",
+                    f"{groups.where(at)}: {REASONS[Release.ONE_SITE]}"
+                    + (". Leave the level out." if groups.by else "; a joint test needs two."),
                 )
             # With the floor ``site`` a group that nobody contributes to is TOO_FEW.
             nobody = status == Release.TOO_FEW and limits.floor == "site" and not among
             if status != Release.OPEN and not nobody:
                 raise PolicyRefusal(
                     "too-few-persons",
-                    f"{groups.where(at)}: {REASONS[Release(status)]} ({limits.min_cell}). "
-                    "Merge the level with another.",
+                    f"{groups.where(at)}: {REASONS[Release(status)]} ({limits.min_cell})"
+                    + (". Merge the level with another." if groups.by else "."),
                 )
         asked = np.array(among or range(len(groups)), dtype=np.int64)
         held = tuple(asked[self.persons[asked] >= limits.min_cell].tolist())

@@ -83,6 +83,10 @@ class Disclosure(Document):
         """Fewest residual degrees of freedom of a model."""
         return self.residual_df or RESIDUAL_DF
 
+    def shown(self, persons: int) -> int:
+        """A count of persons as it is released."""
+        return rounded(persons, self.rounding)
+
     def require_cohort(self, persons: int) -> None:
         """Refuse to compute anything about fewer persons than `cohort`.
 
@@ -93,6 +97,19 @@ class Disclosure(Document):
             raise PolicyRefusal(
                 "too-few-persons",
                 f"Fewer than {self.cohort} persons are in the cohort with the values needed.",
+            )
+
+    def require_levels(self, name: str, levels: int) -> None:
+        """Refuse to tabulate a category of more than `max_levels` levels.
+
+        Raises:
+            PolicyRefusal: ``too-many-levels``.
+        """
+        if self.max_levels is not None and levels > self.max_levels:
+            raise PolicyRefusal(
+                "too-many-levels",
+                f"{name} has {levels} levels; at most {self.max_levels} are tabulated. "
+                "Derive a variable with fewer.",
             )
 
     def stricter(self, other: Disclosure) -> Disclosure:
@@ -111,6 +128,11 @@ class Disclosure(Document):
             rounding=_most(self.rounding, other.rounding),
             by_site=self.by_site if other.by_site else other.by_site,
         )
+
+
+def rounded(count: int, base: int | None) -> int:
+    """The nearest multiple of `base`, halves up; the count itself where there is no base."""
+    return count if base is None else (2 * count + base) // (2 * base) * base
 
 
 def _most(one: int | None, other: int | None) -> int | None:

@@ -69,6 +69,11 @@ def suppress(counts: Counts, min_cell: int) -> Counts:
     return status
 
 
+def is_binary(mean: float, mean_square: float) -> bool:
+    """Whether the values of these moments are zeros and ones."""
+    return abs(mean_square - mean) <= 1e-9 * max(1.0, abs(mean))
+
+
 def follows_from_mean(n: int, mean: float, mean_square: float, min_cell: int) -> bool:
     """Whether the mean of a whole-numbered variable gives away a small cell.
 
@@ -80,7 +85,7 @@ def follows_from_mean(n: int, mean: float, mean_square: float, min_cell: int) ->
         mean_square: Mean of their squares.
         min_cell: Smallest count that may be released.
     """
-    if abs(mean_square - mean) > 1e-9 * max(1.0, abs(mean)):
+    if not is_binary(mean, mean_square):
         return False
     ones = round(n * mean)
     return is_small(ones, min_cell) or is_small(n - ones, min_cell)

@@ -342,3 +342,29 @@ def test_a_cohort_and_a_tail_may_need_more_persons_than_a_cell(disclosure: Discl
     enough = disclosure.model_copy(update={"min_cohort": 40, "quantile_tail": 15})
     result = describe(tables, enough, variables=["age"], quantiles=[0.25, 0.5])
     assert [q["value"] is None for q in only(result, "age")["quantiles"]] == [True, False]
+
+
+@both
+def test_counts_are_rounded_where_the_contract_says_so(disclosure: Disclosure) -> None:
+    variables = [AGE, ILL, SEX]
+    ages_ = [*range(20), None, None, None]
+    ill, sex = [True] * 8 + [False] * 15, ["f"] * 11 + ["m"] * 12
+    table = table_of(variables, {"age": ages_, "ill": ill, "sex": sex})
+    base = disclosure.model_copy(update={"rounding": 10})
+    result = describe([table, table], base, variables=["age", "ill", "sex"])
+    age, illness = only(result, "age"), only(result, "ill")
+    assert result["groups"][0]["n"] == 50  # of 46
+    assert (age["n"], age["missing"], age["mean"]) == (40, 10, 9.5)
+    assert (illness["n"], illness["mean"], illness["sd"]) == (50, 0.4, None)  # 16 of 46: 20 of 50
+    levels = only(result, "sex")["levels"]
+    assert [(one["count"], one["share"]) for one in levels] == [(20, 0.4), (20, 0.4), (0, 0.0)]
+
+
+def test_a_category_of_too_many_levels_is_not_tabulated() -> None:
+    limits = Disclosure(max_levels=2)
+    table = table_of([SEX, AGE], {"sex": ["f"] * 20, "age": range(20)})
+    for params in ({"variables": ["sex"]}, {"variables": ["age"], "by": "sex"}):
+        with pytest.raises(PolicyRefusal, match="sex has 3 levels; at most 2") as caught:
+            describe([table, table], limits, **params)
+        assert caught.value.code == "too-many-levels"
+    assert describe([table, table], Disclosure(max_levels=3), variables=["sex"])["groups"]

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from cohortium.disclosure.limits import Disclosure, Dominance
+from cohortium.disclosure.limits import Disclosure, Dominance, rounded
 
 LOOSE = Disclosure(min_cell=5, floor="total", by_site=True)
 STRICT = Disclosure(
@@ -52,3 +52,11 @@ def test_an_absent_limit_is_the_default_and_never_below_the_cell() -> None:
     assert (low.cohort, low.tail, low.at_risk) == (7, 7, 7)
     assert Disclosure.from_json(STRICT.to_json()) == STRICT
     assert "min_cohort" not in plain.to_json()
+
+
+@pytest.mark.parametrize(
+    ("count", "base", "expected"),
+    [(7, None, 7), (7, 5, 5), (8, 5, 10), (2, 5, 0), (3, 5, 5), (5, 10, 10), (4, 10, 0), (0, 5, 0)],
+)
+def test_counts_round_to_the_nearest_multiple(count: int, base: int | None, expected: int) -> None:
+    assert rounded(count, base) == Disclosure(rounding=base).shown(count) == expected
