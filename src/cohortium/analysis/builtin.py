@@ -14,13 +14,21 @@ from pydantic import ValidationError
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.interface import AnyAnalysis, Params
+from cohortium.analysis.t_test import TTest
 from cohortium.core.model import explain
 from cohortium.errors import InputError
 
 ENTRY_POINT_GROUP = "cohortium.analyses"
 
 BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
-    {analysis.name: analysis for analysis in (Describe(), Glm())}
+    {
+        analysis.name: analysis
+        for analysis in (
+            Describe(),
+            Glm(),
+            TTest(),
+        )
+    }
 )
 
 

@@ -12,7 +12,11 @@ from cohortium.errors import InputError
 
 
 def test_the_registered_names_are_the_analyses_own() -> None:
-    assert set(BUILTIN) == {"stats.describe", "glm"}
+    assert set(BUILTIN) == {
+        "glm",
+        "stats.describe",
+        "stats.t_test",
+    }
     for name, analysis in BUILTIN.items():
         assert analysis.name == name
         assert find(name) is analysis
