@@ -7,7 +7,7 @@ whom it is true; where a criterion is NULL of a person, it is neither.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,7 +78,14 @@ class Population:
 
     def reads_for(self, names: Iterable[str]) -> frozenset[str]:
         """The dataset's variables that these variables are, or are derived from."""
-        found, pending, seen = set(), list(names), set()
+        return self._sources(names, ())
+
+    def reads_beyond(self, name: str, permitted: Collection[str]) -> frozenset[str]:
+        """`reads_for`, but nothing of what is permitted, or derived from it alone."""
+        return self._sources((name,), permitted)
+
+    def _sources(self, names: Iterable[str], known: Collection[str]) -> frozenset[str]:
+        found, pending, seen = set(), list(names), set(known)
         while pending:
             name = pending.pop()
             if name in seen:

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope
+from cohortium.cohort.population import Population
 from cohortium.contract.model import Computation, Contract, Draft, Environment, RunRequest
 from cohortium.contract.noise import Noise
+from cohortium.contract.population import asked_population, permitted_variables
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
 
@@ -29,6 +31,7 @@ class Admitted:
         scope: For all participants and with the contract's disclosure limits; a site replaces
             `disclosure` by the stricter of it and its policy, and both replace `n_sites` by the
             number of parties once that is known.
+        population: Who it is about, and the derived variables.
         noise: What every sum of it carries; None: exact sums.
     """
 
@@ -36,6 +39,7 @@ class Admitted:
     analysis: AnyAnalysis
     params: Params
     scope: Scope
+    population: Population
     noise: Noise | None = None
 
 
@@ -64,13 +68,14 @@ def check_run(
         VerificationError: ``unknown-signer``, ``stale-request``, ``bad-digest``.
         PolicyRefusal: ``not-authorised``, ``contract-not-active``, ``contract-expired``,
             ``not-permitted``, ``unenforceable``.
-        InputError: ``not-found``, ``bad-input``, and what the analysis says of its parameters.
+        InputError: ``not-found``, ``bad-input``, ``bad-criterion``, and what the analysis says of
+            its parameters.
     """
     # 1. The researcher signed; 2. is not removed; 3. means this contract; 4. which is active, not
     # more than we can enforce, 5. not expired, and the request is fresh; 6. is a recipient; 7. the
     # computation is permitted, in this version and for this recipient, 8. its parameters parse,
-    # 9. lie within the limits, 10. and touch permitted variables only; 11. noise that is to hide a
-    # person suffices for what a person adds.
+    # 9. lie within the limits, 10. and touch permitted variables only, of a cohort that the
+    # researcher may choose; 11. noise that is to hide a person suffices for what a person adds.
     if signer != request.researcher:  # 1
         raise VerificationError(
             "unknown-signer", "The request is not signed by the researcher that it names."
@@ -101,7 +106,8 @@ def check_run(
     _check_version(entry, request.computation, analysis)
     params = _parse_params(analysis, request)  # 8
     _check_limits(entry, request, params)  # 9
-    variables = contract.scope_variables(request.computation)
+    population = asked_population(contract, request)  # 10
+    variables = permitted_variables(contract, request.computation, population)
     outside = sorted(analysis.variables(params) - set(variables))
     if outside:  # 10
         raise PolicyRefusal(
@@ -112,15 +118,13 @@ def check_run(
         )
     scope = Scope(variables, contract.disclosure, len(contract.participants))
     _check_person(entry, analysis, params, scope)  # 11
-    return Admitted(contract, analysis, params, scope, entry.noise)
+    return Admitted(contract, analysis, params, scope, population, entry.noise)
 
 
 def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
     """What the contract asks for and this release cannot enforce; hub and nodes then refuse it."""
     environment = contract.environment or Environment()
     asked = {
-        "criteria for a cohort": contract.cohort is not None,
-        "derived variables": bool(contract.derived),
         f"security level {contract.security_level}": contract.security_level not in OFFERED_LEVELS,
         f"the executor {environment.executor}": environment.executor is not None,
         "measurements of a platform": bool(environment.measurements or environment.tcb_states),

@@ -76,14 +76,15 @@ class Contact(Document):
 
 
 class Cohort(Document):
-    """Who is in the study, as criteria over its variables.
+    """Who is in the study, as criteria over its variables (see `cohortium.cohort`).
 
     Attributes:
-        adjustable: Variables over which the researcher may add or change criteria; absent: none.
+        adjustable: Variables that the researcher's own criteria and derived variables may read, in
+            addition to these criteria, which always apply; absent: none.
     """
 
-    include: tuple[Criterion, ...] = ()
-    exclude: tuple[Criterion, ...] = ()
+    include: Annotated[tuple[Criterion, ...], Field(max_length=100)] = ()
+    exclude: Annotated[tuple[Criterion, ...], Field(max_length=100)] = ()
     adjustable: tuple[Name, ...] | None = None
 
 
@@ -161,7 +162,7 @@ class _Terms(Document):
     purpose: LongText
     contacts: Annotated[tuple[Contact, ...], Field(max_length=100)] = ()
     cohort: Cohort | None = None
-    derived: Annotated[tuple[Derived, ...], Field(max_length=1000)] = ()
+    derived: Annotated[tuple[Derived, ...], Field(max_length=100)] = ()
     computations: Annotated[tuple[Computation, ...], Field(min_length=1, max_length=1000)]
     tasks: Annotated[tuple[Task, ...], Field(max_length=1000)] = ()
     security_level: SecurityLevel = "L1"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cohortium.analysis.interface import AnyAnalysis, Params, Scope
+from cohortium.cohort.population import Population
 from cohortium.contract.check import check_run
 from cohortium.contract.model import Contract, Participant, RunRequest
 from cohortium.contract.noise import Noise
@@ -61,6 +62,7 @@ class CheckedRun:
         stored: The run as recorded when it was asked for before; None on the first time.
         scope: With this site's limits.
         common: With the contract's limits: what hub and all sites have in common.
+        population: Who it is about, and the derived variables.
         noise: What the contract asks for in every sum; None: exact sums.
     """
 
@@ -71,8 +73,15 @@ class CheckedRun:
     params: Params
     scope: Scope
     common: Scope
+    population: Population
     noise: Noise | None = None
     stored: StoredRun | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The dataset's variables that are needed: for the computation and for its cohort."""
+        named = self.analysis.variables(self.params)
+        return self.population.reads | self.population.reads_for(named)
 
     @property
     def params_digest(self) -> str:
@@ -272,7 +281,18 @@ class Guard:
             accepted_before=accepted_before,
         )  # 5
         participant = own_participant(contract, self._identity)
-        absent = admitted.analysis.variables(admitted.params) - set(participant.variables)
+        run = CheckedRun(
+            contract=contract,
+            participant=participant,
+            request=request,
+            analysis=admitted.analysis,
+            params=admitted.params,
+            scope=admitted.scope,
+            common=admitted.scope,
+            population=admitted.population,
+            noise=admitted.noise,
+        )
+        absent = run.reads - set(participant.variables)
         if absent:  # 6
             raise PolicyRefusal(
                 "not-permitted",
@@ -281,16 +301,7 @@ class Guard:
             )
         self._check_still(contract, request)  # 7
         limits = self._policy().disclosure(contract)
-        return CheckedRun(
-            contract=contract,
-            participant=participant,
-            request=request,
-            analysis=admitted.analysis,
-            params=admitted.params,
-            scope=replace(admitted.scope, disclosure=limits),
-            common=admitted.scope,
-            noise=admitted.noise,
-        )
+        return replace(run, scope=replace(run.scope, disclosure=limits))
 
     def _require_runs_left(self, run: CheckedRun) -> None:
         entry = run.contract.computation(run.request.computation)

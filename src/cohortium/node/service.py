@@ -58,6 +58,7 @@ from cohortium.node.guard import (
 from cohortium.node.identity import Identity
 from cohortium.node.life import activate, end, hear
 from cohortium.node.noise import RoundNoise, to_bytes
+from cohortium.node.persons import Persons
 from cohortium.node.policy import PolicySource
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
 from cohortium.node.witness import Turn, Witness
@@ -111,6 +112,7 @@ class NodeService:
         self.identity = identity
         self.store = store
         self.datasets = datasets
+        self.persons = Persons(datasets)
         self.policy = policy
         self.clock = clock
         self.drafts = Drafts(identity, store, clock)
@@ -509,13 +511,9 @@ class NodeService:
     def _contribute(
         self, checked: CheckedRound, state: State, shares: Mapping[str, KeyShare]
     ) -> _Computed:
-        run, participant = checked.run, checked.run.participant
-        needed = run.analysis.variables(run.params)
-        table = self.datasets.table(
-            participant.dataset,
-            {name: run.scope.variables[name] for name in sorted(needed)},
-            {study: column for study, column in participant.sources.items() if study in needed},
-            participant.dataset_digest,
+        run = checked.run
+        table = self.persons.table(
+            run.contract, run.participant, run.population, run.analysis.variables(run.params)
         )
         layout = run.analysis.layout(state, run.params, run.common)
         planned = self._noise.plan(checked, layout)
