@@ -1,0 +1,238 @@
+"""Cohorts, tables and tests over real processes, beside pandas and scipy on the pooled rows.
+
+    python -m benchmarks.statistics [--quick] [--rows 100000 1000000]
+
+A hub and three nodes are started through the command line, with mutual TLS on the loopback
+interface; each node has so many rows of 20 variables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from benchmarks.common import measure, print_header, print_table, show_seconds
+from scipy import stats
+
+import cohortium as co
+from cohortium.demo.consortium import Consortium
+
+SITES = ("Alpha Clinic", "Beta Hospital", "Gamma Institute")
+RESEARCHER = "Dr. Bench"
+STUDY = "many-rows"
+NUMBERS = tuple(f"x{number:02}" for number in range(12))
+CATEGORIES = ("sex", "stage", "region", "drug")
+BINARY = ("event", "smoker")
+VARIABLES = ("age", "follow_up", *NUMBERS, *CATEGORIES, *BINARY)
+PROPOSAL = """\
+study: {study}
+title: Statistics over many rows
+purpose: To measure.
+participants:
+{participants}
+variables: [{variables}]
+cohort:
+  adjustable: [{variables}]
+computations:
+  - name: stats.*
+recipients: [{researcher}]
+expires_at: "2099-01-01T00:00:00Z"
+"""
+INCLUDE = ("age >= 40", "x00 IS NOT NULL", "stage IN ('I', 'II', 'III')")
+EXCLUDE = ("follow_up < 30", "region = 'north' AND smoker = 1")
+
+
+def frames(n_rows: int) -> dict[str, pd.DataFrame]:
+    """One frame a site; the same numbers at each call."""
+    out = {}
+    for number, site in enumerate(SITES):
+        rng = np.random.default_rng(number)
+        columns: dict[str, Any] = {
+            "age": rng.integers(18, 95, n_rows),
+            "follow_up": rng.integers(0, 3650, n_rows),
+        }
+        for at, name in enumerate(NUMBERS):
+            columns[name] = np.round(rng.normal(10 + at + 0.1 * number, 3, n_rows), 2)
+        columns["sex"] = rng.choice(["female", "male"], n_rows)
+        columns["stage"] = rng.choice(["I", "II", "III", "IV"], n_rows)
+        columns["region"] = rng.choice(["north", "south", "east", "west"], n_rows)
+        columns["drug"] = rng.choice(["placebo", "low", "high"], n_rows)
+        columns["event"] = (rng.random(n_rows) < 0.3).astype(int)
+        columns["smoker"] = (rng.random(n_rows) < 0.2).astype(int)
+        frame = pd.DataFrame(columns)
+        frame.loc[rng.random(n_rows) < 0.05, "x00"] = np.nan
+        out[site] = frame
+    return out
+
+
+def start(root: Path, n_rows: int) -> Consortium:
+    """A hub, three nodes with data, and `STUDY` signed by all; as processes."""
+    consortium = Consortium(root, name="Benchmark")
+    try:
+        consortium.start_hub()
+        consortium.add_sites(SITES)
+        consortium.add_researcher(RESEARCHER)
+        for site, frame in frames(n_rows).items():
+            file = root / f"{consortium.node_dir(site).name}.parquet"
+            frame.to_parquet(file, index=False)
+            consortium.add_dataset(site, "patients", file)
+        consortium.wait_published(SITES)
+        text = PROPOSAL.format(
+            study=STUDY,
+            participants="\n".join(f"  - {{name: {s}, dataset: patients}}" for s in SITES),
+            variables=", ".join(VARIABLES),
+            researcher=RESEARCHER,
+        )
+        file = root / "study.yaml"
+        file.write_text(text)
+        consortium.cli("study", "propose", str(file))
+        for site in SITES:
+            consortium.sign(site, STUDY)
+        consortium.wait_active(STUDY)
+    except BaseException:
+        consortium.stop()
+        raise
+    return consortium
+
+
+def kept(pooled: pd.DataFrame, include: tuple[str, ...]) -> list[int]:
+    """The attrition by pandas: persons after each criterion."""
+    masks = {
+        "age >= 40": lambda f: f["age"] >= 40,
+        "x00 IS NOT NULL": lambda f: f["x00"].notna(),
+        "stage IN ('I', 'II', 'III')": lambda f: f["stage"].isin(["I", "II", "III"]),
+    }
+    rows = pd.Series(data=True, index=pooled.index)
+    counts = [int(rows.sum())]
+    for criterion in include:
+        if criterion in masks:
+            rows &= masks[criterion](pooled)
+        else:
+            rows &= pooled["age"] >= int(criterion.rpartition(" ")[2])
+        counts.append(int(rows.sum()))
+    for leave in (
+        pooled["follow_up"] < 30,
+        (pooled["region"] == "north") & (pooled["smoker"] == 1),
+    ):
+        rows &= ~leave
+        counts.append(int(rows.sum()))
+    return counts
+
+
+def described(pooled: pd.DataFrame) -> object:
+    """What `describe` gives, by pandas and scipy."""
+    numbers = pooled[["age", "follow_up", *NUMBERS, *BINARY]]
+    return (
+        numbers.describe(),
+        numbers.skew(),
+        numbers.kurt(),
+        [pooled[name].value_counts() for name in CATEGORIES],
+    )
+
+
+def table_one(pooled: pd.DataFrame) -> object:
+    """The numbers of a Table 1, by pandas and scipy."""
+    groups = [group for _, group in pooled.groupby("drug")]
+    grouped = pooled.groupby("drug")[["age", "follow_up", *NUMBERS, *BINARY]]
+    means = (grouped.mean(), grouped.std(), grouped.count())
+    tests = [
+        stats.f_oneway(*(group[name].dropna() for group in groups))
+        for name in ("age", "follow_up", *NUMBERS)
+    ]
+    tables = [pd.crosstab(pooled[name], pooled["drug"]) for name in (*CATEGORIES[:3], *BINARY)]
+    return means, tests, [stats.chi2_contingency(table) for table in tables]
+
+
+def mann_whitney(pooled: pd.DataFrame) -> object:
+    """By scipy."""
+    one = pooled.loc[pooled["sex"] == "female", "x03"]
+    two = pooled.loc[pooled["sex"] == "male", "x03"]
+    return stats.mannwhitneyu(one, two)
+
+
+def changed(study: co.Study) -> Iterator[object]:
+    """Attritions, each time with another threshold of the first criterion."""
+    for age in itertools.cycle(range(20, 90)):
+        include = (f"age >= {age}", *INCLUDE[1:])
+        yield study.cohort(include=list(include), exclude=list(EXCLUDE)).attrition()
+
+
+def compare(study: co.Study, pooled: pd.DataFrame, repeats: int) -> list[list[object]]:
+    """A row for each analysis."""
+    rows: list[list[object]] = []
+    drugs_table = [name for name in VARIABLES if name != "drug"]
+
+    def row(what: str, ours: Callable[[], Any], plain: Callable[[], object]) -> None:
+        result: list[Any] = []
+        federated = measure(lambda: result.append(ours()), repeats=repeats)
+        pooled_timing = measure(plain, repeats=max(3, repeats // 3))
+        run = result[-1].run
+        rows.append(
+            [
+                what,
+                show_seconds(federated.median_s),
+                show_seconds(pooled_timing.median_s),
+                f"{federated.median_s / pooled_timing.median_s:.2f}",
+                run.rounds,
+                f"{run.total_bytes / len(run.participants) / 1024:,.0f}",
+                repeats,
+            ]
+        )
+
+    cohort = study.cohort(include=list(INCLUDE), exclude=list(EXCLUDE))
+    again = cohort.attrition()
+    if [int(n) for n in again.to_frame()["n"]] != kept(pooled, INCLUDE):
+        raise RuntimeError("the attrition is not that of the pooled rows")
+    criteria = changed(study)
+    row(
+        "attrition of five criteria, one of them new each time",
+        lambda: next(criteria),
+        lambda: kept(pooled, INCLUDE),
+    )
+    row("describe, 20 variables", lambda: study.describe(VARIABLES), lambda: described(pooled))
+    row(
+        "table one, 19 variables by drug",
+        lambda: study.table_one(drugs_table, by="drug"),
+        lambda: table_one(pooled),
+    )
+    row(
+        "chi-square, sex by stage",
+        lambda: study.crosstab("sex", "stage"),
+        lambda: stats.chi2_contingency(pd.crosstab(pooled["sex"], pooled["stage"])),
+    )
+    row(
+        "Mann-Whitney, one variable by sex",
+        lambda: study.mann_whitney("x03", by="sex"),
+        lambda: mann_whitney(pooled),
+    )
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, the smaller data")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    asked = parser.parse_args()
+    print_header("Statistics over three sites: hub and 3 nodes, mutual TLS 1.3 on loopback")
+    for n_rows in asked.rows[:1] if asked.quick else asked.rows:
+        with tempfile.TemporaryDirectory() as folder, start(Path(folder), n_rows) as consortium:
+            os.environ["COHORTIUM_PROFILE"] = str(consortium.profile)
+            pooled = pd.concat(frames(n_rows).values(), ignore_index=True)
+            with co.connect() as federation:
+                rows = compare(federation.study(STUDY), pooled, 5 if asked.quick else 11)
+        print(f"Three sites of {n_rows:,} rows, 20 variables\n")
+        print_table(
+            ["what", "federated", "pooled", "ratio", "rounds", "KiB left a site", "n"], rows
+        )
+
+
+if __name__ == "__main__":
+    main()
