@@ -21,18 +21,18 @@ def contract_selection(contract: Contract | Draft) -> Selection:
     )
 
 
+@lru_cache(maxsize=256)
+def _read(base: Selection, asked: Selection | None, variables: tuple[Variable, ...]) -> Population:
+    return Population.of(base, asked, {variable.name: variable for variable in variables})
+
+
 def contract_population(contract: Contract | Draft) -> Population:
     """The contract's own cohort.
 
     Raises:
         InputError: ``bad-criterion`` where a criterion or a derived variable is not understood.
     """
-    return Population.of(contract_selection(contract), None, _variables(contract))
-
-
-@lru_cache(maxsize=256)
-def _read(base: Selection, asked: Selection | None, variables: tuple[Variable, ...]) -> Population:
-    return Population.of(base, asked, {variable.name: variable for variable in variables})
+    return _read(contract_selection(contract), None, contract.variables)
 
 
 def asked_population(contract: Contract, request: RunRequest) -> Population:
@@ -91,7 +91,3 @@ def permitted_variables(
         if not population.reads_beyond(name, allowed):
             permitted[name] = population.variables[name]
     return permitted
-
-
-def _variables(contract: Contract | Draft) -> dict[str, Variable]:
-    return {variable.name: variable for variable in contract.variables}

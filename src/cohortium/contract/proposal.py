@@ -19,6 +19,7 @@ from cohortium.contract.model import (
     Proposal,
     Researcher,
 )
+from cohortium.contract.population import contract_population
 from cohortium.contract.variables import giver_of, listed, study_variable
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.directory import DirectoryEntry
@@ -191,6 +192,7 @@ def _bound(kind: type[_Kind], proposal: Proposal, around: _Around) -> _Kind:
             created_at=around.now,
         )
         made.to_bytes()
+        contract_population(made)
     except ValidationError as error:
         raise _bad_proposal([explain(error)]) from error
     except CohortiumError as error:

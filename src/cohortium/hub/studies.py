@@ -11,6 +11,7 @@ from cohortium.contract import lifecycle
 from cohortium.contract.check import unenforceable
 from cohortium.contract.lifecycle import StudyLife, Version
 from cohortium.contract.model import Contract, Draft, Participant, Seat
+from cohortium.contract.population import contract_population
 from cohortium.contract.statements import Transition, open_statement
 from cohortium.core.clock import Clock
 from cohortium.core.dictionary import Variable, VariableType
@@ -46,7 +47,7 @@ class Studies:
         Raises:
             VerificationError: ``unknown-signer``, ``key-mismatch``, ``bad-digest``.
             PolicyRefusal: ``contract-expired``, ``not-authorised``, ``unenforceable``.
-            InputError: ``not-found``, ``bad-proposal``.
+            InputError: ``not-found``, ``bad-proposal``, ``bad-criterion``.
             ConflictError: ``already-exists``, ``stale-version``.
         """
         contract, _ = Contract.open(envelope, key=user.key)
@@ -78,6 +79,7 @@ class Studies:
             raise PolicyRefusal("contract-expired", "The contract's expiry has passed.")
         for problem in unenforceable(contract):
             raise problem
+        contract_population(contract)
         active = {one.key: one.name for one in self._members.users() if one.status == "active"}
         for recipient in contract.recipients:
             if active.get(recipient.key) != recipient.name:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import httpx
 
 from cohortium.contract.model import (
+    Cohort,
     Computation,
     Contract,
     Proposal,
@@ -216,9 +217,9 @@ def local(
 ) -> LocalFederation:
     """A whole federation in this process, over data frames.
 
-    Its one study, ``local``, permits every built-in computation on all columns (but free text) and
-    is signed by every site. The code is that of a real consortium: contract, signatures, each
-    node's guard, masked sums.
+    Its one study, ``local``, permits every built-in computation on all columns (but free text),
+    over any cohort, and is signed by every site. The code is that of a real consortium: contract,
+    signatures, each node's guard, masked sums.
 
         fed = co.local({"north": north, "south": south}, categories=["sex"])
         fed.study().describe(["age"], by="sex")
@@ -284,6 +285,7 @@ def _proposal(
                 )
                 for v in usable
             ),
+            cohort=Cohort(adjustable=tuple(v.name for v in usable)),
             computations=tuple(Computation(name=name) for name in ("stats.*", "glm")),
             min_sites=len(sites) if min_sites is None else min_sites,
             disclosure=Disclosure(min_cell=min_cell, floor=floor),

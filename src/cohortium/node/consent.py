@@ -8,6 +8,7 @@ from cohortium.contract import lifecycle
 from cohortium.contract.check import unenforceable
 from cohortium.contract.diff import Change, diff
 from cohortium.contract.model import Contract
+from cohortium.contract.population import contract_population
 from cohortium.contract.render import render_diff, render_version
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
@@ -160,8 +161,8 @@ def _keys(contract: Contract, identity: Identity, store: NodeStore) -> tuple[Kno
 def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
     """Every reason why this site cannot sign."""
     # 1. Our own name, key and consortium. 2. The others' keys. 3. Not expired. 4. No more than this
-    # node can enforce. 5. The site's policy. 6. The dataset, its digests and its variables. 7. Not
-    # ended; what it amends is in force.
+    # node can enforce, and criteria that it understands. 5. The site's policy. 6. The dataset, its
+    # digests and its variables. 7. Not ended; what it amends is in force.
 
     def own_entry() -> None:  # 1
         own_participant(contract, node.identity)
@@ -179,6 +180,9 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
             for researcher in contract.recipients:
                 policy.require_allowed(computation.name, researcher)
 
+    def cohort() -> None:  # 4
+        contract_population(contract)
+
     def data() -> None:  # 6
         _check_data(contract, node.identity, node.datasets)
 
@@ -186,7 +190,7 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
         _check_standing(node, contract)
 
     found: list[CohortiumError] = [*unenforceable(contract)]  # 4
-    for check in (own_entry, peers, time, own_policy, data, standing):
+    for check in (own_entry, peers, time, cohort, own_policy, data, standing):
         try:
             check()
         except CohortiumError as error:
