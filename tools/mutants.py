@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import importlib.util
+import json
 import os
 import queue
 import shutil
@@ -105,61 +107,69 @@ class Outcome:
 
 
 class Sandbox:
-    """A copy of the package in which the tests run."""
+    """A copy of the package in which the tests run, and a process that runs them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         shutil.copytree(ROOT / "src", folder / "src")
+        compileall.compile_dir(folder / "src", quiet=2)
+        # Not under the coverage, nor as the worker, of tests that try the corpus.
+        inherited = ((k, v) for k, v in os.environ.items() if not k.startswith(("COV", "PYTEST")))
+        self._environment = dict(inherited) | {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(folder / "src"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
+        }
+        self._host = subprocess.Popen(
+            [sys.executable, "-m", "tools.mutant_host", str(LIMIT_S)],
+            cwd=ROOT,
+            env=self._environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
         """The copy without one check."""
         path = self._folder / mutant.file
-        before = path.read_bytes()
-        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        before, compiled = path.read_bytes(), Path(importlib.util.cache_from_source(str(path)))
+        compiled.unlink(missing_ok=True)
         path.write_text(mutant.source(self._folder), encoding="utf-8")
         try:
             yield
         finally:
             path.write_bytes(before)
+            compiled.unlink(missing_ok=True)
 
     def run(self, tests: Iterable[str]) -> Outcome:
         """Run tests until the first fails."""
         report = self._folder / "report.xml"
         report.unlink(missing_ok=True)
-        self._python("-m", "pytest", *OPTIONS, f"--junitxml={report}", *tests)
+        if self._host.stdin is None or self._host.stdout is None:
+            raise RuntimeError("the host has no pipes")
+        print(json.dumps([*OPTIONS, f"--junitxml={report}", *tests]), file=self._host.stdin)
+        self._host.stdin.flush()
+        self._host.stdout.readline()
         return _read(report)
 
     def package(self) -> str:
         """Where the tests find the package."""
-        return self._python("-c", "import cohortium; print(cohortium.__file__)").strip()
-
-    def _python(self, *arguments: str) -> str:
-        # Not under the coverage, nor as the worker, of tests that try the corpus.
-        inherited = ((k, v) for k, v in os.environ.items() if not k.startswith(("COV", "PYTEST")))
-        environment = dict(inherited) | {
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # most of a short test's time
-            "PYTHONPATH": str(self._folder / "src"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(self._folder / "hypothesis"),
-        }
-        with subprocess.Popen(
-            [sys.executable, *arguments],
+        return subprocess.run(
+            [sys.executable, "-c", "import cohortium; print(cohortium.__file__)"],
             cwd=ROOT,
-            env=environment,
+            env=self._environment,
             text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                return process.communicate(timeout=LIMIT_S)[0]
-            except subprocess.TimeoutExpired:
-                return ""
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+            capture_output=True,
+            check=True,
+        ).stdout.strip()
+
+    def close(self) -> None:
+        """End the process."""
+        os.killpg(self._host.pid, signal.SIGKILL)
+        self._host.communicate()
 
 
 def _read(report: Path) -> Outcome:
@@ -185,9 +195,14 @@ def sandboxes(count: int) -> Iterator[queue.SimpleQueue[Sandbox]]:
     """So many copies to work in."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-        for number in range(count):
-            free.put(Sandbox(Path(folder) / str(number)))
-        yield free
+        made = [Sandbox(Path(folder) / str(number)) for number in range(count)]
+        for sandbox in made:
+            free.put(sandbox)
+        try:
+            yield free
+        finally:
+            for sandbox in made:
+                sandbox.close()
 
 
 def check(mutants: Sequence[Mutant], jobs: int) -> int:
