@@ -174,19 +174,32 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{LEDGER}::test_a_hub_that_omits_a_run_is_found_out",
         f"{LEDGER}::test_a_run_that_is_told_otherwise_than_it_was_is_omitted",
         f"{LEDGER}::test_a_study_named_like_a_run_does_not_hide_its_omission",
+        "unit/node/test_witness.py::test_a_run_of_which_the_ledger_never_tells_the_end_is_an_alarm",
     ),
-    "Show an auditor another history": (),
+    "Show an auditor another history": (
+        "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",
+        "unit/audit/test_verify.py::test_participants_who_are_replaced_witness_that_they_are",
+        "unit/hub/test_audit.py::test_evidence_ends_where_the_institutions_that_were_replaced_ceased_to_witness",
+    ),
     "Spoil the ledger": (
         f"{LEDGER}::test_a_lie_about_the_log_is_an_alarm",
         "unit/ledger/test_witness.py::test_the_last_hub_that_took_over_is_the_one_that_signs",
+        "unit/audit/test_verify.py::test_what_is_said_of_a_stranger_is_reported_and_spoils_nothing",
+        "unit/audit/test_verify.py::test_what_a_party_is_said_to_have_signed_and_is_not_there_is_no_trifle",
+        "unit/hub/test_recovery.py::test_what_a_stranger_never_said_keeps_no_study_away",
     ),
     "Take a suspension, revocation or signature": (
         f"{LEDGER}::test_a_hub_that_swallows_a_revocation_is_found_out",
         f"{LEDGER}::test_a_statement_that_is_told_as_another_is_an_alarm",
+        f"{LEDGER}::test_a_statement_that_is_told_under_a_strangers_key_is_an_alarm",
     ),
     "Let a run go on after its contract": (
         f"{LIFE}::test_a_withheld_suspension_holds_at_the_site_that_suspended",
         "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",
+    ),
+    "Go on from a backup": (
+        "unit/node/test_witness.py::test_a_hub_that_was_put_back_from_a_backup_is_noticed_as_it_connects",
+        "unit/node/test_witness.py::test_a_hub_with_another_history_is_noticed_as_it_connects",
     ),
     "Take over the ledger from itself": (
         f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",

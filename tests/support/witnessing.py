@@ -21,7 +21,13 @@ from cohortium.node.alarms import Alarm
 
 
 def welcome(hub: HubLog) -> pb.Message:
-    return pb.Message(welcome=pb.Welcome(consortium=hub.consortium, ledger_key=hub.key.text))
+    return pb.Message(
+        welcome=pb.Welcome(
+            consortium=hub.consortium,
+            ledger_key=hub.key.text,
+            ledger_checkpoint=hub.checkpoint(),
+        )
+    )
 
 
 @dataclass

@@ -539,6 +539,7 @@ class Hub:
             site,
             fingerprint=self.consortium.fingerprint,
             ledger_key=self.log.verifier.text,
+            newest=self.ledger.newest,
             members=self.members,
             studies=self.store.studies,
             drafts=self.store.drafts,

@@ -23,6 +23,7 @@ class SiteHandler:
     Args:
         fingerprint: Of the consortium.
         ledger_key: The ledger's verifier key.
+        newest: The ledger's newest checkpoint, or nothing.
         say: Takes a member's name and its signed statement on a contract or draft.
     """
 
@@ -32,6 +33,7 @@ class SiteHandler:
         *,
         fingerprint: str,
         ledger_key: str,
+        newest: Callable[[], bytes],
         members: Membership,
         studies: StudyStore,
         drafts: DraftStore,
@@ -40,6 +42,7 @@ class SiteHandler:
         self._site = site
         self._fingerprint = fingerprint
         self._ledger_key = ledger_key
+        self._newest = newest
         self._members = members
         self._studies = studies
         self._drafts = drafts
@@ -66,6 +69,7 @@ class SiteHandler:
             self._drafts.owe_unknown(site, set(message.hello.statements))
             reply.welcome.consortium = self._fingerprint
             reply.welcome.ledger_key = self._ledger_key
+            reply.welcome.ledger_checkpoint = self._newest()
             reply.welcome.revoked_keys.extend(sorted(self._members.store.revoked_keys()))
             return reply
         if body == "statement":

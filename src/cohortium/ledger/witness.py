@@ -175,10 +175,7 @@ def witness(
             if checkpoint.size < seen.tree.size:
                 if late:
                     return Behind(seen.tree.size)
-                raise _Found(
-                    "truncated",
-                    f"The hub's ledger has {checkpoint.size} entries; it had {seen.tree.size}.",
-                )
+                raise _Found("truncated", _gone(checkpoint.size, seen.tree.size))
         if update.start > seen.tree.size:
             return Behind(seen.tree.size)
         new = _new_entries(seen, update, checkpoint)  # 4
@@ -202,6 +199,34 @@ def witness(
         final,
         cosign=not (update.more or late) and _fresh(update.sent_at, now),
     )
+
+
+def contradiction(
+    tree: Tree, held: int, seen: bytes, newest: bytes, log: VerifierKey
+) -> Alarm | None:
+    """Whether the log's newest checkpoint, without its entries, cannot follow what was seen.
+
+    Args:
+        tree: Over what the witness has by now.
+        held: The entries that it had when it asked.
+        seen: The newest checkpoint that it accepted.
+
+    Raises:
+        VerificationError: ``bad-checkpoint``.
+    """
+    checkpoint, _ = open_checkpoint(newest, log)
+    try:
+        if checkpoint.size <= tree.size:
+            _require_root(tree, checkpoint)
+        if checkpoint.size < held:
+            raise _Found("truncated", _gone(checkpoint.size, held))
+    except _Found as found:
+        return Alarm(found.kind, found.message, seen, newest)
+    return None
+
+
+def _gone(size: int, before: int) -> str:
+    return f"The hub's ledger has {size} entries; it had {before}."
 
 
 def _fresh(sent_at: int, now: datetime) -> bool:

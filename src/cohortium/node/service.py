@@ -125,6 +125,7 @@ class NodeService:
 
     def hello(self) -> pb.Message:
         """The node's first message on a connection."""
+        self.witness.greets()
         known = [contract.digest for contract in self.store.contracts()]
         return pb.Message(
             hello=pb.Hello(
@@ -140,12 +141,13 @@ class NodeService:
 
         Raises:
             VerificationError: ``bad-certificate`` where the hub speaks for another consortium;
-                ``bad-checkpoint`` where it names another consortium's ledger.
+                ``bad-checkpoint`` where it names another consortium's ledger, or shows another.
         """
         if message.welcome.consortium != self.identity.consortium:
             raise VerificationError("bad-certificate", "The hub belongs to another consortium.")
         self._add_revoked(list(message.welcome.revoked_keys))
-        self.witness.connected(message.welcome.ledger_key)
+        welcome = message.welcome
+        self.witness.connected(welcome.ledger_key, welcome.ledger_checkpoint)
 
     async def handle(self, message: pb.Message) -> Reply:
         """The reply to one of the hub's requests; every failure is a reply too."""

@@ -19,9 +19,9 @@ from cohortium.errors import (
     PolicyRefusal,
     VerificationError,
 )
-from cohortium.ledger.checkpoint import cosign, cosigners, origin
+from cohortium.ledger.checkpoint import cosign, cosigners, open_checkpoint, origin
 from cohortium.ledger.note import ED25519, Note, VerifierKey, parse_verifier_key
-from cohortium.ledger.witness import Accepted, Behind, Seen, Update, witness
+from cohortium.ledger.witness import Accepted, Behind, Seen, Update, contradiction, witness
 from cohortium.ledger.witness import Alarm as LogAlarm
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import alarms, journal
@@ -70,14 +70,23 @@ class Witness:
         self._arrived = 0
         self._newest: Turn = (0, 0, 0)
         self._connected_at: datetime | None = None
+        self._greeted: int | None = None
 
     # The link
 
-    def connected(self, key_text: str) -> None:
-        """A connection begins; the hub names the log's key.
+    def greets(self) -> None:
+        """A connection is about to begin: the hub has no less than what is here now."""
+        self._greeted = self.replica.size
+
+    def connected(self, key_text: str, newest: bytes = b"") -> None:
+        """A connection begins; the hub names the log's key, and shows its newest checkpoint.
+
+        A hub that was put back from a backup, or goes on with another history, is noticed here
+        before there is anything new on its ledger.
 
         Raises:
-            VerificationError: ``bad-checkpoint`` where that is not a key of this consortium's log.
+            VerificationError: ``bad-checkpoint`` where that is not a key of this consortium's log,
+                or has not signed the checkpoint.
         """
         with self._lock:
             self._connection += 1
@@ -104,6 +113,21 @@ class Witness:
                     seen=pinned.encode(),
                     received=key_text.encode(),
                 )
+            elif pinned == key_text and newest:
+                self._compare(newest, key)
+
+    def _compare(self, newest: bytes, key: VerifierKey) -> None:
+        """What the hub has now holds all that it showed this node before."""
+        held = self.replica.size if self._greeted is None else self._greeted
+        seen = self.replica.checkpoint("seen")
+        if seen is None or alarms.alarms(self._store, only_open=True):
+            open_checkpoint(newest, key)
+            return
+        alarm = contradiction(self.replica.tree(), held, seen.note, newest, key)
+        if alarm is not None:
+            alarms.raise_alarm(
+                self._store, alarm.kind, alarm.message, seen=alarm.seen, received=alarm.received
+            )
 
     def _older_than_ledger(self) -> bool:
         """Whether this site did things before its node kept what the ledger is held against."""

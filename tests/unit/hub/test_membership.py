@@ -221,6 +221,11 @@ async def test_what_a_member_says_on_the_link() -> None:
     welcome = await ask(hub, "Alpha", hello)
     assert welcome.welcome.consortium == AUTHORITY.fingerprint
     assert list(welcome.welcome.revoked_keys) == [key("Eve").public]
+    assert welcome.welcome.ledger_checkpoint == b""  # nothing stands on the ledger yet
+    made = hub.store.ledger.append(hub.log, hub.clock())
+    assert made is not None
+    welcome = await ask(hub, "Alpha", hello)
+    assert welcome.welcome.ledger_checkpoint == made.note
 
     published = Message()
     published.publish_dataset.json = Publication(dataset=DATASET).to_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -222,6 +223,66 @@ def test_dates_that_were_accepted_are_taken_in_once(site: Witnessing) -> None:
     site.cosigned()
     site.hub.add(person(2), at=site.world.now + timedelta(hours=2))
     assert site.alarm().kind == "dates"
+
+
+# What the hub shows when a connection begins
+
+
+def reconnect(site: Witnessing, hub: HubLog) -> list[str]:
+    """The alarms after the node has connected anew, and the hub has nothing new to tell."""
+    site.node.service.hello()
+    site.node.service.welcome(welcome(hub))
+    return [alarm.kind for alarm in alarms.alarms(site.node.store)]
+
+
+def test_a_hub_that_was_put_back_from_a_backup_is_noticed_as_it_connects(site: Witnessing) -> None:
+    older = copy.deepcopy(site.hub)
+    site.hub.add(person(1))
+    site.cosigned()
+    assert reconnect(site, site.hub) == []
+    assert reconnect(site, older) == ["truncated"]
+    (alarm,) = alarms.alarms(site.node.store)
+    assert alarm.received == older.checkpoint()
+    assert alarm.seen == site.hub.checkpoint()
+    assert reconnect(site, older) == ["truncated"]  # one alarm is enough
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_hub_with_another_history_is_noticed_as_it_connects(site: Witnessing, more: int) -> None:
+    other = copy.deepcopy(site.hub)
+    site.hub.add(*map(person, range(1 + more)))
+    other.add(person(2))
+    site.cosigned()
+    assert reconnect(site, other) == ["fork"]
+
+
+def test_what_came_after_the_greeting_is_not_missing_in_the_answer(site: Witnessing) -> None:
+    site.cosigned()
+    site.node.service.hello()
+    answer = welcome(site.hub)
+    site.hub.add(person(1))
+    site.cosigned()  # over the connection before
+    site.node.service.welcome(answer)
+    assert alarms.alarms(site.node.store) == []
+
+
+def test_a_checkpoint_that_the_log_did_not_sign_is_no_greeting(site: Witnessing) -> None:
+    site.cosigned()
+    answer = welcome(site.hub)
+    answer.welcome.ledger_checkpoint = HubLog(own=key(91)).checkpoint()
+    with pytest.raises(VerificationError) as refusal:
+        site.node.service.welcome(answer)
+    assert refusal.value.code == "bad-checkpoint"
+    assert alarms.alarms(site.node.store) == []
+
+
+def test_a_copy_that_was_begun_anew_is_behind_and_misses_nothing(site: Witnessing) -> None:
+    site.hub.add(person(1))
+    site.cosigned()
+    older = HubLog()
+    assert reconnect(site, older) == ["truncated"]
+    accept(site.node.store, 1, start_over=True)
+    assert reconnect(site, older) == ["truncated"]
 
 
 # Omissions

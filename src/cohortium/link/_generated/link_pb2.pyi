@@ -107,14 +107,16 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[str] = ..., software: _Optional[str] = ..., contracts: _Optional[_Iterable[str]] = ..., statements: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("consortium", "revoked_keys", "ledger_key")
+    __slots__ = ("consortium", "revoked_keys", "ledger_key", "ledger_checkpoint")
     CONSORTIUM_FIELD_NUMBER: _ClassVar[int]
     REVOKED_KEYS_FIELD_NUMBER: _ClassVar[int]
     LEDGER_KEY_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     consortium: str
     revoked_keys: _containers.RepeatedScalarFieldContainer[str]
     ledger_key: str
-    def __init__(self, consortium: _Optional[str] = ..., revoked_keys: _Optional[_Iterable[str]] = ..., ledger_key: _Optional[str] = ...) -> None: ...
+    ledger_checkpoint: bytes
+    def __init__(self, consortium: _Optional[str] = ..., revoked_keys: _Optional[_Iterable[str]] = ..., ledger_key: _Optional[str] = ..., ledger_checkpoint: _Optional[bytes] = ...) -> None: ...
 
 class PublishDataset(_message.Message):
     __slots__ = ("json",)
@@ -233,10 +235,22 @@ class RunPrepare(_message.Message):
     def __init__(self, request_envelope: _Optional[bytes] = ...) -> None: ...
 
 class RunAdvert(_message.Message):
-    __slots__ = ("envelope",)
+    __slots__ = ("envelope", "min_cell", "released")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    MIN_CELL_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
     envelope: bytes
-    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+    min_cell: int
+    released: _containers.RepeatedCompositeFieldContainer[ReleasedSets]
+    def __init__(self, envelope: _Optional[bytes] = ..., min_cell: _Optional[int] = ..., released: _Optional[_Iterable[_Union[ReleasedSets, _Mapping]]] = ...) -> None: ...
+
+class ReleasedSets(_message.Message):
+    __slots__ = ("key", "sets")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SETS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    sets: int
+    def __init__(self, key: _Optional[str] = ..., sets: _Optional[int] = ...) -> None: ...
 
 class Array(_message.Message):
     __slots__ = ("name", "dtype", "shape", "data")
