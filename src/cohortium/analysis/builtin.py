@@ -11,9 +11,15 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+from cohortium.analysis.cmh import Cmh
+from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.interface import AnyAnalysis, Params
+from cohortium.analysis.kruskal import Kruskal
+from cohortium.analysis.ks import Ks
+from cohortium.analysis.mann_whitney import MannWhitney
+from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.t_test import TTest
 from cohortium.core.model import explain
 from cohortium.errors import InputError
@@ -24,8 +30,14 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
     {
         analysis.name: analysis
         for analysis in (
+            Cmh(),
+            Crosstab(),
             Describe(),
             Glm(),
+            Kruskal(),
+            Ks(),
+            MannWhitney(),
+            McNemar(),
             TTest(),
         )
     }
