@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+from cohortium.analysis.anova import Anova
 from cohortium.analysis.cmh import Cmh
 from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.describe import Describe
@@ -30,6 +31,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
     {
         analysis.name: analysis
         for analysis in (
+            Anova(),
             Cmh(),
             Crosstab(),
             Describe(),

@@ -14,6 +14,7 @@ from cohortium.errors import InputError
 def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "glm",
+        "stats.anova",
         "stats.describe",
         "stats.t_test",
     }
