@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from cohortium.analysis.interface import (
     Total,
 )
 from cohortium.analysis.untrusted import ints
+from cohortium.cohort.population import Population
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.table import Table
 from cohortium.disclosure.differencing import (
@@ -371,20 +372,29 @@ def parts_of(inner: AnyAnalysis, table: Table, params: Params, scope: Scope) -> 
 
 
 def set_key(
-    inner: AnyAnalysis, params: Params, scope: Scope, *, population: str, data: Any, view: int
+    inner: AnyAnalysis,
+    params: Params,
+    scope: Scope,
+    *,
+    contract: str,
+    population: Population,
+    view: int,
 ) -> str:
     """The name of what is released: the same at hub and sites, and for every computation on it.
 
     Args:
-        population: The cohort's own key.
-        data: JSON; which content of which datasets.
+        contract: Its digest, which fixes data, variables and own criteria.
+        population: Whose parts they are.
     """
+    persons = population.persons_key
     if isinstance(inner, Splits):
         split = inner.split_key(params, scope)
     else:
         groups = _partition(inner, params, scope)
         split = [[v.name, *levels] for v, levels in zip(groups.by, groups.levels, strict=True)]
-    body = {"population": population, "data": data, "split": split, "view": view}
+        if any(v.name in population.derivations for v in groups.by):
+            persons = population.key
+    body = {"contract": contract, "persons": persons, "split": split, "view": view}
     return digest_bytes(canonical(body))
 
 

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cohortium.analysis.interface import AnyAnalysis, Params, Scope
-from cohortium.cohort.population import Population
+from cohortium.analysis.interface import AnyAnalysis
+from cohortium.analysis.screen import Screen
 from cohortium.contract.check import check_run
-from cohortium.contract.model import Contract, Participant, RunRequest
-from cohortium.contract.noise import Noise
+from cohortium.contract.model import Contract, RunRequest
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock, to_rfc3339
+from cohortium.core.rounds import State
 from cohortium.crypto.keys import fingerprint
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import PolicyRefusal, ProtocolError, VerificationError
 from cohortium.node.agreement import Agreements, open_request, own_participant
 from cohortium.node.alarms import require_none
+from cohortium.node.checked import CheckedRun
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
-from cohortium.node.store import NodeStore, StoredRun
+from cohortium.node.screening import Release, Screening
+from cohortium.node.store import NodeStore
 from cohortium.node.witness import require_following
 from cohortium.secagg.binding import RoundBinding
 from cohortium.secagg.messages import KeyShare, SurvivorList
@@ -49,52 +51,14 @@ class Question:
 
     run_id: str
     round: int
-    state_digest: str
+    state: State
     roster: tuple[bytes, ...]
     active: bytes
 
-
-@dataclass(frozen=True)
-class CheckedRun:
-    """A run that may be computed.
-
-    Attributes:
-        stored: The run as recorded when it was asked for before; None on the first time.
-        scope: With this site's limits.
-        common: With the contract's limits: what hub and all sites have in common.
-        population: Who it is about, and the derived variables.
-        noise: What the contract asks for in every sum; None: exact sums.
-    """
-
-    contract: Contract
-    participant: Participant
-    request: RunRequest
-    analysis: AnyAnalysis
-    params: Params
-    scope: Scope
-    common: Scope
-    population: Population
-    noise: Noise | None = None
-    stored: StoredRun | None = None
-
     @property
-    def reads(self) -> frozenset[str]:
-        """The dataset's variables that are needed: for the computation and for its cohort."""
-        named = self.analysis.variables(self.params)
-        return self.population.reads | self.population.reads_for(named)
-
-    @property
-    def params_digest(self) -> str:
-        """Digest of the parameters as the analysis understands them, defaults filled in."""
-        return self.params.digest
-
-    def among(self, n_sites: int) -> CheckedRun:
-        """The run with its number of parties."""
-        return replace(
-            self,
-            scope=replace(self.scope, n_sites=n_sites),
-            common=replace(self.common, n_sites=n_sites),
-        )
+    def state_digest(self) -> str:
+        """What the masks of the round are bound to."""
+        return self.state.digest
 
 
 @dataclass(frozen=True)
@@ -106,6 +70,7 @@ class CheckedRound:
         active: The parties that take part in the round.
         starts: Whether this is the run's first round, which fixes the roster.
         answered: Tag of the reply that was given before to the same question, or None.
+        release: Sets of persons that it tells of for the first time here.
     """
 
     run: CheckedRun
@@ -115,6 +80,7 @@ class CheckedRound:
     binding: RoundBinding
     starts: bool
     answered: str | None
+    release: Release | None
 
 
 @dataclass(frozen=True)
@@ -141,6 +107,7 @@ class Guard:
         policy: Reads the site's policy at this moment.
         find: The registry of analyses.
         clock: The time that windows are checked against.
+        screening: Compares a run's persons with those of earlier results.
     """
 
     def __init__(
@@ -150,6 +117,8 @@ class Guard:
         policy: PolicySource,
         find: Find,
         clock: Clock,
+        *,
+        screening: Screening,
     ) -> None:
         self._identity = identity
         self._store = store
@@ -157,6 +126,7 @@ class Guard:
         self._policy = policy
         self._find = find
         self._clock = clock
+        self._screening = screening
         self._runs: dict[str, CheckedRun] = {}
         self._parties: dict[str, Party] = {}
         self._made: dict[str, tuple[tuple[bytes, ...], Party]] = {}
@@ -250,7 +220,7 @@ class Guard:
             )
         checked = replace(checked, stored=stored, scope=replace(checked.scope, disclosure=limits))
         self._runs[run_id] = checked
-        return checked
+        return self._screening.resumed(checked)
 
     def _check_still(self, contract: Contract, request: RunRequest) -> None:
         """What may change while a run is under way."""
@@ -285,7 +255,7 @@ class Guard:
             contract=contract,
             participant=participant,
             request=request,
-            analysis=admitted.analysis,
+            inner=admitted.analysis,
             params=admitted.params,
             scope=admitted.scope,
             common=admitted.scope,
@@ -373,10 +343,13 @@ class Guard:
         # same: whether a sum overflows would tell of this site alone, and a second contribution
         # under one mask would show their difference. 5. No sum over one contribution and two sets
         # of parties, in this run or an earlier one, and a run is left.
-        # 6. The first state is not for the hub to choose: it follows from the signed parameters.
+        # 6. The first states are not for the hub to choose: they follow from the signed parameters
+        # and from what the persons were compared with.
         run_id, number = question.run_id, question.round
         about |= {"run_id": run_id[:64], "round": number}
         run = self.check_continues(run_id, about)  # 1
+        if number == 1:
+            run = replace(run, screen=Screen.from_state(question.state))
         starts = run.stored is None or run.stored.roster is None
         party = self._party(run, question.roster)  # 2
         self._require_own_minimum(party.parties.fewest)
@@ -403,8 +376,7 @@ class Guard:
         if before is None or not before.reply_tag:
             self._require_same_sum(run, question.state_digest, sites)
         run = run.among(len(sites))
-        if number == 1:  # 6
-            _require_first_state(run, question.state_digest)
+        release = self._screening.check(run, number, question.state)  # 6
         request = run.request
         return CheckedRound(
             run=run,
@@ -416,6 +388,7 @@ class Guard:
             ),
             starts=starts,
             answered=None if before is None else before.reply_tag or None,
+            release=release,
         )
 
     def check_survivors(
@@ -590,13 +563,6 @@ class Guard:
         )
         if earlier - {party_list(sites)}:
             raise _done_before()
-
-
-def _require_first_state(run: CheckedRun, state_digest: str) -> None:
-    if run.analysis.start(run.params, run.common).digest != state_digest:
-        raise ProtocolError(
-            "wrong-round", "The first state is not the one that the request's parameters give."
-        )
 
 
 def _done_before() -> PolicyRefusal:

@@ -18,7 +18,8 @@ import numpy as np
 from cohortium.contract.noise_plan import Plan, plan
 from cohortium.core.rounds import Layout
 from cohortium.errors import ConflictError, IntegrityFailure
-from cohortium.node.guard import CheckedRound, CheckedRun
+from cohortium.node.checked import CheckedRun
+from cohortium.node.guard import CheckedRound
 from cohortium.node.store import NodeStore
 from cohortium.secagg.noise import discrete_gaussian
 from cohortium.secagg.vector import Noise

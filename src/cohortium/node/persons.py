@@ -34,6 +34,10 @@ class Persons:
         self._rows: _Recent[Rows] = _Recent(_MASK_BYTES)
         self._tables: _Recent[Table] = _Recent(_TABLE_BYTES)
 
+    def n_rows(self, participant: Participant) -> int:
+        """All persons of the dataset."""
+        return self._datasets.get(participant.dataset).n_rows
+
     def rows(self, contract: Contract, participant: Participant, population: Population) -> Rows:
         """Which of the dataset's persons are in the population; shape (n_rows,), read-only.
 

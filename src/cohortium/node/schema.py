@@ -46,6 +46,21 @@ CREATE TABLE IF NOT EXISTS noise (
     run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, body BLOB,
     PRIMARY KEY (run_id, round)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS screens (
+    run_id TEXT PRIMARY KEY REFERENCES runs, body BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS released (
+    study TEXT NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL, n_sets INTEGER NOT NULL,
+    body BLOB NOT NULL, run_id TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (study, key)
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS released_keeps BEFORE UPDATE ON released
+    BEGIN SELECT RAISE(ABORT, 'what was released stays released'); END;
+CREATE TRIGGER IF NOT EXISTS released_stays BEFORE DELETE ON released
+    BEGIN SELECT RAISE(ABORT, 'what was released stays released'); END;
+CREATE TABLE IF NOT EXISTS released_rows (
+    study TEXT NOT NULL, digest TEXT NOT NULL, salt BLOB NOT NULL, columns BLOB NOT NULL,
+    hashes BLOB NOT NULL, PRIMARY KEY (study, digest)
+) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
     body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT

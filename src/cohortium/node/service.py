@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
+from cohortium.analysis.screen import screened
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
 from cohortium.contract.statements import Assignment
@@ -42,12 +43,12 @@ from cohortium.link.rounds import (
 )
 from cohortium.node import journal, statements
 from cohortium.node.agreement import check_signatures, own_participant
+from cohortium.node.checked import CheckedRun
 from cohortium.node.datasets import Datasets
 from cohortium.node.drafts import Drafts
 from cohortium.node.guard import (
     About,
     CheckedRound,
-    CheckedRun,
     CheckedSurvivors,
     Find,
     Guard,
@@ -60,6 +61,8 @@ from cohortium.node.life import activate, end, hear
 from cohortium.node.noise import RoundNoise, to_bytes
 from cohortium.node.persons import Persons
 from cohortium.node.policy import PolicySource
+from cohortium.node.released import ReleasedSets
+from cohortium.node.screening import Screening, Telling
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
 from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
@@ -118,7 +121,9 @@ class NodeService:
         self.drafts = Drafts(identity, store, clock)
         self._random = random
         self.witness = Witness(identity, store, clock)
-        self._guard = Guard(identity, store, policy, find, clock)
+        released = ReleasedSets(store, datasets, random)
+        self._screening = Screening(store, released, self.persons)
+        self._guard = Guard(identity, store, policy, find, clock, screening=self._screening)
         self._noise = RoundNoise(store)
 
     # The link
@@ -348,7 +353,8 @@ class NodeService:
                 self.witness.replica.expect_run(request.run_id)
                 self.witness.replica.expect_end(request.run_id)
                 journal.append(self.store, "run", about)
-        return pb.Message(run_advert=pb.RunAdvert(envelope=advert))
+            reply = self._screening.advert(run, advert)
+        return pb.Message(run_advert=reply)
 
     # The secure sum, by the steps of the papers
 
@@ -370,7 +376,7 @@ class NodeService:
             question = Question(
                 request.run_id,
                 request.round,
-                state.digest,
+                state,
                 tuple(request.roster),
                 request.active,
             )
@@ -439,6 +445,7 @@ class NodeService:
                 self.store.set_sites(run_id, party_list(checked.active))
             self.store.add_round(run_id, answer)
             self.store.set_summed(run_id, answer.round, party_list(checked.active))
+            self._screening.record(checked.run, answer.round, question.state, computed.telling)
             self.witness.replica.expect_end(run_id, answer.round)
             if parties.recoverable:
                 self.store.put_party_round(run_id, answer.round, computed.memory.to_json(parties))
@@ -515,12 +522,13 @@ class NodeService:
     ) -> _Computed:
         run = checked.run
         table = self.persons.table(
-            run.contract, run.participant, run.population, run.analysis.variables(run.params)
+            run.contract, run.participant, run.population, run.inner.variables(run.params)
         )
+        analysis = screened(run.inner, run.screen, own=self._screening.own(run))
         layout = run.analysis.layout(state, run.params, run.common)
         planned = self._noise.plan(checked, layout)
         try:
-            contribution = run.analysis.local(table, state, run.params, run.scope)
+            contribution = analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
             if run.noise is not None:
                 contribution = clipped(run.noise, contribution)
@@ -534,7 +542,10 @@ class NodeService:
                 noise=drawn,
                 sign=self.identity.key.sign,
             )
-            return _Computed(memory, masked, drawn)
+            telling = None
+            if checked.release is not None:
+                telling = self._screening.telling(run, checked.release, table)
+            return _Computed(memory, masked, drawn, telling)
         except (ProtocolError, ConflictError):  # about the request itself, whatever the data are
             raise
         except InputError as error:
@@ -571,6 +582,7 @@ class _Computed(NamedTuple):
     memory: PartyRound
     masked: MaskedInput
     noise: Noise
+    telling: Telling | None
 
 
 class _NoContribution(Exception):
@@ -583,10 +595,10 @@ class _NoContribution(Exception):
 
 def _with_column(error: InputError, run: CheckedRun) -> InputError:
     """An overflow, saying which column of the data it is about."""
-    if error.code != "overflow" or not isinstance(run.analysis, NamesColumns):
+    if error.code != "overflow" or not isinstance(run.inner, NamesColumns):
         return error
     field, index = str(error.details["field"]), int(error.details["index"])
-    column = run.analysis.column(field, index, run.params, run.common)
+    column = run.inner.column(field, index, run.params, run.common)
     return InputError(
         "overflow",
         f"{column}: a sum of it ({field}) is too large or not finite; look for outliers or rescale "

@@ -1,0 +1,233 @@
+"""The persons about whom this site has helped to release something, by study; never leaves.
+
+A person is a row of a dataset of a certain content. When the content changes, rows are recognised
+by their values: who has other values is another person, for whoever only sees aggregates.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from cohortium.contract.model import Contract, Participant
+from cohortium.core.dictionary import Variable
+from cohortium.core.table import Table
+from cohortium.disclosure.differencing import PersonSets
+from cohortium.errors import CohortiumError, IntegrityFailure, PolicyRefusal
+from cohortium.node.row_hashes import SALT_BYTES, Hashes, row_hashes, same_rows
+from cohortium.node.store import NodeStore
+from cohortium.node.stored import Datasets
+
+CACHE_BYTES: Final = 64 * 1024 * 1024
+_LEVEL: Final = 1
+"""Of zlib: the persons of a cohort compress little, and are read often."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The rows that a run's persons are among.
+
+    Attributes:
+        digest: Of the dataset's content.
+    """
+
+    study: str
+    dataset: str
+    digest: str
+    n_rows: int
+
+
+@dataclass(frozen=True, repr=False)
+class KnownRows:
+    """How rows are recognised: the hash of each, with its secret.
+
+    Attributes:
+        columns: What is hashed: variables, and the dataset's names for them.
+    """
+
+    salt: bytes
+    columns: tuple[tuple[Variable, str], ...]
+    hashes: Hashes
+
+
+class ReleasedSets:
+    """What the site remembers of released person sets.
+
+    Args:
+        store: Where it is; every method that writes belongs in a transaction of it.
+        datasets: For the values by which rows are recognised.
+        random: Source of the secret in their hashes.
+    """
+
+    def __init__(
+        self, store: NodeStore, datasets: Datasets, random: Callable[[int], bytes]
+    ) -> None:
+        self._store = store
+        self._datasets = datasets
+        self._random = random
+        self._lock = threading.Lock()
+        self._decoded: OrderedDict[tuple[str, str, str], PersonSets] = OrderedDict()
+
+    def known(self, study: str) -> dict[str, int]:
+        """Key and number of sets of each release under the study."""
+        rows = self._store.execute("SELECT key, n_sets FROM released WHERE study = ?", study)
+        return {str(key): int(n_sets) for key, n_sets in rows}
+
+    def holds(self, study: str, key: str) -> bool:
+        """Whether these very sets were released before."""
+        return bool(
+            self._store.execute("SELECT 1 FROM released WHERE study = ? AND key = ?", study, key)
+        )
+
+    def add(self, place: Place, key: str, sets: PersonSets, run_id: str) -> None:
+        """Remember a release for good; what is remembered already stays as it is."""
+        self._store.execute(
+            "INSERT OR IGNORE INTO released VALUES (?, ?, ?, ?, ?, ?, ?)",
+            place.study,
+            key,
+            place.digest,
+            len(sets.sets),
+            _encode(sets),
+            run_id,
+            self._store.now(),
+        )
+
+    def earlier(self, place: Place, key: str, n_sets: int) -> PersonSets:
+        """A release as the rows of `place` have it; further rows are persons that it lacks.
+
+        Raises:
+            PolicyRefusal: ``differencing`` where they cannot be recognised.
+        """
+        at = (place.study, key, place.digest)
+        with self._lock:
+            found = self._decoded.get(at)
+            if found is None:
+                found = self._read(place, key, n_sets)
+                if found is None:
+                    return PersonSets.nobody(place.n_rows, n_sets)
+                self._decoded[at] = found
+                while sum(one.codes.nbytes for one in self._decoded.values()) > CACHE_BYTES:
+                    self._decoded.popitem(last=False)
+            else:
+                self._decoded.move_to_end(at)
+        return found
+
+    def _read(self, place: Place, key: str, n_sets: int) -> PersonSets | None:
+        rows = self._store.execute(
+            "SELECT digest, n_sets, body FROM released WHERE study = ? AND key = ?",
+            place.study,
+            key,
+        )
+        if not rows:
+            return None
+        digest, stored_sets, body = rows[0]
+        if stored_sets != n_sets:
+            raise PolicyRefusal(
+                "differencing", "The hub describes an earlier result otherwise than this site."
+            )
+        sets = _decode(body)
+        return sets if digest == place.digest else self._moved(sets, place, str(digest))
+
+    # Rows of changed datasets
+
+    def new_rows(
+        self, place: Place, contract: Contract, participant: Participant
+    ) -> KnownRows | None:
+        """By which values the rows of this content can be recognised; None where that is known."""
+        known = self._store.execute(
+            "SELECT 1 FROM released_rows WHERE study = ? AND digest = ?", place.study, place.digest
+        )
+        if known:
+            return None
+        columns = [
+            (variable, participant.sources.get(variable.name, variable.name))
+            for variable in contract.variables
+            if variable.name in participant.variables
+        ]
+        salt = self._random(SALT_BYTES)
+        return KnownRows(salt, tuple(columns), self._hashes(place, salt, columns))
+
+    def add_rows(self, place: Place, rows: KnownRows) -> None:
+        """Keep that for good."""
+        self._store.execute(
+            "INSERT OR IGNORE INTO released_rows VALUES (?, ?, ?, ?, ?)",
+            place.study,
+            place.digest,
+            rows.salt,
+            json.dumps([[v.to_json(), column] for v, column in rows.columns]).encode(),
+            rows.hashes.astype("<u8").tobytes(),
+        )
+
+    def _hashes(self, place: Place, salt: bytes, columns: Sequence[tuple[Variable, str]]) -> Hashes:
+        def read(variable: Variable, column: str) -> Table:
+            return self._datasets.table(
+                place.dataset, {variable.name: variable}, {variable.name: column}, place.digest
+            )
+
+        return row_hashes(salt, (read(v, column) for v, column in columns), place.n_rows)
+
+    def _moved(self, sets: PersonSets, place: Place, digest: str) -> PersonSets:
+        """Sets of an earlier content, on the rows of the present one and then on those it lacks."""
+        rows = self._store.execute(
+            "SELECT salt, columns, hashes FROM released_rows WHERE study = ? AND digest = ?",
+            place.study,
+            digest,
+        )
+        if not rows:
+            raise IntegrityFailure("broken-store", "The rows of an earlier dataset are forgotten.")
+        salt, columns, body = rows[0]
+        before = np.frombuffer(body, dtype="<u8").astype(np.uint64)
+        if len(before) != len(sets.codes):
+            raise IntegrityFailure("broken-store", "The rows of an earlier dataset do not fit.")
+        wanted = [(Variable.from_json(v), str(column)) for v, column in json.loads(columns)]
+        try:
+            now = self._hashes(place, salt, wanted)
+        except CohortiumError as error:
+            raise PolicyRefusal(
+                "differencing",
+                "The persons of earlier results cannot be recognised in the dataset as it is now: "
+                "it no longer has the variables that the study had. Put them back.",
+            ) from error
+        at = same_rows(before, now)
+        there = at >= 0
+        gone = sets.codes[~there]
+        codes = np.full(place.n_rows + len(gone), -1, dtype=sets.codes.dtype)
+        codes[at[there]] = sets.codes[there]
+        codes[place.n_rows :] = gone
+        return PersonSets(codes, sets.sets)
+
+
+def _encode(sets: PersonSets) -> bytes:
+    """A JSON line, then which parts each set has and which part each row is in, compressed."""
+    n_sets, width = sets.sets.shape
+    kind = next(t for t in ("|i1", "<i2", "<i4") if width <= np.iinfo(np.dtype(t)).max)
+    one = width == 1
+    head: Mapping[str, Any] = {
+        "rows": len(sets.codes),
+        "sets": [n_sets, width],
+        "codes": "bits" if one else kind,
+    }
+    codes = np.packbits(sets.codes >= 0) if one else sets.codes.astype(kind)
+    body = np.packbits(sets.sets).tobytes() + codes.tobytes()
+    return json.dumps(head).encode() + b"\n" + zlib.compress(body, _LEVEL)
+
+
+def _decode(data: bytes) -> PersonSets:
+    line, _, packed = data.partition(b"\n")
+    head, body = json.loads(line), zlib.decompress(packed)
+    n_sets, width = head["sets"]
+    split = (n_sets * width + 7) // 8
+    sets = np.unpackbits(np.frombuffer(body, np.uint8, count=split), count=n_sets * width)
+    if head["codes"] == "bits":
+        inside = np.unpackbits(np.frombuffer(body, np.uint8, offset=split), count=head["rows"])
+        codes = inside.astype(np.int8) - np.int8(1)
+    else:
+        codes = np.frombuffer(body, np.dtype(head["codes"]), offset=split)
+    return PersonSets(codes, sets.reshape(n_sets, width).astype(np.bool_))
