@@ -7,12 +7,13 @@ from typing import Literal
 
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import as_type
+from cohortium.sdk.tables import TableMethods
 
 Family = Literal["binomial", "gaussian", "poisson"]
 
 
-class Analyses(Submits):
+class Analyses(TableMethods):
     """The analyses that a contract may permit."""
 
     def describe(

@@ -88,6 +88,35 @@ def forest(
     return _styled(layered)
 
 
+def love(
+    values: Mapping[str, float], line: float, *, title: str, subtitle: str
+) -> alt.TopLevelMixin:
+    """Standardised differences, the largest above, with a line at what counts as balanced."""
+    rows = [
+        {"variable": name, "smd": value} for name, value in values.items() if np.isfinite(value)
+    ]
+    frame = pd.DataFrame(rows, columns=["variable", "smd"])
+    x = alt.X("smd:Q").title("standardised mean difference").scale(zero=True, padding=12)
+    rule = (
+        alt.Chart(pd.DataFrame({"smd": [line]})).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x)
+    )
+    points = (
+        alt.Chart(frame)
+        .mark_point(color=BLUE, filled=True, opacity=1, size=70)
+        .encode(
+            alt.Y("variable:N").sort("-x").title(None),
+            x,
+            tooltip=["variable:N", alt.Tooltip("smd:Q", format=".3f")],
+        )
+    )
+    layered = alt.layer(rule, points).properties(
+        width=WIDTH,
+        height=alt.Step(ROW_HEIGHT),
+        title=alt.Title(title, subtitle=subtitle, anchor="start"),
+    )
+    return _styled(layered)
+
+
 def side_by_side(charts: Sequence[Any]) -> alt.TopLevelMixin:
     """Small charts in two columns."""
     return _styled(alt.concat(*charts, columns=2).resolve_scale(color="independent"))
@@ -135,6 +164,40 @@ def shares(name: str, rows: Rows, order: list[str], levels: list[str]) -> Any:
             alt.YOffset("group:N").sort(order), alt.Color("group:N").sort(order).title(None)
         )
     return chart
+
+
+def stacked(
+    rows: Rows,
+    *,
+    names: tuple[str, str],
+    levels: tuple[list[str], list[str]],
+    title: str,
+    subtitle: str,
+) -> alt.TopLevelMixin:
+    """One bar a row of a table, its columns stacked to their shares.
+
+    Args:
+        rows: With row, column, order (of the column), share, n.
+        names: Of the variables in rows and columns.
+        levels: Of both.
+    """
+    chart = (
+        alt.Chart(pd.DataFrame(rows, columns=["row", "column", "order", "share", "n"]))
+        .mark_bar(stroke="white", strokeWidth=1)
+        .encode(
+            alt.Y("row:N").sort(levels[0]).title(names[0]),
+            alt.X("share:Q").stack("zero").axis(format="%").title("share").scale(domain=[0, 1]),
+            alt.Color("column:N").sort(levels[1]).title(names[1]),
+            alt.Order("order:Q"),
+            tooltip=["row:N", "column:N", "n:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+        .properties(
+            width=WIDTH,
+            height=alt.Step(ROW_HEIGHT),
+            title=alt.Title(title, subtitle=subtitle, anchor="start"),
+        )
+    )
+    return _styled(chart)
 
 
 def _styled(chart: Any) -> alt.TopLevelMixin:

@@ -11,9 +11,13 @@ from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
+    "stats.cmh": CmhResult,
+    "stats.crosstab": CrosstabResult,
     "stats.describe": DescribeResult,
+    "stats.mcnemar": McNemarResult,
     "glm": GlmResult,
 }
 

@@ -136,6 +136,11 @@ TERMS: Mapping[str, str] = {
     "Pearson's chi-square test": "Pearson 卡方检验",
     "Chi-square test with Yates' correction": "Yates 连续性校正卡方检验",
     "Fisher's exact test": "Fisher 精确检验",
+    "Likelihood-ratio test": "似然比检验",
+    "Exact McNemar's test": "McNemar 精确检验",
+    "Breslow-Day test": "Breslow-Day 齐性检验",
+    "Breslow-Day test with Tarone's correction": "Tarone 校正的 Breslow-Day 齐性检验",
+    "Common odds ratio": "合并比值比的齐性",
     "Cochran-Mantel-Haenszel test": "Cochran-Mantel-Haenszel 检验",
     "McNemar's test": "McNemar 检验",
     "Mann-Whitney U test": "Mann-Whitney U 检验",
@@ -160,6 +165,8 @@ TERMS: Mapping[str, str] = {
     "Cohen's d": "Cohen's d",
     "Hedges' g": "Hedges' g",
     "Cramer's V": "Cramér's V",
+    "Cramer's V (bias-corrected)": "Cramér's V（偏倚校正）",
+    "conditional odds ratio": "条件比值比",
     "eta squared": "η²",
     "omega squared": "ω²",
     "epsilon squared": "ε²",
@@ -208,6 +215,18 @@ TERMS: Mapping[str, str] = {
         "为防止由合计推算较小的单元格而隐匿"
     ),
     "one institution's persons alone": "仅含一家机构的人员",
+    "cells": "单元格",
+    "margins": "边际合计",
+    "tests and measures": "检验与度量",
+    "they are too small, or smaller cells follow from them": "人数过少，或可由其推算较小的单元格",
+    "a withheld cell would follow from them": "可由其推算被隐匿的单元格",
+    "the numbers are rounded": "人数已取整",
+    "Levels that nobody has are left out of the tests.": "检验不计入无人的水平。",
+    "There is only one level: nothing to test.": "仅有一个水平，无可检验。",
+    "An expected count is below 5: chi-square tests are approximate.": (
+        "有理论频数小于 5，卡方检验仅为近似。"
+    ),
+    "Nobody changed: there is nothing to test.": "无人改变，无可检验。",
     "levels of too few persons are withheld": "人数过少的水平已隐匿",
     "the mean would give away a value that too few persons have": (
         "均值会泄露仅有极少数人具有的取值"

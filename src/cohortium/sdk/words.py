@@ -90,7 +90,7 @@ def _test_en(test: HypothesisTest) -> str:
         f" {text[0].upper()}{text[1:]}."
         for text in (estimate_words(one, "en") for one in test.estimates)
     )
-    missing = _left_out(test.n_missing, "en")
+    missing = left_out(test.n_missing, "en")
     return (
         f"{test.title}{about}{by}, over {test.n:,} persons of {test.n_sites} sites{missing}: "
         f"{statistic}{p_words(test.p_value, 'en')}{side}.{found} "
@@ -107,7 +107,7 @@ def _test_zh(test: HypothesisTest) -> str:
         statistic = f"{test.statistic_name} = {number(test.statistic)}{df}，"
     side = "" if test.alternative == "two-sided" else f"，{say(test.alternative, 'zh')}检验"
     found = "".join(f"{estimate_words(one, 'zh')}。" for one in test.estimates)
-    missing = _left_out(test.n_missing, "zh")
+    missing = left_out(test.n_missing, "zh")
     return (
         f"对 {test.n_sites} 家机构共 {test.n:,} 人的 {about} {by}进行 {say(test.title, 'zh')}"
         f"{missing}：{statistic}{p_words(test.p_value, 'zh')}{side}。{found}"
@@ -115,7 +115,8 @@ def _test_zh(test: HypothesisTest) -> str:
     )
 
 
-def _left_out(n_missing: int, lang: Language) -> str:
+def left_out(n_missing: int, lang: Language) -> str:
+    """How many more persons lack a value, in brackets; empty where nobody does."""
     if not n_missing:
         return ""
     if lang == "zh":
@@ -169,7 +170,7 @@ def _glm_en(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: 
     name = fit.ratio_name if fit.link != "identity" else "difference of the mean"
     start = (
         f"{FAMILIES.get(fit.family, (fit.family, ''))[0]} of {outcome} on {fit.nobs:,} persons of "
-        f"{fit.n_sites} sites{_left_out(fit.n_missing, 'en')}."
+        f"{fit.n_sites} sites{left_out(fit.n_missing, 'en')}."
     )
     if not effects:
         return f"{start} The model has no term but the intercept. Not adjusted for anything."
@@ -195,7 +196,7 @@ def _glm_zh(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: 
     kind = FAMILIES.get(fit.family, ("", fit.family))[1]
     start = (
         f"以 {outcome} 为因变量，对 {fit.n_sites} 家机构共 {fit.nobs:,} 人拟合 {kind}"
-        f"{_left_out(fit.n_missing, 'zh')}。"
+        f"{left_out(fit.n_missing, 'zh')}。"
     )
     if not effects:
         return f"{start}模型仅含截距项，未对任何变量进行调整。"

@@ -1,0 +1,90 @@
+"""Contingency tables in plain words, in English and Chinese."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.words import (
+    estimate_words,
+    left_out,
+    not_adjusted,
+    number,
+    p_words,
+)
+
+if TYPE_CHECKING:
+    from cohortium.sdk.table_results import CmhResult, TableResult
+
+
+def interpret_table(table: TableResult, lang: Language) -> str:
+    """A table in a few sentences.
+
+    Raises:
+        InputError: ``bad-input`` for another language.
+    """
+    require_language(lang)
+    zh = lang == "zh"
+    missing = left_out(table.n_missing, lang)
+    about = " × ".join(name for name in (table.variable, table.by) if name)
+    start = (
+        f"{table.n_sites} 家机构共 {table.n:,} 人的 {about} 频数表{missing}。"
+        if zh
+        else f"{about}, over {table.n:,} persons of {table.n_sites} sites{missing}."
+    )
+    parts = [start, _shares(table, lang), _test(table, lang)]
+    if table.suppressed:
+        parts.append("部分单元格或检验未发布。" if zh else "Some cells or tests were not released.")
+    parts.append(not_adjusted((), lang))
+    return ("" if zh else " ").join(part for part in parts if part)
+
+
+def _shares(table: TableResult, lang: Language) -> str:
+    """For one variable the share of each level; for two, of the last column in each row."""
+    zh = lang == "zh"
+    column = table.levels[1][-1] if table.two_way else None
+    told = []
+    for level in table.levels[0]:
+        count, share = table.cell(level, column), table.share(level, column)
+        if count is None or share is None:
+            continue
+        if not table.two_way:
+            told.append(f"{level} {count:,} ({share:.1%})")
+            continue
+        told.append(
+            f"{table.variable} = {level} 者中 {count:,} 人（{share:.1%}）"
+            if zh
+            else f"{count:,} ({share:.1%}) of those with {table.variable} = {level}"
+        )
+    if not told:
+        return ""
+    if not table.two_way:
+        return f"{'，'.join(told)}。" if zh else f"{', '.join(told)}."
+    if zh:
+        return f"{table.by} = {column} 的比例：{'，'.join(told)}。"
+    return f"{table.by} = {column}: {', '.join(told)}."
+
+
+def _test(table: TableResult, lang: Language) -> str:
+    if not table.two_way or table.p_value is None:
+        return ""
+    statistic = ""
+    if table.statistic is not None:
+        df = f", df {table.df[0]:g}" if table.df else ""
+        statistic = f" ({table.statistic_name} = {number(table.statistic)}{df})"
+    test = f"{say(table.title, lang)}{statistic}: {p_words(table.p_value, lang)}"
+    found = [estimate_words(one, lang) for one in table.estimates]
+    if lang == "zh":
+        return f"{test.replace(': ', '：')}。" + "".join(f"{one}。" for one in found)
+    return " ".join([f"{test}.", *(f"{one[0].upper()}{one[1:]}." for one in found)])
+
+
+def homogeneity_words(result: CmhResult, lang: Language) -> str:
+    """Whether the strata seem to have one odds ratio."""
+    even = result.homogeneity.get("breslow-day")
+    if even is None:
+        return ""
+    p = p_words(even.p_value, lang)
+    if lang == "zh":
+        return f"各层比值比是否相同(Breslow-Day 检验):{p}。"
+    return f" Whether the odds ratio is the same in all strata (Breslow-Day): {p}."
