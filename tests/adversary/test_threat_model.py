@@ -206,7 +206,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "unit/hub/test_takeover.py::test_a_copy_that_is_not_final_is_refused",
         "unit/hub/test_takeover.py::test_a_copy_that_was_altered_is_refused",
     ),
-    "Change the ledger's key": (f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",),
+    "Change the ledger's key": (
+        f"{LEDGER}::test_a_hub_that_changes_its_key_is_not_followed",
+        "unit/sdk/test_ledger_key.py::test_another_key_is_refused_and_it_is_said_what_to_do",
+    ),
     "Withhold a revocation from a node": (
         f"{HUB}::test_a_removed_researcher_is_stopped_in_the_middle_of_a_run",
         "unit/node/test_store.py::test_a_revocation_is_never_taken_back",

@@ -15,6 +15,7 @@ from tests.support.sites import SITES, STUDY
 
 import cohortium as co
 from cohortium.demo.consortium import Consortium
+from cohortium.errors import VerificationError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e-takeover")]
 
@@ -79,6 +80,15 @@ def accept_key(consortium: Consortium, site: str, fingerprint: str) -> None:
     ledger(consortium, site, "accept", str(alarm["id"]), "--key", fingerprint)
 
 
+def accept_as_researcher(consortium: Consortium, fingerprint: str) -> None:
+    """The researcher has heard it, too; until then nothing is taken from the new hub."""
+    with pytest.raises(VerificationError) as refusal:
+        co.connect()
+    assert refusal.value.code == "ledger-key"
+    profile = str(consortium.profile)
+    consortium.cli("user", "ledger-key", "--accept", fingerprint, "--profile", profile)
+
+
 def test_a_new_hub_goes_on_where_the_lost_one_ended(
     consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +108,7 @@ def test_a_new_hub_goes_on_where_the_lost_one_ended(
     # Each node sees another ledger key, stops, and goes on by its steward's word only.
     for site in SITES:
         accept_key(consortium, site, made["ledger_key_fingerprint"])
+    accept_as_researcher(consortium, made["ledger_key_fingerprint"])
     until(lambda: everywhere_final(consortium, size + 1))
     for site in SITES:
         assert ledger(consortium, site, "verify")["final"] > size
@@ -123,6 +134,7 @@ def test_a_new_hub_goes_on_where_the_lost_one_ended(
     assert made["size"] == old_size
     for site in SITES:
         accept_key(consortium, site, made["ledger_key_fingerprint"])
+    accept_as_researcher(consortium, made["ledger_key_fingerprint"])
     for site in SITES:
         (alarm,) = alarms(consortium, site)
         assert alarm["kind"] in {"fork", "truncated"}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cohortium.cli.output import JsonOption, emit, handle_errors
 from cohortium.errors import ConflictError
+
+if TYPE_CHECKING:
+    from cohortium.sdk.profile import Profile
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Your own key and profile as a researcher."
@@ -56,12 +59,14 @@ def create(
             "key": done.load_key().public,
             "key_fingerprint": fingerprint(done.load_key().public),
             "ca_fingerprint": done.fingerprint,
+            "ledger_key_fingerprint": _key_of(done),
         },
         f"Registered as {done.user} in {done.consortium}.\n"
         f"Profile: {where}\nPrivate key: {done.key_file} (keep it; it is not stored elsewhere)\n"
         f"Your key's fingerprint:          {fingerprint(done.load_key().public)}\n"
         f"The consortium's CA fingerprint: {done.fingerprint}\n"
-        "Compare both with the hub's operator by telephone.",
+        f"The ledger's key's fingerprint:  {_key_of(done)}\n"
+        "Compare all three with the hub's operator by telephone.",
         json,
     )
 
@@ -86,8 +91,30 @@ def show(
         "key_fingerprint": fingerprint(public),
         "key_file": found.key_file,
         "ca_fingerprint": found.fingerprint,
+        "ledger_key_fingerprint": _key_of(found),
     }
     emit(data, "\n".join(f"{name}: {value}" for name, value in data.items()), json)
+
+
+@app.command("ledger-key")
+@handle_errors
+def ledger_key(
+    accept: Annotated[
+        str | None,
+        typer.Option(help="Fingerprint of the new key, as the hub's operator reads it out."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Name or file of a profile.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the key of the ledger that results must be signed with, or accept another one."""
+    from cohortium.sdk import ledger_key as keys
+    from cohortium.sdk.profile import load_profile, which_profile
+
+    path = which_profile(profile)
+    found = load_profile(path) if accept is None else keys.accept(path, accept)
+    data = {"ledger_key": found.ledger_key, "ledger_key_fingerprint": _key_of(found)}
+    text = _key_of(found) or "Not known yet; it is the one that the hub has when you next connect."
+    emit(data, text, json)
 
 
 @app.command("list")
@@ -105,6 +132,12 @@ def list_profiles(json: JsonOption = False) -> None:
         f"{row['profile']}: {row['user']} in {row['consortium']} at {row['url']}" for row in data
     ]
     emit(data, "\n".join(lines) or "No profile yet: cohortium user create INVITATION", json)
+
+
+def _key_of(profile: Profile) -> str | None:
+    from cohortium.crypto.keys import fingerprint
+
+    return None if profile.ledger_key is None else fingerprint(profile.ledger_key)
 
 
 def _profile_file(name: str | None, consortium: str) -> Path:

@@ -50,7 +50,7 @@ class Audit:
 
 
 def fetch_audit(client: Client, contract: Contract, *, whole: bool) -> Audit:
-    """Ask the hub for a bundle; the keys have to be those of the contract that we know.
+    """Ask the hub for a bundle; the keys have to be those that we know, of contract and ledger.
 
     Raises:
         CohortiumError: See `Study.audit`.
@@ -60,4 +60,4 @@ def fetch_audit(client: Client, contract: Contract, *, whole: bool) -> Audit:
     answer = client.get(f"/studies/{contract.study}/audit", whole="true" if whole else "false")
     data = canonical(answer)
     keys = {name: frozenset({key}) for name, key in contract.parties.items()}
-    return Audit(data, verify(data, trust=Trust(keys)))
+    return Audit(data, verify(data, trust=Trust(keys, client.ledger_key)))

@@ -64,6 +64,7 @@ class Client:
         http: Its base URL ends in ``/api/v1``; the client closes it.
         key: Signs an access token for each request.
         fingerprint: The consortium that the tokens are for.
+        ledger_key: The verifier key of its ledger, where it is known.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class Client:
         *,
         key: SigningKey,
         fingerprint: str,
+        ledger_key: str | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self._http = http
         self._key = key
         self._clock = clock
-        self._ledger_key: str | None = None
+        self._ledger_key = ledger_key
         self.fingerprint = fingerprint
 
     @property
@@ -97,7 +99,7 @@ class Client:
 
     @property
     def ledger_key(self) -> str | None:
-        """The verifier key of the consortium's ledger, asked once for each connection."""
+        """The verifier key of the consortium's ledger: as pinned, else as the hub says it once."""
         if self._ledger_key is None:
             self._ledger_key = ConsortiumInfo.from_json(self.get("/consortium")).ledger_key
         return self._ledger_key

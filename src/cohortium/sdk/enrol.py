@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cohortium.core.invitation import Invitation
+from cohortium.core.rest import ConsortiumInfo
 from cohortium.crypto.enrolment import UserEnrolment
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, InputError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
+from cohortium.sdk.ledger_key import pinned
 from cohortium.sdk.profile import Profile
 
 
@@ -38,6 +40,7 @@ def enrol(invitation: Invitation, profile_file: Path, *, key_file: Path | None =
     http = pinned_http(invitation.hub, info.ca_pem, invitation.ca)
     with Client(http, key=key, fingerprint=invitation.ca) as client:
         client.post("/users", enrolment.sign(key))  # 3
+        told = ConsortiumInfo.from_json(client.get("/consortium"))  # now from the hub itself
     profile = Profile(
         consortium=invitation.consortium,
         user=invitation.name,
@@ -45,6 +48,7 @@ def enrol(invitation: Invitation, profile_file: Path, *, key_file: Path | None =
         ca_pem=info.ca_pem,
         fingerprint=invitation.ca,
         key_file=str(where),
+        ledger_key=pinned(None, told.ledger_key, invitation.ca),
     )
     profile.save(profile_file)  # 4
     return profile

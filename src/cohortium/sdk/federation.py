@@ -10,13 +10,21 @@ from typing import Any, Self
 from cohortium.contract.model import Contract, Proposal, Researcher
 from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
 from cohortium.core.directory import DirectoryEntry
-from cohortium.core.rest import DraftInfo, MemberInfo, StudyInfo, UserInfo, VersionInfo
+from cohortium.core.rest import (
+    ConsortiumInfo,
+    DraftInfo,
+    MemberInfo,
+    StudyInfo,
+    UserInfo,
+    VersionInfo,
+)
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, ProtocolError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
 from cohortium.sdk.drafted import DraftedStudy
 from cohortium.sdk.html import facts_html, table_html
-from cohortium.sdk.profile import find_profile, load_profile
+from cohortium.sdk.ledger_key import pinned
+from cohortium.sdk.profile import load_profile, which_profile, which_profile_of
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.study import Study
@@ -239,9 +247,12 @@ def connect(
     Raises:
         InputError: No profile or key.
         PeerError: The hub is not reachable (asked for at once).
-        VerificationError: The server is not the hub of that consortium.
+        VerificationError: The server is not the hub of that consortium; ``ledger-key`` where its
+            ledger is not signed with the key that the profile has.
     """
-    known = load_profile(profile) if url is None or profile is not None else find_profile(url)
+    named = url is None or profile is not None
+    file = which_profile(profile) if named else which_profile_of(str(url))
+    known = None if file is None else load_profile(file)
     if known is None and (key is None or fingerprint is None):
         raise InputError(
             "not-found",
@@ -255,13 +266,19 @@ def connect(
         where, expected = str(url), str(fingerprint)
         ca_pem = fetch_consortium(where, expected).ca_pem
     signing = known.load_key() if key is None and known is not None else _key(key)
-    client = Client(pinned_http(where, ca_pem, expected), key=signing, fingerprint=expected)
+    http = pinned_http(where, ca_pem, expected)
     try:
-        name = client.get("/consortium").get("name")
+        asking = Client(http, key=signing, fingerprint=expected)
+        info = ConsortiumInfo.from_json(asking.get("/consortium"))
+        known_key = None if known is None else known.ledger_key
+        ledger_key = pinned(known_key, info.ledger_key, expected)
+        if known is not None and file is not None and known_key != ledger_key:
+            known.model_copy(update={"ledger_key": ledger_key}).save(file)
     except BaseException:
-        client.close()
+        http.close()
         raise
-    return Federation(client, str(name))
+    client = Client(http, key=signing, fingerprint=expected, ledger_key=ledger_key)
+    return Federation(client, info.name)
 
 
 def _key(key: str | Path | SigningKey | None) -> SigningKey:

@@ -26,6 +26,8 @@ class Profile(Document):
         ca_pem: The consortium's CA certificate.
         fingerprint: ``sha256:...`` of that certificate.
         key_file: The researcher's private key (0600).
+        ledger_key: The verifier key of the consortium's ledger, as it was when it was first seen,
+            or as the researcher accepted it since.
     """
 
     consortium: str
@@ -34,6 +36,7 @@ class Profile(Document):
     ca_pem: str
     fingerprint: Digest
     key_file: str
+    ledger_key: str | None = None
 
     def load_key(self) -> SigningKey:
         """The researcher's key."""
@@ -73,16 +76,21 @@ def load_profile(name: str | Path | None = None) -> Profile:
     Raises:
         InputError: ``not-found`` or ``bad-config``.
     """
+    return _read(which_profile(name))
+
+
+def which_profile(name: str | Path | None = None) -> Path:
+    """The file that `load_profile` reads."""
     chosen = name if name is not None else os.environ.get(PROFILE_VARIABLE)
-    if chosen is None:
-        return _read(_only_profile())
-    return _read(profile_file(chosen))
+    return _only_profile() if chosen is None else profile_file(chosen)
 
 
-def find_profile(url: str) -> Profile | None:
-    """The profile of the hub at `url`."""
-    found = [_read(path) for path in sorted(profiles_folder().glob("*.json"))]
-    return next((p for p in found if p.url.rstrip("/") == url.rstrip("/")), None)
+def which_profile_of(url: str) -> Path | None:
+    """The file of the profile of the hub at `url`."""
+    for path in sorted(profiles_folder().glob("*.json")):
+        if _read(path).url.rstrip("/") == url.rstrip("/"):
+            return path
+    return None
 
 
 def _only_profile() -> Path:

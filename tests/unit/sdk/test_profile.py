@@ -12,10 +12,10 @@ from cohortium.sdk.federation import connect
 from cohortium.sdk.profile import (
     PROFILE_VARIABLE,
     Profile,
-    find_profile,
     load_profile,
     profile_file,
     profile_name,
+    which_profile_of,
 )
 
 
@@ -50,10 +50,8 @@ def test_the_only_profile_is_meant_where_none_is_named(home: Path) -> None:
     with pytest.raises(InputError, match="heart, lung"):
         load_profile()
     assert load_profile("heart").consortium == "Heart"
-    found = find_profile("https://hub:2/")
-    assert found is not None
-    assert found.consortium == "Heart"
-    assert find_profile("https://hub:3") is None
+    assert which_profile_of("https://hub:2/") == profile_file("heart")
+    assert which_profile_of("https://hub:3") is None
 
 
 def test_the_environment_names_a_profile_or_a_file(
