@@ -27,9 +27,14 @@ from cohortium.errors import InputError
 if TYPE_CHECKING:
     from sqlglot.tokenizer_core import Token
 
+_CONSTANTS: Final = {
+    "NULL": ("null", None),
+    "TRUE": ("truth", True),
+    "FALSE": ("truth", False),
+}
+"""Names to sqlglot, which keeps the place of a name and of no constant."""
 KEYWORDS: Final = frozenset(
-    {"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "IS", "NULL", "TRUE", "FALSE"}
-    | {"CASE", "WHEN", "THEN", "ELSE", "END"}
+    {"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "IS", "CASE", "WHEN", "THEN", "ELSE", "END"}
 )
 _SIGNS: Final = frozenset("=<>+-*/()[],") | {"==", "<>", "!=", "<=", ">="}
 _PREFIXES: Final = frozenset({"NOT", "-", "+"})
@@ -92,7 +97,7 @@ def _tokens(text: str) -> list[Token]:
         following = found[place + 1].token_type if place + 1 < len(found) else None
         if upper == "DATE" and following is TokenType.STRING:
             kind = TokenType.DATE
-        elif _WORD.fullmatch(source) and upper not in KEYWORDS:
+        elif upper in _CONSTANTS or (_WORD.fullmatch(source) and upper not in KEYWORDS):
             kind = TokenType.VAR
         elif kind is TokenType.IDENTIFIER and source[0] == '"' and _WORD.fullmatch(token.text):
             pass
@@ -120,7 +125,7 @@ def _check_nesting(text: str, tokens: list[Token]) -> None:
         word = text[token.start : token.end + 1].upper()
         depth += (word in {"(", "[", "CASE"}) - (word in {")", "]", "END"})
         run = run + 1 if word in _PREFIXES else 0
-        if depth + run > MAX_BRACKETS:
+        if depth + max(run - 1, 0) > MAX_BRACKETS:
             raise refused(
                 text, token.start, f"More than {MAX_BRACKETS} brackets are inside one another."
             )
@@ -203,7 +208,6 @@ class _Conversion:
             "Anonymous": self._anonymous,
             "Array": self._array,
             "Between": self._between,
-            "Boolean": self._boolean,
             "Case": self._case,
             "Cast": self._cast,
             "Column": self._column,
@@ -213,7 +217,6 @@ class _Conversion:
             "Literal": self._literal,
             "Neg": self._neg,
             "Not": self._not,
-            "Null": self._null,
             "Paren": self._paren,
         }
         if kind not in reads:
@@ -266,7 +269,11 @@ class _Conversion:
         self._only(tree, "this")
         if type(tree.this).__name__ != "Identifier":
             raise self._refused(tree)
-        return Node("name", value=str(tree.this.this), at=self._at(tree))
+        name = str(tree.this.this)
+        if name.upper() in _CONSTANTS and not tree.this.args.get("quoted"):
+            op, value = _CONSTANTS[name.upper()]
+            return Node(op, value=value, at=self._at(tree))
+        return Node("name", value=name, at=self._at(tree))
 
     def _literal(self, tree: Any, _depth: int) -> Node:
         at = self._at(tree)
@@ -279,12 +286,6 @@ class _Conversion:
         if written.isdigit() and value < 2**53:
             return Node("number", value=int(written), at=at)
         return Node("number", value=value, at=at)
-
-    def _boolean(self, tree: Any, _depth: int) -> Node:
-        return Node("truth", value=bool(tree.this), at=self._at(tree))
-
-    def _null(self, tree: Any, _depth: int) -> Node:
-        return Node("null", at=self._at(tree))
 
     def _between(self, tree: Any, depth: int) -> Node:
         self._only(tree, "this", "low", "high")

@@ -6,11 +6,9 @@ whom it is true; where a criterion is NULL of a person, it is neither.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,43 +119,39 @@ class Population:
         """``sha256:...``: the same for the same criteria and derivations however they are written:
         in another order, with other spaces, keywords in lower case.
         """
-        derived = {name: self._derived_key(name) for name in self.derivations}
-        return digest({"criteria": self._criteria(), "derived": derived})
+        derived = {name: self._form(expr) for name, expr in self.derivations.items()}
+        return digest({"criteria": self._criteria, "derived": derived})
 
     @cached_property
     def persons_key(self) -> str:
-        """`key` without derived variables that no criterion reads."""
-        return digest({"criteria": self._criteria()})
-
-    def _criteria(self) -> dict[str, Any]:
-        include = [self._form(part) for expr in self.include for part in _parts(expr, "and")]
-        exclude = [self._form(part) for expr in self.exclude for part in _parts(expr, "or")]
-        return {"include": _as_set(include), "exclude": _as_set(exclude)}
+        """`key` without derived variables that no criterion reads, and whatever they are called."""
+        return digest({"criteria": self._criteria})
 
     @cached_property
-    def _keys(self) -> dict[str, str]:
+    def _criteria(self) -> dict[str, list[str]]:
+        include = {self._form(part) for expr in self.include for part in _parts(expr, "and")}
+        exclude = {self._form(part) for expr in self.exclude for part in _parts(expr, "or")}
+        return {"include": sorted(include), "exclude": sorted(exclude)}
+
+    @cached_property
+    def _derived_forms(self) -> dict[str, str]:
         return {}
 
-    def _derived_key(self, name: str) -> str:
-        if name not in self._keys:
-            self._keys[name] = digest(self._form(self.derivations[name]))
-        return self._keys[name]
-
-    def _form(self, expr: Expr) -> list[Any]:
-        """The one way to write an expression; derived variables by what they are."""
+    def _form(self, expr: Expr) -> str:
+        """A digest of what an expression means; a derived variable means its expression."""
         value = expr.value
         if expr.op == "column" and value in self.derivations:
-            return ["derived", self._derived_key(str(value))]
+            name = str(value)
+            if name not in self._derived_forms:
+                self._derived_forms[name] = self._form(self.derivations[name])
+            return self._derived_forms[name]
         if expr.op in {"and", "or"}:
-            return [expr.op, *_as_set([self._form(part) for part in _parts(expr, expr.op)])]
-        args = [self._form(arg) for arg in expr.args]
+            args = sorted({self._form(part) for part in _parts(expr, expr.op)})
+        else:
+            args = [self._form(arg) for arg in expr.args]
         if expr.op in _COMMUTE or (expr.op == "compare" and value in {"=", "<>"}):
-            args.sort(key=json.dumps)
-        return [expr.op, list(value) if isinstance(value, tuple) else value, *args]
-
-
-def _as_set(forms: list[Any]) -> list[Any]:
-    return [form for _, form in sorted({json.dumps(form): form for form in forms}.items())]
+            args.sort()
+        return digest([expr.op, list(value) if isinstance(value, tuple) else value, *args])
 
 
 def derive_variable(derived: Derived, variables: Mapping[str, Variable]) -> tuple[Variable, Expr]:
@@ -166,9 +160,10 @@ def derive_variable(derived: Derived, variables: Mapping[str, Variable]) -> tupl
     Raises:
         InputError: ``bad-criterion``; also where there is a variable of that name.
     """
-    if derived.name.lower() in {name.lower() for name in variables}:
+    same = [name for name in variables if name.lower() == derived.name.lower()]
+    if same:
         raise InputError(
-            "bad-criterion", f"There is a variable {derived.name} already; choose another name."
+            "bad-criterion", f"There is a variable {same[0]} already; choose another name."
         )
     expr = check(derived.expression, variables)
     if expr.type.kind is None:

@@ -114,8 +114,6 @@ def test_4_every_participant_has_signed() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"cohort": {"include": ("age > 18",)}}, "criteria"),
-        ({"derived": ({"name": "old", "expression": "age > 70"},)}, "derived"),
         ({"security_level": "L2"}, "level L2"),
         ({"environment": {"executor": "bubblewrap"}}, "executor bubblewrap"),
         ({"environment": {"measurements": ({"kind": "mrtd", "value": "0" * 96},)}}, "measure"),
