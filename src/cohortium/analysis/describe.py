@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from cohortium.analysis.describe_result import assemble
-from cohortium.analysis.describe_state import MAX_SEARCHES, Knowledge, Plan
+from cohortium.analysis.describe_state import Knowledge, Plan
 from cohortium.analysis.grouped import Groups, decide, own_floor, parts
 from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope, VariableNames
 from cohortium.analysis.quantiles import (
@@ -23,8 +23,8 @@ from cohortium.analysis.quantiles import (
     histogram,
     needed_ranks,
     reach,
-    recorded_scale,
 )
+from cohortium.analysis.search_state import MAX_SEARCHES, check_grid
 from cohortium.core.dictionary import NUMERIC, Name
 from cohortium.core.rounds import Array, Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
@@ -124,7 +124,10 @@ class Describe:
         }
         searches: dict[tuple[int, int], list[tuple[int, Search]]] = {}
         for at, search in enumerate(known.searches):
-            _check_grid(known, plan, search)
+            check_grid(
+                plan.variables[plan.measured[search.variable]],
+                float(known.scale[search.group, search.variable]),
+            )
             searches.setdefault((search.group, search.variable), []).append((at, search))
         if max(map(len, searches.values()), default=0) > 2 * len(params.quantiles):
             # A quantile has one or two order statistics, each of them in one bin.
@@ -188,13 +191,6 @@ class Describe:
         if known.searches:
             return Continue(known.but(phase="search").to_state(), 0.8, "quantiles")
         return Done(assemble(known, plan, params.quantiles, scope))
-
-
-def _check_grid(known: Knowledge, plan: Plan, search: Search) -> None:
-    """A site never counts on a finer grid than the one on which its values are recorded."""
-    scale = known.scale[search.group, search.variable]
-    if not 0 < scale <= recorded_scale(plan.variables[plan.measured[search.variable]]):
-        raise ProtocolError("malformed-message", "The state asks for a finer grid than allowed.")
 
 
 def _cells(

@@ -12,18 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.analysis import search_state
 from cohortium.analysis.grouped import Groups
 from cohortium.analysis.interface import FieldSpec, Scope
 from cohortium.analysis.quantiles import BINS, Found, Search
-from cohortium.analysis.untrusted import floats, ints, length, phase_of
+from cohortium.analysis.untrusted import floats, ints, phase_of
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Layout, State
-from cohortium.errors import InputError, ProtocolError
+from cohortium.errors import InputError
 
 Phase = Literal["counts", "counts+sums", "sums", "squares", "shape", "search"]
 PHASES: tuple[Phase, ...] = ("counts", "counts+sums", "sums", "squares", "shape", "search")
-
-MAX_SEARCHES = 16_384
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -128,17 +127,7 @@ class Knowledge:
             for entry in fields(self)
             if entry.name not in {"phase", "searches", "found"}
         }
-        s, f = self.searches, self.found
-        arrays["search"] = np.array(
-            [(q.group, q.variable, q.lower, q.width, q.bins) for q in s], dtype=np.int64
-        ).reshape(len(s), 5)
-        arrays["rank"] = np.array(
-            [(at, rank) for at, q in enumerate(s) for rank in q.ranks], dtype=np.int64
-        ).reshape(-1, 2)
-        arrays["found"] = np.array(
-            [(q.group, q.variable, q.rank, q.lower, q.upper) for q in f], dtype=np.int64
-        ).reshape(len(f), 5)
-        arrays["fraction"] = np.array([q.fraction for q in f], dtype=np.float64)
+        arrays |= search_state.to_arrays(self.searches, self.found)
         return State(values={"phase": self.phase}, arrays=arrays)
 
     @staticmethod
@@ -153,28 +142,11 @@ class Knowledge:
             name: (ints if dtype is np.int64 else floats)(state, name, shape)
             for name, (shape, dtype) in _shapes(plan).items()
         }
-        search = ints(state, "search", (length(state, "search", MAX_SEARCHES), 5))
-        rank = ints(state, "rank", (length(state, "rank", 2 * MAX_SEARCHES), 2))
-        found = ints(state, "found", (length(state, "found", 2 * MAX_SEARCHES), 5))
-        fraction = floats(state, "fraction", (len(found),))
-        _check_searches(search, rank, plan)
-        ranks: list[list[int]] = [[] for _ in search]
-        for at, value in rank.tolist():
-            ranks[at].append(value)
+        searches, found = search_state.from_state(state, len(plan.groups), len(plan.measured))
         return Knowledge(
             phase=phase,
-            searches=tuple(
-                Search(group, m, lower, width, bins, tuple(wanted))
-                for (group, m, lower, width, bins), wanted in zip(
-                    search.tolist(), ranks, strict=True
-                )
-            ),
-            found=tuple(
-                Found(group, m, position, lower, upper, part)
-                for (group, m, position, lower, upper), part in zip(
-                    found.tolist(), fraction.tolist(), strict=True
-                )
-            ),
+            searches=searches,
+            found=found,
             **arrays,
         )
 
@@ -215,16 +187,3 @@ def _shapes(plan: Plan) -> dict[str, tuple[tuple[int, ...], type]]:
         "powers": ((g, m, 2), np.float64),
         "scale": ((g, m), np.float64),
     }
-
-
-def _check_searches(search: Ints, rank: Ints, plan: Plan) -> None:
-    upper = np.array([len(plan.groups), len(plan.measured)])
-    good = (
-        np.all((search[:, :2] >= 0) & (search[:, :2] < upper))
-        and np.all(np.abs(search[:, 2]) < 2**53)
-        and np.all((search[:, 3] >= 1) & (search[:, 3] < 2**53))
-        and np.all((search[:, 4] >= 1) & (search[:, 4] <= BINS))
-        and np.all((rank[:, 0] >= 0) & (rank[:, 0] < len(search)))
-    )
-    if not good:
-        raise ProtocolError("malformed-message", "The state names a search that cannot be.")
