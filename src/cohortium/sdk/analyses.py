@@ -8,12 +8,13 @@ from typing import Literal
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.submission import as_type
+from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
 
 Family = Literal["binomial", "gaussian", "poisson"]
 
 
-class Analyses(TableMethods):
+class Analyses(TableMethods, TableOneMethods):
     """The analyses that a contract may permit."""
 
     def describe(
