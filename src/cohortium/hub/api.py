@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from cohortium.core.model import Document
 from cohortium.core.rest import (
     API,
     ConsortiumInfo,
@@ -231,11 +232,14 @@ def _run_routes(hub: Hub, authentication: Authentication) -> APIRouter:
     async def events(
         request: Request, run_id: str, after: Annotated[int, Query(ge=0)] = 0
     ) -> StreamingResponse:
-        """Server-sent events: ``progress`` after each round, then ``done``; data is the record."""
+        """Server-sent events: ``progress`` after each round, then ``done``; data is the record.
+
+        Before ``done`` there is the ``result``, where it is small.
+        """
         user, _ = await _sender(request, authentication)
         stream = hub.follow(run_id, user, after)
         return StreamingResponse(
-            _server_sent(stream),
+            _server_sent(stream, lambda: hub.small_result(run_id, user)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store"},
         )
@@ -261,10 +265,17 @@ def _run_routes(hub: Hub, authentication: Authentication) -> APIRouter:
     return routes
 
 
-async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _server_sent(
+    events: AsyncIterator[Event], result: Callable[[], RunResult | None]
+) -> AsyncIterator[bytes]:
     async for event in events:
         if event.info is None:
             yield b": still here\n\n"
             continue
-        data: dict[str, Any] = event.info.to_json()
-        yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n".encode()
+        text = f"id: {event.number}\nevent: {event.kind}\ndata: {_line(event.info)}\n\n"
+        given = result() if event.kind == "done" else None
+        yield (text if given is None else f"event: result\ndata: {_line(given)}\n\n{text}").encode()
+
+
+def _line(document: Document) -> str:
+    return json.dumps(document.to_json())

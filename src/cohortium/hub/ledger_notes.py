@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from cohortium.core.canonical import digest_bytes
 from cohortium.errors import InputError
@@ -31,6 +31,29 @@ from cohortium.ledger.entry import (
 DATE_BYTES: Final = 128
 """What an entry holds besides its fact; more than enough."""
 
+# Built once: every run needs them.
+_NOTE: Final = insert(ledger_pending)
+_LATEST_NOTED: Final = (
+    select(ledger_pending.c.fact)
+    .where(
+        ledger_pending.c.kind == bindparam("of_kind"),
+        ledger_pending.c.subject == bindparam("about"),
+    )
+    .order_by(ledger_pending.c.seq.desc())
+    .limit(1)
+)
+_LATEST_ENTRY: Final = (
+    select(ledger_entries.c.entry)
+    .where(
+        ledger_entries.c.kind == bindparam("of_kind"),
+        ledger_entries.c.subject == bindparam("about"),
+    )
+    .order_by(ledger_entries.c.position.desc())
+    .limit(1)
+)
+_KEPT: Final = select(documents.c.digest).where(documents.c.digest == bindparam("of_digest"))
+_KEEP: Final = insert(documents)
+
 
 def note(c: Connection, fact: Fact) -> None:
     """Put a fact on its way to the ledger; it gets there if, and only if, `c` commits.
@@ -42,11 +65,8 @@ def note(c: Connection, fact: Fact) -> None:
     if len(data) > MAX_ENTRY_BYTES - DATE_BYTES:
         raise InputError("too-large", f"A fact of {len(data)} bytes does not fit on the ledger.")
     urgent = is_urgent(fact)
-    c.execute(
-        insert(ledger_pending).values(
-            kind=fact.kind, subject=subject_of(fact), fact=data, urgent=urgent
-        )
-    )
+    row = {"kind": fact.kind, "subject": subject_of(fact), "fact": data, "urgent": urgent}
+    c.execute(_NOTE, row)
     c.info[NOTED] = urgent or c.info.get(NOTED, False)
 
 
@@ -60,25 +80,19 @@ def note_change(c: Connection, fact: Fact) -> bool:
 
 def latest(c: Connection, kind: str, subject: str) -> bytes | None:
     """The last fact of that kind about that subject, on the ledger or on its way there."""
-    about = (ledger_pending.c.kind == kind, ledger_pending.c.subject == subject)
-    query = select(ledger_pending.c.fact).where(*about).order_by(ledger_pending.c.seq.desc())
-    pending = c.execute(query.limit(1)).scalar()
+    about = {"of_kind": kind, "about": subject}
+    pending = c.execute(_LATEST_NOTED, about).scalar()
     if pending is not None:
         return bytes(pending)
-    entry = c.execute(
-        select(ledger_entries.c.entry)
-        .where(ledger_entries.c.kind == kind, ledger_entries.c.subject == subject)
-        .order_by(ledger_entries.c.position.desc())
-        .limit(1)
-    ).scalar()
+    entry = c.execute(_LATEST_ENTRY, about).scalar()
     return None if entry is None else parse_entry(entry).fact.to_bytes()
 
 
 def keep(c: Connection, run_id: str, envelope: bytes) -> str:
     """Keep a signed document that a fact about a run names; returns its digest."""
     digest = digest_bytes(envelope)
-    if c.execute(select(documents.c.digest).where(documents.c.digest == digest)).first() is None:
-        c.execute(insert(documents).values(digest=digest, run=run_id, envelope=envelope))
+    if c.execute(_KEPT, {"of_digest": digest}).first() is None:
+        c.execute(_KEEP, {"digest": digest, "run": run_id, "envelope": envelope})
     return digest
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from cohortium.core.rest import RunInfo
@@ -16,6 +17,7 @@ from cohortium.ledger.entry import MAX_ENTRY_BYTES, Rounds
 from cohortium.runs.journal import Journal
 
 MAX_SUMS_BYTES = MAX_ENTRY_BYTES - 2048
+MAX_ROUND = 2**31
 _MEASURES = struct.Struct("<QdI")
 
 
@@ -74,9 +76,11 @@ class Live:
         Raises:
             InputError: ``too-large``.
         """
+        most = _most_bytes(self.roster)
+        if (len(self.sums) + 1) * most <= MAX_SUMS_BYTES:
+            return
         known = sum(len(rounds.to_bytes()) for rounds in self.sums)
-        most = Rounds(first=1, last=1, sites=self.roster)
-        if known + len(most.to_bytes()) > MAX_SUMS_BYTES:
+        if known + most > MAX_SUMS_BYTES:
             raise InputError(
                 "too-large",
                 "Sites came and went so often in this run that the ledger cannot hold who was in "
@@ -90,6 +94,12 @@ class Live:
             self.sums.append(Rounds(first=first, last=number, sites=sites))
         else:
             self.sums.append(Rounds(first=number, last=number, sites=sites))
+
+
+@lru_cache(maxsize=64)
+def _most_bytes(roster: tuple[str, ...]) -> int:
+    """What rounds over all or some of these sites take on the ledger, at most."""
+    return len(Rounds(first=MAX_ROUND, last=MAX_ROUND, sites=roster).to_bytes())
 
 
 class MeasuredJournal:

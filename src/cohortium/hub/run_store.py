@@ -88,6 +88,7 @@ def _runs() -> Select[Any]:
 
 
 _BY_ID = _runs().where(runs.c.id == bindparam("of_run"))
+_END = update(runs).where(runs.c.id == bindparam("of_run"), runs.c.status.in_(OPEN))
 _CONTRACT = select(runs.c.contract).where(runs.c.id == bindparam("of_run"))
 
 
@@ -217,27 +218,25 @@ class RunStore:
         if status not in FINAL or (status == "succeeded") != (result is not None):
             raise RuntimeError("a run that succeeded, and only that, has a result")
         with self._db.write() as c:
-            ended = c.execute(
-                update(runs)
-                .where(runs.c.id == run_id, runs.c.status.in_(OPEN))
-                .values(
-                    status=status,
-                    participants=canonical(list(sites)),
-                    rounds=rounds,
-                    seconds=seconds,
-                    payload_bytes=canonical(dict(payload_bytes)),
-                    error=None if error is None else json.dumps(error.to_wire()).encode(),
-                    finished_at=to_rfc3339(now),
-                )
-            )
+            values = {
+                "of_run": run_id,
+                "status": status,
+                "participants": canonical(list(sites)),
+                "rounds": rounds,
+                "seconds": seconds,
+                "payload_bytes": canonical(dict(payload_bytes)),
+                "error": None if error is None else json.dumps(error.to_wire()).encode(),
+                "finished_at": to_rfc3339(now),
+            }
+            ended = c.execute(_END, values)
             if ended.rowcount != 1:
                 return False
             committed = None
             if result is not None:
                 nonce = self._random(32)
                 committed = commitment(nonce, result)
-                c.execute(insert(results).values(run=run_id, document=result))
-                c.execute(insert(releases).values(run=run_id, nonce=nonce))
+                c.execute(insert(results), {"run": run_id, "document": result})
+                c.execute(insert(releases), {"run": run_id, "nonce": nonce})
             fact = {
                 "run_id": run_id,
                 "status": status,

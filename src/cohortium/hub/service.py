@@ -57,6 +57,8 @@ from cohortium.hub.studies import Studies
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
 
+SENT_BYTES = 64 * 1024
+"""A result up to this size is sent with the word that its run is over."""
 FORGET_S = 0.5
 """How long after a run that succeeded its sites are told so, of all that succeeded meanwhile."""
 
@@ -457,6 +459,16 @@ class Hub:
             return result  # of a run that ended before there was a ledger
         receipt = self.store.ledger.receipt(release.position, release.size)
         return result.model_copy(update={"nonce": release.nonce.hex(), "receipt": receipt})
+
+    def small_result(self, run_id: str, user: User) -> RunResult | None:
+        """What goes with the word that a run is over, so that nobody need ask for it."""
+        document = self.store.runs.result(run_id)
+        if document is None or len(document) > SENT_BYTES:
+            return None
+        try:
+            return self.result(run_id, user)
+        except CohortiumError:
+            return None  # who asks for it hears why
 
     def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
         """The run's events."""

@@ -38,6 +38,7 @@ class Run:
         self._info = info
         self._contract = contract
         self._receipt: rest.Receipt | None = None
+        self._sent: Any = None
 
     def __repr__(self) -> str:
         return f"<Run {self.id[:8]} {self._info.computation} {self._info.status}>"
@@ -109,7 +110,9 @@ class Run:
         """
         self.wait(timeout_s)
         self._info.raise_for_status()
-        data = self._client.get(f"/runs/{self.id}/result")
+        data, self._sent = self._sent, None
+        if data is None:
+            data = self._client.get(f"/runs/{self.id}/result")
         if not isinstance(data, dict) or not isinstance(data.get("result"), dict):
             raise ProtocolError("malformed-message", "The hub's answer holds no result.")
         self._receipt = verify_result(
@@ -131,6 +134,8 @@ class Run:
                     last = event.number if event.number is not None else last
                     if event.kind in {"progress", "done"} and isinstance(event.data, dict):
                         yield self._merged(event.data)
+                    elif event.kind == "result":
+                        self._sent = event.data
                     _check_deadline(deadline, self._info)
                 if not self._info.finished:
                     yield self.refresh()

@@ -20,10 +20,11 @@ from tests.support.fake_sites import (
     start_world,
 )
 
-from cohortium.core.rest import RunInfo, StudyInfo
+from cohortium.core.rest import RunInfo, RunResult, StudyInfo
 from cohortium.crypto.keys import SigningKey
 from cohortium.crypto.token import make_token
 from cohortium.errors import CATALOGUE
+from cohortium.hub import service
 from cohortium.hub.api import build_app
 from cohortium.hub.config import HubConfig
 from cohortium.hub.store import HubStore
@@ -83,17 +84,32 @@ async def test_a_run_from_submission_to_result(rest: Rest) -> None:
     assert run.status in {"queued", "running"}
     stream = await rest.send("GET", f"/runs/{run.id}/events?after=0")
     assert stream.headers["content-type"].startswith("text/event-stream")
-    last = stream.text.strip().split("\n\n")[-1].split("\n")
+    sent, last = (text.split("\n") for text in stream.text.strip().split("\n\n")[-2:])
     assert last[:2] == ["id: 4", "event: done"]
     assert RunInfo.from_json(json.loads(last[2].removeprefix("data: "))).status == "succeeded"
     result = (await rest.send("GET", f"/runs/{run.id}/result")).json()
     assert result["result"]["sum"] == expected_sum()
     assert result["run"]["participants"] == list(SITES)
+    assert sent[0] == "event: result"
+    given, asked = (
+        RunResult.from_json(one) for one in (json.loads(sent[1].removeprefix("data: ")), result)
+    )
+    assert given == asked
     assert [r["id"] for r in (await rest.send("GET", "/runs?study=lung")).json()] == [run.id]
     assert (await rest.send("GET", "/runs?study=other")).json() == []
     assert (await rest.send("GET", f"/runs/{run.id}")).json()["rounds"] == 3
     error = error_of(await rest.send("POST", f"/runs/{run.id}/cancel"), 409)
     assert error["code"] == "wrong-state"
+
+
+async def test_a_large_result_is_not_sent_unasked(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SENT_BYTES", 10)
+    run = (await rest.send("POST", "/runs", make_request(rest.world.contract).sign(ADA))).json()
+    stream = await rest.send("GET", f"/runs/{run['run']['id']}/events?after=0")
+    assert "event: done" in stream.text
+    assert "event: result" not in stream.text
 
 
 async def test_directory_and_studies(rest: Rest) -> None:

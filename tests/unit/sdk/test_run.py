@@ -81,6 +81,25 @@ def test_waiting_follows_the_events_to_the_result() -> None:
     assert run.receipt is not None
 
 
+def test_a_result_that_came_with_the_end_is_not_asked_for() -> None:
+    result = {"run": DONE, **LEDGER.result(RUN_ID, {"sum": 3})}
+    stream = events(("result", result), ("done", DONE))
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle({f"{path}/events": stream, "GET /consortium": CONSORTIUM})
+    assert run.result().to_json()["result"] == {"sum": 3}
+    assert run.receipt is not None
+
+
+def test_a_result_that_came_with_the_end_is_verified_too() -> None:
+    result = {"run": DONE, **LEDGER.result(RUN_ID, {"sum": 3}), "result": {"sum": 4}}
+    stream = events(("result", result), ("done", DONE))
+    path = f"GET /runs/{RUN_ID}"
+    run = _handle({f"{path}/events": stream, "GET /consortium": CONSORTIUM})
+    with pytest.raises(VerificationError) as caught:
+        run.result()
+    assert caught.value.code == "bad-digest"
+
+
 def test_a_result_that_was_not_witnessed_is_not_given() -> None:
     path = f"GET /runs/{RUN_ID}"
     run = _handle(
