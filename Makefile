@@ -17,7 +17,7 @@ export MYPY_CACHE_DIR := .mypy_cache
 
 STAMP := $(VENV)/.installed
 
-.PHONY: help system venv demo test quick mutants lint format types docs check-docs serve-docs bench proto schemas constraints clean
+.PHONY: help system venv demo test coverage quick mutants lint format types docs check-docs serve-docs bench proto schemas constraints clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -51,10 +51,13 @@ check-docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 test: lint check-docs ## everything that CI checks
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+coverage: $(STAMP) ## all tests, and which lines and branches no test ran (in the processes too; takes twice the time)
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
 
-quick: $(STAMP) ## the tests that take less than ten seconds each, without coverage
+quick: $(STAMP) ## the tests that take less than ten seconds each
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
 
 mutants: $(STAMP) ## take one security check of the secure sum away at a time: a test must fail (ARGS="shamir -j 4")

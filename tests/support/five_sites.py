@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from tests.support.faults import VARIABLE, Faults
+from tests.support.sites import WarmConsortium
 from tests.support.wire import Relay
 
-from cohortium.demo.consortium import Consortium, together
+from cohortium.demo.consortium import together
 
 SITES = ("Alpha Clinic", "Beta Hospital", "Gamma Institute", "Delta Centre", "Epsilon Hospital")
 RELAYED = "Epsilon Hospital"
@@ -116,7 +117,7 @@ class RelayThread:
 
 
 @dataclass
-class FaultyConsortium(Consortium):
+class FaultyConsortium(WarmConsortium):
     """Its hub and nodes run under `tests.support.faulty`."""
 
     _relay: RelayThread | None = None

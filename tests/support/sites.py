@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tests.support.cli_host import CliHost
 
 from cohortium.demo.consortium import Consortium
 
@@ -33,6 +36,26 @@ min_sites: {min_sites}
 recipients: [{researcher}]
 expires_at: "{expires_at}"
 """
+
+
+@dataclass
+class WarmConsortium(Consortium):
+    """Its commands run in forks of a process that has imported the command line."""
+
+    _host: CliHost | None = None
+    _starting: threading.Lock = field(default_factory=threading.Lock)
+
+    def _run(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, bytes, bytes]:
+        with self._starting:
+            if self._host is None:
+                self._host = CliHost(self.env())
+        return self._host.run(arguments, self.env(), timeout_s)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._host is not None:
+            self._host.close()
+            self._host = None
 
 
 def frames(n_rows: int = 300, names: Sequence[str] = SITES) -> dict[str, pd.DataFrame]:
@@ -89,7 +112,7 @@ def start(
 ) -> Consortium:
     """A hub, nodes with data, a researcher, and `STUDY` signed by all; as processes."""
     plugin = Path(__file__).parents[2] / "benchmarks" / "plugin"
-    consortium = Consortium(root, name="Test consortium", extra_env={"PYTHONPATH": str(plugin)})
+    consortium = WarmConsortium(root, name="Test consortium", extra_env={"PYTHONPATH": str(plugin)})
     try:
         consortium.start_hub()
         consortium.add_sites(names)

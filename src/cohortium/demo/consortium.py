@@ -143,15 +143,19 @@ class Consortium:
         Raises:
             CohortiumError: The error that the command reported, rebuilt.
         """
+        return _outcome(arguments, *self._run([*arguments, "--json"], timeout_s))
+
+    def _run(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, bytes, bytes]:
+        """A command's exit code, output and error output."""
         done = subprocess.run(
-            self.command(*arguments, "--json"),
+            self.command(*arguments),
             capture_output=True,
             timeout=timeout_s,
             env=self.env(),
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        return _outcome(arguments, done.returncode, done.stdout, done.stderr)
+        return done.returncode, done.stdout, done.stderr
 
     def start_hub(self) -> None:
         """Make the consortium where it does not exist yet, and serve it."""
