@@ -238,6 +238,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{HUB_SUM}::test_a_round_that_was_begun_to_be_opened_for_all_waits_for_all",
         f"{HUB_SUM}::test_a_list_that_a_site_makes_up_leaves_out_nobody_but_itself",
     ),
+    "Keep the hub busy by telling": (
+        "unit/hub/test_witnesses.py::test_a_node_that_changes_its_mind_is_left_alone",
+    ),
     "Cosign everything": (
         f"{LEDGER}::test_two_views_cannot_both_become_final_and_each_site_proves_the_other",
         "unit/ledger/test_checkpoint.py::test_the_quorum_is_more_than_two_thirds",

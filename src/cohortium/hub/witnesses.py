@@ -109,7 +109,7 @@ class Witnesses:
         async with self._alone(site):
             if site in checkpoint.signed or site not in checkpoint.keys:
                 return False
-            have = self._sizes.get(site, checkpoint.start)
+            have, went_back = self._sizes.get(site, checkpoint.start), False
             while not checkpoint.superseded:
                 start = min(have, checkpoint.size)
                 end, size, line = await self._show(site, start, checkpoint, final)
@@ -122,8 +122,14 @@ class Witnesses:
                         "unexpected-message",
                         f"{site} has {size} entries of the ledger, the hub {checkpoint.size}.",
                     )
-                if size in {start, checkpoint.size}:
-                    return False  # it does not take it, or does not sign
+                if size == checkpoint.size:
+                    return False  # it does not sign
+                if size < end:
+                    # Once it may have less than we thought. Then it comes forward by all that it is
+                    # shown, or is left alone: else its answers could keep us busy for ever.
+                    if went_back or size >= start:
+                        return False
+                    went_back = True
             return False
 
     async def tell(self, site: str, checkpoint: Round, final: StoredCheckpoint) -> None:
