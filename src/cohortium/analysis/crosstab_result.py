@@ -97,7 +97,7 @@ def assemble(
     if not two_way:
         return result
     if released.in_full:
-        return result | statistics(released.cells, names, groups.levels, confidence)
+        return result | statistics(released.cells, groups.levels, confidence)
     why = (
         "tests and measures: a withheld cell would follow from them"
         if released.base == 1
@@ -107,7 +107,7 @@ def assemble(
 
 
 def statistics(
-    cells: Ints, names: list[str], levels: tuple[tuple[str, ...], ...], confidence: float
+    cells: Ints, levels: tuple[tuple[str, ...], ...], confidence: float
 ) -> dict[str, Any]:
     """Tests and measures of a table that is released in full."""
     some = c.without_empty(cells)
@@ -120,7 +120,7 @@ def statistics(
     if float(c.expected(some).min()) < c.LEAST_EXPECTED:
         notes.append("An expected count is below 5: chi-square tests are approximate.")
     tests = [c.chi_square(some)]
-    estimate = None
+    estimate = contrast = None
     effects = c.cramers_v(some)
     if some.shape == (2, 2):
         exact = c.fisher(some, confidence)
@@ -128,10 +128,7 @@ def statistics(
         estimate = c.odds_ratio(some, confidence)
         ratios = [c.risk_ratio(some, confidence), c.risk_difference(some, confidence)]
         row, column = _levels_left(cells, levels)
-        notes.append(
-            f"Odds and risks are of {names[1]} = {column[1]}, in {names[0]} = {row[1]} against "
-            f"{row[0]}."
-        )
+        contrast = {"outcome": column[1], "level": row[1], "against": row[0]}
         effects = [*ratios, *effects]
     else:
         tests.append(c.likelihood_ratio(some))
@@ -142,6 +139,7 @@ def statistics(
         "tests": tests,
         "estimate": estimate,
         "effects": effects,
+        "contrast": contrast,
         "expected": expected.tolist(),
         "residuals": [[None if np.isnan(r) else float(r) for r in row] for row in residuals],
         "notes": notes,

@@ -49,11 +49,12 @@ def suppress_table(table: Counts, min_cell: int, alone: Mask | None = None) -> C
 
     The decision depends on the numbers alone, not on who counted them or in which order. Fewest
     cells are withheld first, then the smallest; a margin or an empty cell only where nothing else
-    does it; among equal ones, the first in the order of the levels. The grand total stays.
+    does it; among equal ones, the first in the order of the levels. A grand total of
+    `min_cell` persons stays open.
 
     Args:
         table: int64, shape (R + 1, C + 1); persons, as `with_margins` gives it.
-        min_cell: Smallest count that may be released; the grand total is not smaller.
+        min_cell: Smallest count that may be released.
         alone: Cells of the same shape to withhold because they are of one institution's persons;
             the grand total is not among them.
 
@@ -131,7 +132,7 @@ class _Search:
                 or self._path(cell, direction, 1)
             )
             if path is None:
-                raise RuntimeError("the grand total is smaller than min_cell, or of one cell alone")
+                raise RuntimeError("nothing can protect the only cell of a released total")
             falling = [int(self.x[at]) for at, up in path if not up]
             step = min([need, *falling])
             for at, up in path:

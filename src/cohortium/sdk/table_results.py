@@ -51,6 +51,8 @@ class TableResult(HypothesisTest):
         row_totals, column_totals: The margins; NA where withheld.
         tests: Every test by its name; empty where something is withheld.
         remarks: What to know about the tests.
+        contrast: Whose odds and risks they are: those of the column ``outcome``, in the row
+            ``level`` over those in the row ``against``; None but for 2x2.
         rounding: Numbers of persons are rounded to multiples of this; None: exact.
     """
 
@@ -65,6 +67,7 @@ class TableResult(HypothesisTest):
         )
         self.rounding: int | None = data.get("rounding")
         self.remarks: tuple[str, ...] = tuple(str(note) for note in data.get("notes") or ())
+        self.contrast: dict[str, str] | None = data.get("contrast")
         self.tests: dict[str, OneTest] = {
             str(one["test"]): _one_test(one) for one in data.get("tests") or ()
         }
@@ -162,7 +165,12 @@ class TableResult(HypothesisTest):
     def notes(self, lang: Language = "en") -> tuple[str, ...]:
         """The footnotes, with the remarks on the tests."""
         missing = f"缺失：{self.n_missing}" if lang == "zh" else f"Missing: {self.n_missing}"
-        return (missing, *(say(one, lang) for one in self.remarks), *super().notes(lang))
+        remarks = [say(one, lang) for one in self.remarks]
+        if self.contrast is not None:
+            from cohortium.sdk.table_words import contrast_words
+
+            remarks.append(contrast_words(self, self.contrast, lang))
+        return (missing, *remarks, *super().notes(lang))
 
     def _counts_table(self, lang: Language, notes: tuple[str, ...]) -> PrintedTable:
         total = "合计" if lang == "zh" else "Total"

@@ -73,10 +73,22 @@ def _test(table: TableResult, lang: Language) -> str:
         df = f", df {table.df[0]:g}" if table.df else ""
         statistic = f" ({table.statistic_name} = {number(table.statistic)}{df})"
     test = f"{say(table.title, lang)}{statistic}: {p_words(table.p_value, lang)}"
-    found = [estimate_words(one, lang) for one in table.estimates]
+    # The corrected measure says the same again.
+    told = [one for one in table.estimates if "corrected" not in one.name]
+    found = [estimate_words(one, lang) for one in told]
+    whose = [] if table.contrast is None else [contrast_words(table, table.contrast, lang)]
     if lang == "zh":
-        return f"{test.replace(': ', '：')}。" + "".join(f"{one}。" for one in found)
-    return " ".join([f"{test}.", *(f"{one[0].upper()}{one[1:]}." for one in found)])
+        return f"{test.replace(': ', '：')}。" + "".join([*(f"{one}。" for one in found), *whose])
+    return " ".join([f"{test}.", *(f"{one[0].upper()}{one[1:]}." for one in found), *whose])
+
+
+def contrast_words(table: TableResult, contrast: dict[str, str], lang: Language) -> str:
+    """Whose odds and risks a 2x2 table compares."""
+    row, column = table.variable, table.by
+    outcome, level, against = contrast["outcome"], contrast["level"], contrast["against"]
+    if lang == "zh":
+        return f"比值与率均指 {column} = {outcome}，{row} = {level} 对比 {against}。"
+    return f"Odds and risks are of {column} = {outcome}, with {row} = {level} against {against}."
 
 
 def homogeneity_words(result: CmhResult, lang: Language) -> str:
