@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from cohortium.inprocess.federation import LocalFederation, local
+    from cohortium.sdk.cohort import Cohort
     from cohortium.sdk.describe import DescribeResult
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.study import Study
 
 _HOMES = {
+    "Cohort": "cohortium.sdk.cohort",
     "CohortiumError": "cohortium.errors",
     "ConflictError": "cohortium.errors",
     "DescribeResult": "cohortium.sdk.describe",
@@ -74,6 +76,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cohort",
     "CohortiumError",
     "ConflictError",
     "DescribeResult",

@@ -106,7 +106,7 @@ def check_run(
     _check_version(entry, request.computation, analysis)
     params = _parse_params(analysis, request)  # 8
     _check_limits(entry, request, params)  # 9
-    population = asked_population(contract, request)  # 10
+    population = asked_population(contract, request.cohort)  # 10
     variables = permitted_variables(contract, request.computation, population)
     outside = sorted(analysis.variables(params) - set(variables))
     if outside:  # 10

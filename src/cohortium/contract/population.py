@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from cohortium.cohort.population import Population
-from cohortium.contract.model import Contract, Draft, RunRequest
+from cohortium.contract.model import Contract, Draft
 from cohortium.core.dictionary import Variable
 from cohortium.core.selection import Selection
 from cohortium.errors import PolicyRefusal
@@ -35,17 +35,16 @@ def contract_population(contract: Contract | Draft) -> Population:
     return _read(contract_selection(contract), None, contract.variables)
 
 
-def asked_population(contract: Contract, request: RunRequest) -> Population:
-    """The cohort that a request asks for.
+def asked_population(contract: Contract, asked: Selection | None) -> Population:
+    """The contract's cohort with what a request, or its researcher, adds to it.
 
     Raises:
         InputError: ``bad-criterion``.
         PolicyRefusal: ``not-permitted`` where it reads what the contract does not let be adjusted.
     """
-    base = contract_selection(contract)
-    population = _read(base, request.cohort, contract.variables)
-    if request.cohort is not None:
-        _require_adjustable(contract, request.cohort, population)
+    population = _read(contract_selection(contract), asked, contract.variables)
+    if asked is not None:
+        _require_adjustable(contract, asked, population)
     return population
 
 

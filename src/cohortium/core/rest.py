@@ -10,6 +10,7 @@ from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label
 from cohortium.core.directory import DirectoryEntry
 from cohortium.core.model import Document
+from cohortium.core.selection import Selection
 
 API = "/api/v1"
 
@@ -183,6 +184,7 @@ class RunInfo(Document):
     """A run's record.
 
     Attributes:
+        cohort: What the researcher added to the contract's criteria and derived variables.
         participants: The sites whose contributions are summed; empty before they are known.
         absent: The contract's other sites, which were not there or dropped out; once the run ended.
         rounds: Rounds done.
@@ -197,6 +199,7 @@ class RunInfo(Document):
     contract_digest: Digest
     computation: str
     params: dict[str, Any]
+    cohort: Selection | None = None
     status: RunStatus
     researcher: str
     participants: tuple[Label, ...] = ()

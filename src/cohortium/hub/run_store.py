@@ -66,6 +66,7 @@ def _stored(row: Row[Any]) -> StoredRun:
         contract_digest=row.contract,
         computation=request.computation,
         params=request.params,
+        cohort=request.cohort,
         status=row.status,
         researcher=request.researcher,
         participants=tuple(json.loads(row.participants)),

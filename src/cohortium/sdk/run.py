@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from cohortium.contract.model import Contract
+from cohortium.contract.population import asked_population
 from cohortium.core import rest
 from cohortium.errors import PeerError, ProtocolError, VerificationError
 from cohortium.sdk.client import Client
@@ -122,7 +123,8 @@ class Run:
         if info.id != self.id:
             raise ProtocolError("malformed-message", "The hub's answer is about another run.")
         self._info = info
-        return result_from_wire(info, data["result"], {v.name: v for v in self._contract.variables})
+        population = asked_population(self._contract, info.cohort)
+        return result_from_wire(info, data["result"], population.variables)
 
     def _follow(self, deadline: float | None) -> Iterator[RunInfo]:
         """The run's record each time it changes, until it is finished."""

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cohortium.core import rest
+from cohortium.core.selection import Selection
 from cohortium.errors import CohortiumError, ConflictError
 from cohortium.sdk.html import facts_html
+
+
+def cohort_line(cohort: Selection) -> str:
+    """``persons with age >= 18 and sex = 'f', without time < 30``; empty for everybody."""
+    included = _joined("with", cohort.include, " and ")
+    excluded = _joined("without", cohort.exclude, " or ")
+    persons = ", ".join(part for part in (included, excluded) if part)
+    return persons and f"persons {persons}"
+
+
+def _joined(word: str, criteria: Sequence[str], by: str) -> str:
+    texts = [" ".join(text.split()) for text in criteria]
+    shown = texts if len(texts) == 1 else [f"({text})" for text in texts]
+    return f"{word} {by.join(shown)}" if texts else ""
 
 
 class RunInfo(rest.RunInfo):
@@ -29,14 +46,20 @@ class RunInfo(rest.RunInfo):
         if self.status == "cancelled":
             raise ConflictError("run-cancelled", f"Run {self.id} was cancelled.", run=self.id)
 
+    @property
+    def persons(self) -> str:
+        """The researcher's criteria in one line; empty where there are none."""
+        return "" if self.cohort is None else cohort_line(self.cohort)
+
     def line(self) -> str:
         """The run in one line, to stand below a result."""
+        persons = f", {self.persons}" if self.persons else ""
         without = f" (without {', '.join(self.absent)})" if self.absent else ""
         return (
             f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
             f"{len(self.participants)} sites{without}, {self.rounds} rounds, "
             f"{self.total_bytes:,} bytes left the sites, "
-            f"contract {self.contract_digest.removeprefix('sha256:')[:12]}"
+            f"contract {self.contract_digest.removeprefix('sha256:')[:12]}{persons}"
         )
 
     def _repr_html_(self) -> str:
@@ -46,6 +69,7 @@ class RunInfo(rest.RunInfo):
                 "computation": self.computation,
                 "status": self.status,
                 "study": self.study,
+                "persons": self.persons,
                 "participants": ", ".join(self.participants),
                 "absent": ", ".join(self.absent),
                 "rounds": self.rounds,

@@ -11,14 +11,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cohortium.cohort.population import Population
 from cohortium.contract.diff import Change, diff
 from cohortium.contract.lifecycle import Version
 from cohortium.contract.model import Contract, RunRequest
+from cohortium.contract.population import asked_population
 from cohortium.contract.render import render_diff, render_version
 from cohortium.contract.statements import Action, Transition
 from cohortium.core.dictionary import Variable
 from cohortium.core.model import explain
 from cohortium.core.rest import StatementInfo, StudyInfo, VersionInfo
+from cohortium.core.selection import Selection
 from cohortium.errors import (
     ConflictError,
     InputError,
@@ -29,6 +32,8 @@ from cohortium.errors import (
 from cohortium.sdk.analyses import Analyses
 from cohortium.sdk.audit import Audit, fetch_audit
 from cohortium.sdk.client import Client
+from cohortium.sdk.cohort import Cohort, Criteria
+from cohortium.sdk.derivations import Derivations
 from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
@@ -56,6 +61,7 @@ class Study(Analyses):
                 "bad-digest", f"The contract of {info.id} belongs to another consortium."
             )
         self._info = info
+        self._derivations = Derivations(self.contract)
 
     def __repr__(self) -> str:
         sites = len(self.contract.participants)
@@ -78,7 +84,7 @@ class Study(Analyses):
         )
         rows = [
             (v.name, v.type, v.unit, ", ".join(v.levels or ()), v.description)
-            for v in self.contract.variables
+            for v in self.variables.values()
         ]
         return facts + table_html(("variable", "type", "unit", "levels", "description"), rows)
 
@@ -125,8 +131,8 @@ class Study(Analyses):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The study's harmonised variables by name."""
-        return {variable.name: variable for variable in self.contract.variables}
+        """The study's harmonised variables by name, derived ones included."""
+        return self._derivations.variables
 
     @property
     def info(self) -> StudyInfo:
@@ -248,16 +254,71 @@ class Study(Analyses):
 
     # Computations
 
-    def submit(self, computation: str, params: Mapping[str, Any]) -> Run:
+    def cohort(self, include: Criteria = (), exclude: Criteria = ()) -> Cohort:
+        """Persons who meet every criterion of `include` and none of `exclude`.
+
+            study.cohort(include=["age >= 18", "ecog IS NOT NULL"], exclude=["time < 30"])
+
+        Criteria are SQL conditions over the study's variables; see docs/concepts/cohorts.md.
+
+        Raises:
+            InputError: ``bad-criterion``, with the place in the text.
+            PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
+        """
+        return Cohort(self, include, exclude)
+
+    def derive(self, definition: str, *, replace: bool = False) -> Variable:
+        """A variable computed from others; later criteria and analyses may use it.
+
+            study.derive("bmi = weight_kg / (height_m * height_m)")
+            study.derive("age_group = cut(age, [18, 45, 65, 120])")
+
+        It is kept by this object and sent with every request that needs it.
+
+        Args:
+            replace: Take another definition of a variable that was derived before.
+
+        Raises:
+            InputError: ``bad-criterion``.
+            PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
+        """
+        return self._derivations.add(definition, replace=replace)
+
+    def selection(
+        self,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        variables: Iterable[str] = (),
+    ) -> Selection:
+        """What a request carries: criteria, and the derived variables that it needs."""
+        return self._derivations.needed(variables, include, exclude)
+
+    def population(self, selection: Selection) -> Population:
+        """What criteria and derived variables mean under this contract.
+
+        Raises:
+            InputError: ``bad-criterion``.
+            PolicyRefusal: ``not-permitted``.
+        """
+        return asked_population(self.contract, selection)
+
+    def submit(
+        self, computation: str, params: Mapping[str, Any], selection: Selection | None = None
+    ) -> Run:
         """Sign and submit a run; returns at once with its handle.
 
         Args:
             computation: A permitted computation, ``stats.describe``.
             params: Its parameters; those that are None are left out.
+            selection: Criteria of the persons, as of a `cohort`; everybody by default.
         """
-        self._require(_variables_named(computation, params))
+        values = {name: value for name, value in params.items() if value is not None}
+        named = _variables_named(computation, values)
+        self._require(named)
+        asked = selection or Selection()
+        whole = self.selection(asked.include, asked.exclude, named)
         now = self._client.clock()
-        request = self._request(computation, params, now)
+        request = self._request(computation, values, whole, now)
         with self._stale():
             info = self._client.post("/runs", request.sign(self._client.key))
         if not isinstance(info, dict):
@@ -285,16 +346,18 @@ class Study(Analyses):
 
     def _require(self, names: Iterable[str]) -> None:
         """Say what was probably meant, before a site is asked for a variable that nobody has."""
+        known = self.variables
         for name in names:
-            if name not in self.variables:
-                close = get_close_matches(str(name), list(self.variables), n=1)
+            if name not in known:
+                close = get_close_matches(str(name), list(known), n=1)
                 hint = f"Did you mean {close[0]}?" if close else "See study.variables."
                 raise InputError(
                     "not-found", f"The study has no variable {name!r}. {hint}", variable=str(name)
                 )
 
-    def _request(self, computation: str, params: Mapping[str, Any], now: Any) -> RunRequest:
-        values = {name: value for name, value in params.items() if value is not None}
+    def _request(
+        self, computation: str, values: dict[str, Any], selection: Selection, now: Any
+    ) -> RunRequest:
         try:
             return RunRequest(
                 run_id=secrets.token_hex(16),
@@ -302,6 +365,7 @@ class Study(Analyses):
                 contract_digest=self.digest,
                 computation=computation,
                 params=values,
+                cohort=None if selection == Selection() else selection,
                 researcher=self._client.key.public,
                 issued_at=now,
                 valid_until=now + VALID_FOR,
@@ -339,13 +403,16 @@ def as_version(contract: Contract, info: StudyInfo) -> Version:
     )
 
 
-def _variables_named(computation: str, params: Mapping[str, Any]) -> list[str]:
-    """The variables that a built-in computation would read."""
-    if computation == "glm" and isinstance(params.get("formula"), str):
-        from cohortium.analysis.formula import variables_of
+def _variables_named(computation: str, params: dict[str, Any]) -> list[str]:
+    """The variables that a computation would read, where it is one that is known here.
 
-        return sorted(variables_of(params["formula"]))
-    if computation == "stats.describe" and isinstance(params.get("variables"), list):
-        by = params.get("by")
-        return [*params["variables"], *([] if by is None else [by])]
-    return []
+    Parameters that do not parse are refused by the hub, with the reason.
+    """
+    from cohortium.analysis.builtin import find
+
+    try:
+        analysis = find(computation)
+        parsed = analysis.params_type.from_json(params)
+    except (InputError, ProtocolError):
+        return []
+    return sorted(analysis.variables(parsed))

@@ -1,0 +1,92 @@
+"""A cohort of a study: persons who meet criteria, and every analysis over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from cohortium.core.dictionary import Variable
+from cohortium.core.model import explain
+from cohortium.core.selection import Selection
+from cohortium.errors import InputError
+from cohortium.sdk.analyses import Analyses
+from cohortium.sdk.html import facts_html, table_html
+from cohortium.sdk.run import Run
+from cohortium.sdk.run_info import cohort_line
+
+if TYPE_CHECKING:
+    from cohortium.sdk.study import Study
+
+Criteria = str | Sequence[str]
+
+
+class Cohort(Analyses):
+    """Persons of a study who meet every criterion of `include` and none of `exclude`.
+
+    The contract's own criteria apply as well. Nothing is asked of the sites before an analysis is.
+
+    Attributes:
+        study: The study that it is of.
+        include, exclude: The criteria, in order.
+    """
+
+    def __init__(self, study: Study, include: Criteria = (), exclude: Criteria = ()) -> None:
+        self.study = study
+        self.include = _listed(include)
+        self.exclude = _listed(exclude)
+        self._population = study.population(self.selection())
+
+    def __repr__(self) -> str:
+        persons = cohort_line(Selection(include=self.include, exclude=self.exclude))
+        return f"<Cohort of {self.study.id}: {persons or 'everybody'}>"
+
+    def _repr_html_(self) -> str:
+        contract = self.study.contract.cohort
+        rows = [
+            *(("contract", "include", text) for text in (contract.include if contract else ())),
+            *(("contract", "exclude", text) for text in (contract.exclude if contract else ())),
+            *(("cohort", "include", text) for text in self.include),
+            *(("cohort", "exclude", text) for text in self.exclude),
+        ]
+        title = f"Cohort of {self.study.title} ({self.study.id})"
+        return facts_html(title, {}) + table_html(("said by", "", "criterion"), rows)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The study's variables, derived ones included."""
+        return self.study.variables
+
+    @property
+    def key(self) -> str:
+        """``sha256:...``: the same for the same criteria, however they are written and ordered."""
+        return self._population.persons_key
+
+    def selection(self) -> Selection:
+        """What a request carries: the criteria, and the derived variables that they read."""
+        return self.study.selection(self.include, self.exclude)
+
+    def cohort(self, include: Criteria = (), exclude: Criteria = ()) -> Cohort:
+        """Those of the cohort who also meet these criteria.
+
+        Raises:
+            InputError: ``bad-criterion``, with the place in the text.
+            PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
+        """
+        return Cohort(
+            self.study, (*self.include, *_listed(include)), (*self.exclude, *_listed(exclude))
+        )
+
+    def submit(self, computation: str, params: Mapping[str, Any]) -> Run:
+        """Sign and submit a run over the cohort; returns at once with its handle."""
+        return self.study.submit(computation, params, self.selection())
+
+
+def _listed(criteria: Criteria) -> tuple[str, ...]:
+    texts = (criteria,) if isinstance(criteria, str) else tuple(criteria)
+    try:
+        return Selection(include=tuple(text.strip() for text in texts)).include
+    except (ValidationError, AttributeError) as error:
+        why = explain(error) if isinstance(error, ValidationError) else "each is a text"
+        raise InputError("bad-criterion", f"Not a list of criteria: {why}.") from error
