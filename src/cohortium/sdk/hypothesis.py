@@ -58,12 +58,12 @@ class HypothesisTest(Result):
         self.variable: str | None = data.get("variable")
         self.by: str | None = data.get("by")
         self.statistic_name = str(data.get("statistic_name", ""))
-        self.statistic = _number(data.get("statistic"))
+        self.statistic = as_number(data.get("statistic"))
         df = data.get("df")
         self.df = tuple(
             float(one) for one in (df if isinstance(df, list) else [df]) if one is not None
         )
-        self.p_value = _number(data.get("p_value"))
+        self.p_value = as_number(data.get("p_value"))
         self.n = int(data["n"])
         self.n_missing = int(data.get("n_missing", 0))
         self.n_sites = int(data["n_sites"])
@@ -219,17 +219,18 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
+    """A number of the hub's JSON; None for anything else."""
     return float(value) if isinstance(value, int | float) else None
 
 
 def _estimate(data: Mapping[str, Any] | None) -> Estimate | None:
-    if data is None or _number(data.get("value")) is None:
+    if data is None or as_number(data.get("value")) is None:
         return None
     return Estimate(
         name=str(data["name"]),
         value=float(data["value"]),
-        low=_number(data.get("low")),
-        high=_number(data.get("high")),
-        confidence=_number(data.get("confidence")),
+        low=as_number(data.get("low")),
+        high=as_number(data.get("high")),
+        confidence=as_number(data.get("confidence")),
     )

@@ -9,6 +9,7 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError, PolicyRefusal
 from cohortium.sdk.characteristic import Characteristic, characteristic, counts, test
 from cohortium.sdk.describe import DescribeResult, VariableSummary
+from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
 from cohortium.sdk.submission import Submits, as_type
@@ -30,8 +31,9 @@ class TableOne(Result):
     Composed from results that were released; making it asks the sites nothing.
 
     Attributes:
-        by: The grouping variable. groups: Its levels.
-        n: Persons in each group; None where withheld.
+        by: The grouping variable.
+        groups: Its levels that have a column; `without`: those that were withheld.
+        n: Persons in each group.
         rows: One `Characteristic` a variable.
         runs: All results that it is made of, the description first.
     """
@@ -49,6 +51,7 @@ class TableOne(Result):
         self.by = described.by
         self.n = {group: described.n[group] for group in _present(described)}
         self.groups = tuple(str(group) for group in self.n) if self.by is not None else ()
+        self.without = tuple(str(group) for group, n in described.n.items() if n is None)
         self.n_sites = described.n_sites
         self.rows = tuple(rows)
         self.runs: tuple[Result, ...] = (described, *runs)
@@ -236,7 +239,8 @@ class TableOneMethods(Submits):
 
         Mean (SD), median [quartiles] for `nonnormal`, and n (%). One run of ``stats.describe``;
         the overall column is the sum of the groups, so that it discloses nothing more and leaves
-        out persons whose group is missing. Overall medians need a second run, and p values of
+        out persons whose group is missing. A group that is withheld has no column and is in no
+        test. Overall medians need a second run, and p values of
         `nonnormal` variables one of ``stats.kruskal`` each.
 
         Args:
@@ -311,13 +315,13 @@ class TableOneMethods(Submits):
         except InputError as error:
             row.test = f"kruskal: {error.code}"
             return []
-        row.p = getattr(found, "p_value", None)
+        row.p = as_number(found.to_json()["result"].get("p_value"))
         return [found]
 
 
 def _present(described: DescribeResult) -> list[str | None]:
-    """The groups with anybody in them: a declared level that nobody has needs no column."""
-    return [group for group, n in described.n.items() if n != 0] or list(described.n)
+    """The groups that were released and have anybody in them; all where there is none."""
+    return [group for group, n in described.n.items() if n] or list(described.n)
 
 
 def _rows(described: DescribeResult, nonnormal: Sequence[str]) -> list[Characteristic]:

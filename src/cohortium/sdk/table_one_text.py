@@ -198,10 +198,15 @@ class Texts:
     def _overall_note(self) -> str:
         by = self.of.by
         medians = [row.name for row in self.of.rows if row.kind == "median"]
+        gone = [f"{by} = {group}" for group in self.of.without]
         if self.lang == "zh":
-            text = f"合计为 {by} 已知且各组已发布者之和。"
+            text = f"合计为表中各组之和，不含 {by} 缺失者"
+            text += f"及未发布的 {'、'.join(gone)}；检验与 SMD 亦然。" if gone else "。"
             return text + (f"{'、'.join(medians)} 的合计中位数取自全体人员。" if medians else "")
-        text = f"Overall: the groups of {by} together; persons whose {by} is missing are not in it."
+        text = f"Overall: the columns together; persons whose {by} is missing are not in it"
+        text += (
+            f", nor in the tests and SMD is {', '.join(gone)}, which was withheld." if gone else "."
+        )
         if medians:
             text += f" The overall medians of {', '.join(medians)} are of all persons."
         return text
