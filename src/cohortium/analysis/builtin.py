@@ -13,14 +13,17 @@ from pydantic import ValidationError
 
 from cohortium.analysis.anova import Anova
 from cohortium.analysis.cmh import Cmh
+from cohortium.analysis.correlation import Correlation
 from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.interface import AnyAnalysis, Params
 from cohortium.analysis.kruskal import Kruskal
 from cohortium.analysis.ks import Ks
+from cohortium.analysis.levene import Levene
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
+from cohortium.analysis.normality import Normality
 from cohortium.analysis.t_test import TTest
 from cohortium.core.model import explain
 from cohortium.errors import InputError
@@ -33,6 +36,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
         for analysis in (
             Anova(),
             Cmh(),
+            Correlation(),
             Crosstab(),
             Describe(),
             Glm(),
@@ -40,6 +44,8 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Ks(),
             MannWhitney(),
             McNemar(),
+            Levene(),
+            Normality(),
             TTest(),
         )
     }

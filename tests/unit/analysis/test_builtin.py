@@ -16,6 +16,8 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "glm",
         "stats.anova",
         "stats.describe",
+        "stats.levene",
+        "stats.normality",
         "stats.t_test",
     }
     for name, analysis in BUILTIN.items():
