@@ -179,7 +179,6 @@ class Screened:
         screen: What to compare with; None: nothing.
         view: What may be released, where nothing is compared.
         own: At a site.
-        alternatives: What a refusal proposes, beside what is always possible.
     """
 
     def __init__(
@@ -189,13 +188,11 @@ class Screened:
         *,
         view: int = 0,
         own: OwnSets | None = None,
-        alternatives: tuple[str, ...] = (),
     ) -> None:
         self.inner = inner
         self.screen = screen
         self.view = view
         self.own = own
-        self.alternatives = alternatives
         self.name = inner.name
         self.version = inner.version
         self.params_type = inner.params_type
@@ -250,13 +247,8 @@ class Screened:
         screen = Screen.from_state(state)
         if screen is not None:
             numbers = np.minimum(np.asarray(total[PERSONS], dtype=np.int64), screen.min_cell)
-            return Continue(
-                second_state(
-                    self.inner, screen, numbers, params, scope, alternatives=self.alternatives
-                ),
-                0.05,
-                "compared with earlier results",
-            )
+            state = second_state(self.inner, screen, numbers, params, scope)
+            return Continue(state, 0.05, "compared with earlier results")
         inner, view = _unmarked(state)
         outcome = self.inner.finish(total, inner, narrowed(self.inner, params, view), scope)
         if isinstance(outcome, Done):
@@ -270,10 +262,9 @@ def screened(
     *,
     view: int = 0,
     own: OwnSets | None = None,
-    alternatives: tuple[str, ...] = (),
 ) -> AnyAnalysis:
     """`Screened`, as an analysis like any other."""
-    wrapped = Screened(inner, screen, view=view, own=own, alternatives=alternatives)
+    wrapped = Screened(inner, screen, view=view, own=own)
     return cast("AnyAnalysis", wrapped)
 
 
@@ -283,8 +274,6 @@ def second_state(
     numbers: npt.NDArray[np.int64],
     params: Params,
     scope: Scope,
-    *,
-    alternatives: tuple[str, ...] = (),
 ) -> State:
     """The state that follows the comparison, which it carries: every site decides from it.
 
@@ -294,7 +283,7 @@ def second_state(
     split = split_of(inner, params, scope)
     view = screen.choose(numbers, split, scope.disclosure.min_cell)
     if view is None:
-        raise refusal(alternatives)
+        raise refusal()
     state = _marked(inner.start(narrowed(inner, params, view), scope), view)
     return State(state.values, {**state.arrays, SCREENED: numbers})
 

@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
+from cohortium.analysis.screen import MAX_EARLIER
 from cohortium.core.rest import RunInfo
-from cohortium.errors import CohortiumError, ConflictError, InputError
+from cohortium.disclosure.differencing import MAX_COMPARISONS
+from cohortium.errors import CohortiumError, ConflictError, InputError, ProtocolError
 from cohortium.ledger.entry import MAX_ENTRY_BYTES, Rounds
+from cohortium.link._generated.link_pb2 import RunAdvert
 from cohortium.runs.journal import Journal
 
 MAX_SUMS_BYTES = MAX_ENTRY_BYTES - 2048
 MAX_ROUND = 2**31
+_KEY: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MEASURES = struct.Struct("<QdI")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a site says of its memory.
+
+    Attributes:
+        sets: Key and number of sets of each release in the study.
+    """
+
+    min_cell: int
+    sets: Mapping[str, int]
+
+    @staticmethod
+    def of(advert: RunAdvert) -> Memory:
+        """Read what a site sent.
+
+        Raises:
+            ProtocolError: ``malformed-message``.
+        """
+        sets = {one.key: one.sets for one in advert.released}
+        good = len(sets) == len(advert.released) <= MAX_EARLIER and all(
+            _KEY.fullmatch(key) and 1 <= n <= MAX_COMPARISONS for key, n in sets.items()
+        )
+        if not good:
+            raise ProtocolError(
+                "malformed-message", "What a site remembers of earlier results cannot be read."
+            )
+        return Memory(advert.min_cell, sets)
 
 
 @dataclass
@@ -29,6 +63,7 @@ class Live:
         sites: Whose contributions are in its sums; before the first sum, the roster.
         roster: Who agreed on keys.
         asked: Who was invited.
+        memories: What the sites remember of earlier results in the study.
         bytes: Masked payload bytes that left each site and are in a sum.
         cancelled: Set when nobody is to be waited for any more; `stopped` says why, where it was
             not the researcher.
@@ -43,6 +78,7 @@ class Live:
     bytes: dict[str, int] = field(default_factory=dict)
     sums: list[Rounds] = field(default_factory=list)
     suppressed: int = 0
+    memories: dict[str, Memory] = field(default_factory=dict)
     recording: concurrent.futures.Future[None] | None = None
     progress: float = 0.0
     message: str = ""

@@ -16,15 +16,17 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cohortium.analysis.interface import AnyAnalysis
+from cohortium.analysis.screen import screened
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.lifecycle import permits
-from cohortium.contract.model import Contract, RunRequest
+from cohortium.contract.model import Computation, Contract, RunRequest
 from cohortium.contract.noise_plan import plan
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.clock import Clock
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.core.rounds import State, Total
 from cohortium.crypto.keys import b64url, unb64url
+from cohortium.disclosure.differencing import refusal
 from cohortium.errors import (
     CohortiumError,
     IntegrityFailure,
@@ -34,8 +36,9 @@ from cohortium.errors import (
 )
 from cohortium.hub.events import RunEvents
 from cohortium.hub.exchange import Exchange, named
-from cohortium.hub.live import Live, MeasuredJournal
+from cohortium.hub.live import Live, MeasuredJournal, Memory
 from cohortium.hub.run_store import StoredRun
+from cohortium.hub.screening import Comparison, Turn, Turns
 from cohortium.hub.secure_sum import Patience, SecureSum
 from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import Rounds
@@ -109,6 +112,7 @@ class RunDriver:
         self._finished = finished
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: dict[str, Live] = {}
+        self._turns = Turns()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reach the peers on this loop."""
@@ -174,16 +178,23 @@ class RunDriver:
         )
         measured = MeasuredJournal(journal, live)
         execution = _Execution(self, run, admitted, measured, live)
-        execution.agree_keys()
-        done = drive(
-            admitted.analysis,
-            admitted.params,
-            admitted.scope,
-            journal=execution,
-            sum_round=execution.sum_round,
-            sites=execution,
-            on_progress=execution.on_progress,
-        )
+        try:
+            execution.agree_keys()
+            done = drive(
+                execution.analysis,
+                admitted.params,
+                admitted.scope,
+                journal=execution,
+                sum_round=execution.sum_round,
+                sites=execution,
+                on_progress=execution.on_progress,
+            )
+        except PolicyRefusal as refused:
+            if refused.message == refusal().message:
+                raise refusal(self._with_noise(admitted.contract)) from refused
+            raise
+        finally:
+            execution.turn.end()
         result = dict(done.result)
         suppressed = result.get("suppressed")
         live.suppressed = len(suppressed) if isinstance(suppressed, list) else 0
@@ -192,6 +203,21 @@ class RunDriver:
         if live.stopped is not None:  # since the last sum
             raise live.stopped
         return canonical(result)
+
+    def _with_noise(self, contract: Contract) -> tuple[str, ...]:
+        """What the contract permits with noise, and how many sums of it are left."""
+        runs = self._store.runs.list(contract.study)
+        mine = [run for run in runs if run.info.contract_digest == contract.digest]
+        left = [
+            (entry, entry.noise.sums - sum(r.info.rounds for r in mine if _of(entry, r)))
+            for entry in contract.computations
+            if entry.noise is not None
+        ]
+        return tuple(
+            f"{entry.name} with noise, of which {sums} sums are left"
+            for entry, sums in left
+            if sums > 0
+        )
 
     def _end(
         self,
@@ -264,6 +290,10 @@ class RunDriver:
             continues=continues,
         )
 
+    def turn(self, study: str, live: Live) -> Turn:
+        """See `Turns.take`."""
+        return self._turns.take(study, live)
+
     # On the event loop
 
     async def ask(self, site: str, message: Request, timeout_s: float) -> Message:
@@ -276,10 +306,10 @@ class RunDriver:
         return reply
 
     async def _adverts(
-        self, keys: Mapping[str, str], message: Message, request: RunRequest
+        self, keys: Mapping[str, str], message: Message, request: RunRequest, live: Live
     ) -> list[bytes | BaseException]:
         return await asyncio.gather(
-            *(self._advert(site, key, message, request) for site, key in keys.items()),
+            *(self._advert(site, key, message, request, live) for site, key in keys.items()),
             return_exceptions=True,
         )
 
@@ -289,7 +319,7 @@ class RunDriver:
         message.run_prepare.request_envelope = run.envelope
         approved = {m.name for m in self._store.members.members() if m.status == "approved"}
         asked = {site.name: site.key for site in contract.participants if site.name in approved}
-        answers = self.on_loop(live, self._adverts(asked, message, run.request))
+        answers = self.on_loop(live, self._adverts(asked, message, run.request, live))
         away = PeerError("peer-unreachable", "Not a member in good standing.")
         given: Answers = {site.name: away for site in contract.participants}
         for name, answer in zip(asked, answers, strict=True):
@@ -337,11 +367,14 @@ class RunDriver:
             answers[RoundKey.open(envelope)[0].site] = envelope
         self._store.runs.decided(run_id, answers)
 
-    async def _advert(self, site: str, key: str, message: Message, request: RunRequest) -> bytes:
+    async def _advert(
+        self, site: str, key: str, message: Message, request: RunRequest, live: Live
+    ) -> bytes:
         """A site's round key; what it did not sign for this run is not its answer on the ledger."""
         reply = expect(await self.ask(site, message, self._gather_timeout_s), "run_advert")
         try:
             stated, _ = RoundKey.open(reply.run_advert.envelope, key=key)
+            live.memories[site] = Memory.of(reply.run_advert)
         except CohortiumError as error:
             raise named(error, site) from error
         bound = (stated.site, stated.run_id, stated.contract_digest, stated.request_digest)
@@ -359,6 +392,10 @@ class RunDriver:
     def progressed(self, run_id: str) -> None:
         """Tell listeners."""
         self._events.changed(run_id)
+
+
+def _of(entry: Computation, run: StoredRun) -> bool:
+    return entry.covers(run.info.computation)
 
 
 class _Execution:
@@ -381,6 +418,14 @@ class _Execution:
         self._sums: SecureSum | None = None
         self._bytes: dict[str, int] = {}
         self._number = 0
+        self._comparison = Comparison(None, 0, known=True)
+        self.turn = driver.turn(admitted.contract.study, live)
+
+    @property
+    def analysis(self) -> AnyAnalysis:
+        """The rounds of the run, the comparison with earlier results among them."""
+        comparison = self._comparison
+        return screened(self._admitted.analysis, comparison.screen, view=comparison.view)
 
     def agree_keys(self) -> None:
         """Round 0, and the keys of round 1. The roster is a journaled step: it stays for life."""
@@ -390,19 +435,30 @@ class _Execution:
         def ask() -> bytes:
             answers = self._driver.gather(contract, self._run, self._live)
             gathered = self._driver.take_part(self._run.info.id, contract, answers, self._live)
+            there = [site for site, answer in answers.items() if isinstance(answer, bytes)]
+            memories = [self._live.memories[site] for site in there]
+            self._compare(Comparison.of(self._admitted, memories))
             self._sums = sums = self._secure_sum(gathered)
             sums.active = sums.share_keys(1, sums.active, self._driver.gather_timeout_s)
             sums.require_enough()
             self._measured.note = sums.note()
-            return json.dumps([b64url(envelope) for envelope in gathered]).encode()
+            roster = [b64url(envelope) for envelope in gathered]
+            body = {"roster": roster, "comparison": self._comparison.to_json()}
+            return json.dumps(body).encode()
 
-        recorded = self._measured.step("roster", ask)
+        recorded = json.loads(self._measured.step("roster", ask))
+        self._compare(Comparison.from_json(recorded["comparison"]))
         if self._sums is None:  # recorded before a restart
-            envelopes = [unb64url(text) for text in json.loads(recorded)]
+            envelopes = [unb64url(text) for text in recorded["roster"]]
             self._driver.record_again(self._run.info.id, contract, envelopes)
             self._sums = self._secure_sum(envelopes)
             self._sums.restore(self._measured.note)
         self._live.sites = self._live.roster = self._sums.parties.sites
+
+    def _compare(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        if comparison.known:  # no site will remember more than now
+            self.turn.end()
 
     def _secure_sum(self, envelopes: Sequence[bytes]) -> SecureSum:
         contract = self._admitted.contract
@@ -415,7 +471,7 @@ class _Execution:
             min_sites=contract.min_sites,
         )
         parties = Parties(roster, contract.min_sites)
-        continues = self._admitted.analysis.drop_outs == "continue"
+        continues = self.analysis.drop_outs == "continue"
         return self._driver.secure_sum(self._run.info.id, parties, envelopes, self._live, continues)
 
     # Who is in the last sum, and in the next: it stands beside each sum in the journal
@@ -439,6 +495,8 @@ class _Execution:
         self._live.sites = tuple(self._live.bytes)
         self._number += 1
         summed = self._agreed.summed
+        if self._number > (self._comparison.screen is not None):  # these persons are told of
+            self.turn.end()
         self._live.summed(self._number, tuple(s for s in self._live.roster if s in summed))
         return data
 
@@ -462,7 +520,7 @@ class _Execution:
         """Ask every site for its masked contribution and add them up."""
         sums = self._agreed
         scope = replace(self._admitted.scope, n_sites=self.active)
-        layout = self._admitted.analysis.layout(state, self._admitted.params, scope)
+        layout = self.analysis.layout(state, self._admitted.params, scope)
         if self._admitted.noise is not None:
             parties = sums.parties
             layout = plan(self._admitted.noise, layout, len(parties.sites), parties.fewest).layout
@@ -478,7 +536,7 @@ class _Execution:
                 state_digest=state.digest,
             ),
         )
-        if number < self._admitted.analysis.max_rounds:
+        if number < self.analysis.max_rounds:
             sums.rejoin(number + 1)
         self._measured.payload_bytes = sums.payload_bytes
         self._measured.note = sums.note()
