@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.fake_sites import World, key, make_contract, make_hub, make_request, start_world
+from tests.support.fake_sites import (
+    NOW,
+    World,
+    key,
+    make_contract,
+    make_hub,
+    make_request,
+    start_world,
+)
 from tests.support.life import amended, transition
 
 from cohortium.audit.bundle import parse_bundle
 from cohortium.contract.model import Computation, Contract, Draft, Researcher
 from cohortium.errors import CohortiumError, PolicyRefusal, ProtocolError
 from cohortium.hub.config import HubConfig
+from cohortium.hub.limits import RateLimit
 from cohortium.hub.store import HubStore
+from cohortium.link._generated.link_pb2 import Message, PolicyDigest
+from cohortium.link.codec import raise_if_error
 
 ADA, EVE = key("Ada"), key("Eve")
 
@@ -23,6 +35,7 @@ ADA, EVE = key("Ada"), key("Eve")
 async def world() -> AsyncIterator[World]:
     store = HubStore("sqlite://")
     made = await start_world(make_hub(store, config=HubConfig(requests_per_minute=5)))
+    made.hub._entries = RateLimit(20, monotonic=lambda: 0.0)
     made.hub.members.add_user("Eve", EVE.public)
     yield made
     await made.hub.stop()
@@ -135,3 +148,51 @@ async def test_refused_orders_fill_the_ledger_so_fast_only(world: World) -> None
     assert codes == ["not-authorised"] * 5 + ["too-many-requests"] * 3
     await witnessed(world)
     assert len(world.hub.store.ledger.of_kind("run.denied")) == 5
+
+
+def refusals(attempts: int, act: Callable[[int], object]) -> list[str]:
+    """The codes of what was refused, in order."""
+    codes = []
+    for number in range(attempts):
+        try:
+            act(number)
+        except CohortiumError as error:
+            codes.append(error.code)
+    return codes
+
+
+@pytest.mark.parametrize("what", ["orders", "proposals", "drafts", "statements"])
+async def test_nothing_else_fills_the_ledger_faster(world: World, what: str) -> None:
+    ada = world.hub.user(ADA.public)
+
+    def named(number: int) -> Contract:
+        return world.contract.model_copy(update={"study": f"study-{number}"})
+
+    def state(number: int) -> None:
+        action = "resume" if number % 2 else "suspend"
+        at = NOW + timedelta(seconds=number)
+        said = transition(world.contract, action, "Ada", at=at)  # type: ignore[arg-type]
+        world.hub.state("lung", said.sign(ADA), ada)
+
+    acts: dict[str, Callable[[int], object]] = {
+        "orders": lambda n: world.hub.submit(make_request(world.contract, n).sign(ADA), ada),
+        "proposals": lambda n: world.hub.propose(named(n).sign(ADA), ada),
+        "drafts": lambda n: world.hub.draft(draft_of(named(n)).sign(ADA), ada),
+        "statements": state,
+    }
+    assert refusals(25, acts[what]) == ["too-many-requests"] * 5
+    denied = world.hub.store.ledger.of_kind("run.denied")
+    assert not denied  # what is not taken is not recorded either
+
+
+async def test_a_site_fills_the_ledger_no_faster(world: World) -> None:
+    def change(number: int) -> None:
+        digest = f"sha256:{number:064x}"
+        handler = world.hub.handler_for("Alpha")
+        raise_if_error(handler._answer(Message(policy_digest=PolicyDigest(digest=digest))))
+
+    assert refusals(25, change) == ["too-many-requests"] * 5
+    said = transition(world.contract, "suspend", "Alpha").sign(key("Alpha"))
+    with pytest.raises(PolicyRefusal, match="Too many"):
+        world.hub.hear("Alpha", said)
+    world.hub.hear("Beta", transition(world.contract, "suspend", "Beta").sign(key("Beta")))

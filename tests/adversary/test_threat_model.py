@@ -300,6 +300,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "Grow the ledger at every member": (
         f"{RESEARCHER}::test_refused_orders_fill_the_ledger_so_fast_only",
+        f"{RESEARCHER}::test_nothing_else_fills_the_ledger_faster",
+        f"{RESEARCHER}::test_a_site_fills_the_ledger_no_faster",
     ),
     # Outsiders and the network
     "Listen, alter, replay on the wire": (

@@ -33,6 +33,9 @@ class HubConfig(Settings):
             answered, and at least as long as those took.
         requests_per_minute: From one address, to what is open without a researcher's key; and from
             one researcher, orders that are refused and go on the ledger.
+        entries_per_minute: From one researcher or institution, of what goes on the ledger of every
+            member: orders that are permitted, drafts, proposals, assignments, signatures and other
+            statements, versions of datasets and policies. As many at once where there were none.
     """
 
     model_config = SettingsConfigDict(env_prefix="COHORTIUM_HUB_")
@@ -47,6 +50,7 @@ class HubConfig(Settings):
     round_timeout_s: Seconds = 120.0
     straggler_s: Seconds = 30.0
     requests_per_minute: Annotated[int, Field(ge=1)] = 120
+    entries_per_minute: Annotated[int, Field(ge=1)] = 300
 
     @classmethod
     def load(cls, directory: Path) -> HubConfig:

@@ -117,6 +117,7 @@ class Hub:
         self._runner = runner
         self._find_analysis = find_analysis
         self._denials = RateLimit(self.config.requests_per_minute)
+        self._entries = RateLimit(self.config.entries_per_minute)
         self._events = RunEvents()
         self._peers: Peers | None = None
         self._driver: RunDriver | None = None
@@ -268,6 +269,7 @@ class Hub:
     def propose(self, envelope: bytes, user: User) -> StudyInfo:
         """See `Studies.propose`; connected participants get it at once."""
         _, _, delivery = self._started()
+        self._entries.take(user.key)
         info = self.studies.propose(envelope, user)
         self._stop_runs(info.id)
         delivery.wake_all()
@@ -276,12 +278,14 @@ class Hub:
     def draft(self, envelope: bytes, user: User) -> DraftInfo:
         """See `Drafts.add`; connected owners of its slots get it at once."""
         _, _, delivery = self._started()
+        self._entries.take(user.key)
         info = self.drafts.add(envelope, user)
         delivery.wake_all()
         return info
 
     def hear(self, site: str, envelope: bytes) -> None:
         """A member's signature, transition or assignment."""
+        self._entries.take(site)
         if Envelope.from_bytes(envelope).payloadType != Assignment.payload_type:
             self.say(site, envelope)
             return
@@ -296,6 +300,7 @@ class Hub:
             CohortiumError: See `Studies.say`; ``not-found`` for a contract of another study.
         """
         self.studies.one(study, user, text=False)
+        self._entries.take(user.key)
         version = self.say(user.name, envelope, study)
         return self.studies.one(study, user, version.digest, text=False)
 
@@ -326,7 +331,7 @@ class Hub:
         """Admit, store and start a run; the same envelope again returns the run as it is.
 
         Raises:
-            CohortiumError: See `check_run`; ``replayed`` for a used run id.
+            CohortiumError: See `check_run`; ``replayed`` for a used run id; ``too-many-requests``.
         """
         try:
             request, signer = RunRequest.open(envelope, key=user.key)
@@ -340,6 +345,11 @@ class Hub:
             return self._shown(known)
         try:
             self._admit(request, signer)
+        except CohortiumError as refusal:
+            self._deny(request, envelope, refusal, user)
+            raise
+        self._entries.take(user.key)
+        try:
             if self.store.runs.submit(request, envelope, self.clock()):
                 self._runner.start(request.run_id, 1)
         except CohortiumError as refusal:
@@ -517,6 +527,7 @@ class Hub:
                     "submit a new run.",
                     site=site,
                 )
+        self._entries.take(user.key)
         attempt = self.store.runs.reopen(run_id)
         await asyncio.to_thread(self._runner.start, run_id, attempt)
         return self.run(run_id, user)
@@ -556,6 +567,7 @@ class Hub:
             studies=self.store.studies,
             drafts=self.store.drafts,
             say=self.hear,
+            spend=self._entries.take,
         )
 
     def on_connect(self, site: str) -> None:

@@ -25,6 +25,7 @@ class SiteHandler:
         ledger_key: The ledger's verifier key.
         newest: The ledger's newest checkpoint, or nothing.
         say: Takes a member's name and its signed statement on a contract or draft.
+        spend: Counts what else a member puts on the ledger; raises ``too-many-requests``.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SiteHandler:
         studies: StudyStore,
         drafts: DraftStore,
         say: Callable[[str, bytes], object],
+        spend: Callable[[str], None],
     ) -> None:
         self._site = site
         self._fingerprint = fingerprint
@@ -47,6 +49,7 @@ class SiteHandler:
         self._studies = studies
         self._drafts = drafts
         self._say = say
+        self._spend = spend
 
     async def handle(self, message: Message) -> Message:
         """See `Handler`."""
@@ -75,8 +78,10 @@ class SiteHandler:
         if body == "statement":
             self._say(site, message.statement.envelope)
         elif body == "publish_dataset":
+            self._spend(site)
             self._members.publish(site, Publication.from_bytes(message.publish_dataset.json))
         elif body == "policy_digest":
+            self._spend(site)
             policy = {"member": site, "policy": message.policy_digest.digest}
             self._members.store.policy(PolicyChanged.from_json(policy))
         elif body == "rotate_certificate":

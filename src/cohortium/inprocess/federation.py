@@ -31,6 +31,7 @@ from cohortium.crypto.keys import SigningKey
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import InputError
 from cohortium.hub.api import build_app
+from cohortium.hub.config import HubConfig
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
 from cohortium.hub.thread_runner import ThreadRunner
@@ -54,6 +55,7 @@ RESEARCHER = "You"
 STUDY = "local"
 VALID_FOR = timedelta(days=3650)
 TIMEOUT_S = 600.0
+UNLIMITED = 1_000_000_000
 
 
 class _Site:
@@ -118,7 +120,8 @@ class _Consortium:
         self._runner = ThreadRunner()
         self._store = HubStore("sqlite://")
         self._researcher = ""
-        self.hub = Hub(self._store, consortium=self.info, runner=self._runner)
+        config = HubConfig(entries_per_minute=UNLIMITED)
+        self.hub = Hub(self._store, consortium=self.info, runner=self._runner, config=config)
         self._link = MemoryLink(self.hub.handler_for)
         self.sites = [
             _Site(name, frames, self.info.fingerprint, min_cell)
