@@ -2,6 +2,7 @@
 
 cohortium run STUDY describe age wt_loss --by sex
 cohortium run STUDY glm "died_1y ~ age + sex" --family binomial
+cohortium run STUDY describe bmi --include "age >= 18" --derive "bmi = weight / (height * height)"
 cohortium run list STUDY
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -19,8 +20,10 @@ from cohortium.cli.study import ProfileOption, StudyArgument
 from cohortium.errors import InputError
 
 if TYPE_CHECKING:
+    from cohortium.sdk.cohort import Cohort
     from cohortium.sdk.results import Result
     from cohortium.sdk.run_info import RunInfo
+    from cohortium.sdk.study import Study
 
 COMPUTATIONS = frozenset({"describe", "glm", "submit"})
 INTERRUPTED = 130
@@ -72,6 +75,18 @@ ResultFile = Annotated[
 RunArgument = Annotated[
     str, typer.Argument(help="The run's id, or its first 8 characters.", show_default=False)
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", help='Persons of whom this is true, several times: "age >= 18".'),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help='Without persons of whom this is true: "time < 30".'),
+]
+Derive = Annotated[
+    list[str] | None,
+    typer.Option("--derive", help='A variable from others: "old = age > 70"; several times.'),
+]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print the run's id.")
 ]
@@ -88,6 +103,9 @@ def describe(
         list[float] | None,
         typer.Option("--quantile", "-q", help="A quantile, several times; default 0.25 0.5 0.75."),
     ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    derive: Derive = None,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -95,7 +113,17 @@ def describe(
 ) -> None:
     """n, missing, moments, quantiles and frequencies, overall or by groups."""
     params = {"variables": variables, "by": by, "quantiles": quantile or [0.25, 0.5, 0.75]}
-    _compute(study, "stats.describe", params, wait=wait, profile=profile, output=output, json=json)
+    persons = _Persons(include, exclude, derive)
+    _compute(
+        study,
+        "stats.describe",
+        params,
+        persons,
+        wait=wait,
+        profile=profile,
+        output=output,
+        json=json,
+    )
 
 
 @app.command()
@@ -107,6 +135,9 @@ def glm(
     ],
     *,
     family: Annotated[Family, typer.Option(help="The response's distribution.")] = Family.binomial,
+    include: Include = None,
+    exclude: Exclude = None,
+    derive: Derive = None,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -114,7 +145,8 @@ def glm(
 ) -> None:
     """A generalised linear model: logistic, linear or Poisson regression."""
     params = {"formula": formula, "family": family.value}
-    _compute(study, "glm", params, wait=wait, profile=profile, output=output, json=json)
+    persons = _Persons(include, exclude, derive)
+    _compute(study, "glm", params, persons, wait=wait, profile=profile, output=output, json=json)
 
 
 @app.command()
@@ -126,6 +158,9 @@ def submit(
     ],
     *,
     params: Annotated[str, typer.Option(help="Its parameters as JSON.")] = "{}",
+    include: Include = None,
+    exclude: Exclude = None,
+    derive: Derive = None,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -141,13 +176,31 @@ def submit(
         raise InputError("bad-input", "--params is not JSON.") from error
     if not isinstance(values, dict):
         raise InputError("bad-input", '--params is a JSON object: {"name": value}.')
-    _compute(study, computation, values, wait=wait, profile=profile, output=output, json=json)
+    persons = _Persons(include, exclude, derive)
+    _compute(
+        study, computation, values, persons, wait=wait, profile=profile, output=output, json=json
+    )
+
+
+class _Persons(NamedTuple):
+    """Whom a computation is about, as the options say."""
+
+    include: list[str] | None
+    exclude: list[str] | None
+    derive: list[str] | None
+
+    def of(self, study: Study) -> Cohort:
+        """The cohort of a study."""
+        for definition in self.derive or ():
+            study.derive(definition)
+        return study.cohort(include=self.include or (), exclude=self.exclude or ())
 
 
 def _compute(
     study: str,
     computation: str,
     params: dict[str, Any],
+    persons: _Persons,
     *,
     wait: bool,
     profile: str | None,
@@ -157,7 +210,7 @@ def _compute(
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        run = federation.study(study).submit(computation, params)
+        run = persons.of(federation.study(study)).submit(computation, params)
         if not wait:
             emit(run.info.to_json(), f"Submitted; see: cohortium run show {run.id}", json, output)
             return

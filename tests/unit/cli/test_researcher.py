@@ -79,6 +79,27 @@ def test_a_run_without_a_computation_names_them(arguments: list[str]) -> None:
     assert "describe, glm, submit" in " ".join(done.stderr.split())
 
 
+def test_criteria_and_derived_variables_are_options_of_every_computation() -> None:
+    persons = ("--include", "age >= 50", "--include", "sex = 'f'", "--exclude", "old")
+    derive = ("--derive", "old = age > 70")
+    described = _json("run", "local", "describe", "age", *persons, *derive)
+    assert described["run"]["cohort"] == {
+        "include": ["age >= 50", "sex = 'f'"],
+        "exclude": ["old"],
+        "derived": [{"name": "old", "expression": "age > 70"}],
+    }
+    fit = _json("run", "local", "glm", "dead ~ old", *derive, "--include", "sex = 'm'")
+    assert fit["result"]["terms"] == ["Intercept", "old"]
+    params = ("--params", '{"variables": ["age"]}', "--include", "age < 70")
+    assert _json("run", "local", "submit", "stats.describe", *params)["run"]["cohort"] == {
+        "include": ["age < 70"],
+        "exclude": [],
+        "derived": [],
+    }
+    done = _run("run", "local", "describe", "age", "--include", "agee > 1")
+    assert (done.exit_code, "Did you mean age?" in done.stderr) == (2, True)
+
+
 def test_a_table_in_a_file_has_no_column_of_line_numbers(tmp_path: Path) -> None:
     file = tmp_path / "age.csv"
     assert _run("run", "local", "describe", "age", "--output", str(file)).exit_code == 0
