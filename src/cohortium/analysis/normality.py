@@ -217,7 +217,7 @@ def tests_of(n: int, skewness: float, kurtosis: float) -> list[dict[str, Any]]:
     }
     squares = {
         "jarque-bera": ("Jarque-Bera test", "JB", n / 6 * (skewness**2 + (kurtosis - 3) ** 2 / 4)),
-        "dagostino": ("D'Agostino's K² test", "K²", sum(z**2 for z in zs.values())),
+        "dagostino": ("D'Agostino-Pearson test", "K²", sum(z**2 for z in zs.values())),
     }
     return [
         *(
