@@ -12,6 +12,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from cohortium.analysis.anova import Anova
+from cohortium.analysis.attrition import Attrition
 from cohortium.analysis.cmh import Cmh
 from cohortium.analysis.correlation import Correlation
 from cohortium.analysis.crosstab import Crosstab
@@ -35,6 +36,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
         analysis.name: analysis
         for analysis in (
             Anova(),
+            Attrition(),
             Cmh(),
             Correlation(),
             Crosstab(),

@@ -37,12 +37,14 @@ class Scope:
         variables: The variables that this computation may touch.
         disclosure: At a site, the stricter of contract and policy.
         n_sites: Sites whose contributions are summed.
-        site: At a site, its place among the contract's participants.
+        sites: The contract's participants.
+        site: At a site, its place among them.
     """
 
     variables: Mapping[str, Variable]
     disclosure: Disclosure
     n_sites: int
+    sites: tuple[str, ...] = ()
     site: int | None = None
 
     def variable(self, name: str) -> Variable:
@@ -176,6 +178,15 @@ class Splits(Protocol):
 
 
 @runtime_checkable
+class ReadsCriteria(Protocol):
+    """An analysis whose parameters are criteria: the contract says what they may read."""
+
+    def criteria(self, params: Any) -> tuple[str, ...]:
+        """The criteria, as texts."""
+        ...
+
+
+@runtime_checkable
 class RoundsCounts(Protocol):
     """An analysis that can release nothing but counts of persons, rounded."""
 
@@ -201,6 +212,7 @@ __all__ = [
     "NamesColumns",
     "Params",
     "Partitions",
+    "ReadsCriteria",
     "RoundsCounts",
     "Scope",
     "Splits",

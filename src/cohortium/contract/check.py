@@ -116,7 +116,8 @@ def check_run(
             f"it may touch {', '.join(variables)}.",
             variables=outside,
         )
-    scope = Scope(variables, contract.disclosure, len(contract.participants))
+    sites = tuple(site.name for site in contract.participants)
+    scope = Scope(variables, contract.disclosure, len(sites), sites)
     _check_person(entry, analysis, params, scope)  # 11
     return Admitted(contract, analysis, params, scope, population, entry.noise)
 

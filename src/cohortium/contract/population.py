@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
+from cohortium.cohort.check import check_criterion
 from cohortium.cohort.population import Population
+from cohortium.cohort.syntax import Expr
 from cohortium.contract.model import Contract, Draft
 from cohortium.core.dictionary import Variable
 from cohortium.core.selection import Selection
@@ -52,7 +55,7 @@ def _require_adjustable(contract: Contract, asked: Selection, population: Popula
     """Criteria and derivations of the request read what the researcher may adjust, or what is
     derived from nothing else.
     """
-    permitted = set(contract.cohort.adjustable or ()) if contract.cohort is not None else set()
+    permitted = _adjustable(contract)
     n_include = len(population.include) - len(asked.include)
     n_exclude = len(population.exclude) - len(asked.exclude)
     exprs = [
@@ -60,6 +63,26 @@ def _require_adjustable(contract: Contract, asked: Selection, population: Popula
         *population.exclude[n_exclude:],
         *(population.derivations[one.name] for one in asked.derived),
     ]
+    _require_read(exprs, permitted, population)
+
+
+def require_adjustable(contract: Contract, criteria: Iterable[str], population: Population) -> None:
+    """Criteria among a computation's parameters read no more than those of a cohort.
+
+    Raises:
+        InputError: ``bad-criterion``.
+        PolicyRefusal: ``not-permitted``.
+    """
+    permitted = _adjustable(contract)
+    exprs = [check_criterion(text, population.variables) for text in criteria]
+    _require_read(exprs, permitted, population)
+
+
+def _adjustable(contract: Contract) -> set[str]:
+    return set(contract.cohort.adjustable or ()) if contract.cohort is not None else set()
+
+
+def _require_read(exprs: Iterable[Expr], permitted: set[str], population: Population) -> None:
     outside = set[str]()
     for name in {name for expr in exprs for name in expr.reads}:
         outside |= set(population.reads_beyond(name, permitted))

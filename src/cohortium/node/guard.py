@@ -271,7 +271,8 @@ class Guard:
             )
         self._check_still(contract, request)  # 7
         limits = self._policy().disclosure(contract)
-        return replace(run, scope=replace(run.scope, disclosure=limits))
+        place = contract.participants.index(participant)
+        return replace(run, scope=replace(run.scope, disclosure=limits, site=place))
 
     def _require_runs_left(self, run: CheckedRun) -> None:
         entry = run.contract.computation(run.request.computation)
