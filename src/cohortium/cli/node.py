@@ -177,7 +177,9 @@ def _status_text(data: Any) -> str:
         for d in data["drafts"]
     ]
     lines += [
-        f"REFUSED    by the hub, {one['at']}: {one['answer']}" for one in data["refused_by_hub"]
+        f"REFUSED    by the hub for good, {one['at']}: {one['answer']}\n"
+        "           It is not sent again: here it holds, the others do not know of it."
+        for one in data["refused_by_hub"]
     ]
     lines += [
         f"ALARM {a['id']}    {a['kind']} since {a['since']}: {a['why']}\n"

@@ -145,6 +145,7 @@ class Node:
         """Notice what is owed, also what the command line queued, and send it while connected."""
         seen: object = None
         told: str | None = None
+        later = outbox.Later()
         while True:
             await asyncio.sleep(POLL_S)
             again = self._welcomed.is_set()
@@ -157,7 +158,7 @@ class Node:
             told = self._owe_policy(None if again else told)
             if self._link.connected:
                 with suppress(PeerError):
-                    await outbox.flush(self._service.store, self._request, self._on_reply)
+                    await outbox.flush(self._service.store, self._request, self._on_reply, later)
 
     def _owe_policy(self, told: str | None) -> str | None:
         """Tell of another policy than `told`; one that cannot be read allows nothing."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
+from cohortium.contract.statements import open_statement
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.directory import PublishedDataset
 from cohortium.core.publication import Publication
@@ -79,18 +82,63 @@ def message_of(owed: Owed) -> pb.Message:
     raise IntegrityFailure("broken-store", f"The outbox holds a message of kind {owed.kind!r}.")
 
 
+TRANSIENT: Final = frozenset({"too-many-requests", "not-found"})
+"""Refusals that pass: the hub had too much to do, or has lost a contract that nodes give back."""
+FIRST_S: Final = 5.0
+LONGEST_S: Final = 300.0
+
+
+class Later:
+    """When what the hub refused for now is sent again: after 5 seconds, then twice as long each.
+
+    Args:
+        monotonic: Seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._waits: dict[int, tuple[float, float]] = {}
+
+    def is_due(self, owed: Owed) -> bool:
+        """Whether a message is to be sent now."""
+        return self._waits.get(owed.id, (0.0, 0.0))[1] <= self._monotonic()
+
+    def postpone(self, owed: Owed) -> None:
+        """It was refused for now."""
+        before = self._waits.get(owed.id, (FIRST_S / 2, 0.0))[0]
+        wait_s = min(2 * before, LONGEST_S)
+        self._waits[owed.id] = (wait_s, self._monotonic() + wait_s)
+
+    def settled(self, owed: Owed) -> None:
+        """It waits no longer."""
+        self._waits.pop(owed.id, None)
+
+
 async def flush(
-    store: NodeStore, request: Request, on_reply: OnReply = lambda _owed, _reply: None
+    store: NodeStore,
+    request: Request,
+    on_reply: OnReply = lambda _owed, _reply: None,
+    later: Later | None = None,
 ) -> int:
     """Send everything that is owed; returns how many messages the hub took in.
 
     A refusal by the hub settles a message too: it is logged and shown by `cohortium node status`.
+    One that passes does not: the message is sent again, and what this site states about the same
+    study waits for it, since the order counts.
+
+    Args:
+        later: When messages that were refused for now are due; by default at once.
 
     Raises:
         PeerError: The hub is away; the rest stays owed.
     """
     taken = 0
+    waiting: set[str] = set()
     for owed in store.owed():
+        study = _study(owed)
+        if study in waiting or (later is not None and not later.is_due(owed)):
+            waiting |= {study} - {""}
+            continue
         try:
             reply = await request(message_of(owed))
             raise_if_error(reply)
@@ -100,10 +148,30 @@ async def flush(
         except PeerError:
             raise
         except CohortiumError as error:
-            log.warning("the hub refused %s: %s", owed.topic, error.message)
+            if error.code in TRANSIENT and (study or error.code == "too-many-requests"):
+                log.warning("the hub refused %s for now: %s", owed.topic, error.message)
+                waiting |= {study} - {""}
+                if later is not None:
+                    later.postpone(owed)
+                continue
+            log.warning(
+                "the hub refused %s for good, and is not asked again: %s", owed.topic, error.message
+            )
             answer = canonical({"code": error.code, "message": error.message}).decode()
+        if later is not None:
+            later.settled(owed)
         with store.transaction():
             store.settle(owed.id, answer)
             if owed.kind == "statement" and answer == "ok":
                 Replica(store).expect_statement(owed.body)
     return taken
+
+
+def _study(owed: Owed) -> str:
+    """The study that a statement is about; nothing of what is no statement."""
+    if owed.kind != "statement":
+        return ""
+    try:
+        return open_statement(owed.body)[0].study
+    except CohortiumError:
+        return ""

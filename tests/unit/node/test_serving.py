@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.builders import CONSORTIUM, World, a_vote
+from tests.support.fake_sites import key, make_contract
+from tests.support.life import transition
 
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
@@ -15,6 +17,7 @@ from cohortium.core.publication import Publication
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
+    CohortiumError,
     InputError,
     IntegrityFailure,
     PeerError,
@@ -25,7 +28,7 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message
 from cohortium.node import outbox, tls
 from cohortium.node.status import build_app
-from cohortium.node.store import NodeStore
+from cohortium.node.store import NodeStore, Owed
 
 ACK = pb.Message(ack=pb.Ack())
 
@@ -73,6 +76,64 @@ async def test_a_refusal_settles_a_message_and_is_kept(store: NodeStore) -> None
     assert await outbox.flush(store, refuse) == 0
     assert store.owed() == []
     assert "contract-expired" in (store.last_answer("vote:x") or "")
+
+
+class Hub:
+    """Answers with these errors, then takes everything; what it was sent is kept."""
+
+    def __init__(self, *errors: CohortiumError) -> None:
+        self.errors = list(errors)
+        self.got: list[bytes] = []
+
+    async def request(self, message: pb.Message) -> pb.Message:
+        self.got.append(message.statement.envelope)
+        return error_message(self.errors.pop(0)) if self.errors else ACK
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PolicyRefusal("too-many-requests", "Too many requests; wait a minute."),
+        InputError("not-found", "The hub has no contract with that digest."),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_what_the_hub_refuses_for_now_is_sent_again(
+    store: NodeStore, error: CohortiumError
+) -> None:
+    now = [0.0]
+    later = outbox.Later(monotonic=lambda: now[0])
+    contract = make_contract("sha256:" + "c" * 64)
+    first, second = (
+        transition(contract, action, "Alpha").sign(key("Alpha")) for action in ("suspend", "resume")
+    )
+    other = transition(make_contract("sha256:" + "c" * 64, study="stroke"), "revoke", "Alpha")
+    elsewhere = other.sign(key("Alpha"))
+    for envelope in (first, second, elsewhere):
+        outbox.owe_statement(store, envelope)
+    hub = Hub(error)
+    assert await outbox.flush(store, hub.request, later=later) == 1
+    # The second waits for the first; of another study it is not asked for.
+    assert hub.got == [first, elsewhere]
+    assert await outbox.flush(store, hub.request, later=later) == 0
+    now[0] = outbox.FIRST_S
+    assert await outbox.flush(store, hub.request, later=later) == 2
+    assert hub.got == [first, elsewhere, first, second]
+    assert store.owed() == []
+    assert store.refused_statements() == []
+
+
+def test_the_hub_is_asked_again_less_and_less_often() -> None:
+    now = [0.0]
+    later, owed = outbox.Later(monotonic=lambda: now[0]), Owed(1, "x", "statement", b"")
+    waits = []
+    for _ in range(9):
+        later.postpone(owed)
+        began = now[0]
+        while not later.is_due(owed):
+            now[0] += 1.0
+        waits.append(now[0] - began)
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 async def test_an_unknown_kind_in_the_store_is_noticed(store: NodeStore) -> None:
