@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def save(chart: alt.TopLevelMixin, path: Path) -> Path:
         case _:
             chart.save(str(path), format="json")
     return path
+
+
+def picture(chart: alt.TopLevelMixin, ending: str) -> bytes | None:
+    """A chart as the bytes of an ``.svg`` or ``.png``; None without vl-convert."""
+    if importlib.util.find_spec("vl_convert") is None:
+        return None
+    if ending == ".svg":
+        text = io.StringIO()
+        chart.save(text, format="svg")
+        return text.getvalue().encode()
+    out = io.BytesIO()
+    chart.save(out, format="png", ppi=160)
+    return out.getvalue()
 
 
 def forest(

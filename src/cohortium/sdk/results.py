@@ -109,6 +109,7 @@ class Result:
         method = vocabulary.method(self.run.computation, lang)
         return (
             *(() if method is None else (method,)),
+            *population(self.run, lang),
             *(vocabulary.withheld(why, lang) for why in self.suppressed),
             provenance(self.run, lang),
         )
@@ -136,6 +137,24 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(text_html(self._text()), self.run.line())
+
+
+def population(run: RunInfo, lang: Language) -> tuple[str, ...]:
+    """The footnote with the researcher's criteria and derived variables; none for everybody."""
+    if run.cohort is None:
+        return ()
+    derived = [f"{one.name} = {' '.join(one.expression.split())}" for one in run.cohort.derived]
+    if lang == "zh":
+        parts = [
+            *(["纳入标准：" + "；".join(run.cohort.include)] if run.cohort.include else []),
+            *(["排除标准：" + "；".join(run.cohort.exclude)] if run.cohort.exclude else []),
+            *(["派生变量：" + "；".join(derived)] if derived else []),
+        ]
+        return ("。".join(parts) + "。",) if parts else ()
+    persons = f"{run.persons[0].upper()}{run.persons[1:]}." if run.persons else ""
+    computed = f"Derived: {'; '.join(derived)}." if derived else ""
+    text = " ".join(part for part in (persons, computed) if part)
+    return (text,) if text else ()
 
 
 def provenance(run: RunInfo, lang: Language) -> str:

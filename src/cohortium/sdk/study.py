@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -38,6 +39,11 @@ from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
+
+if TYPE_CHECKING:
+    from cohortium.sdk.report import Report
+    from cohortium.sdk.results import Result
+    from cohortium.sdk.vocabulary import Language
 
 VALID_FOR = timedelta(hours=1)
 """A site that is away accepts a run's request up to this long after it was signed."""
@@ -383,6 +389,33 @@ class Study(Analyses):
             answer = self._client.get(f"/studies/{self.id}", contract=digest)
             contracts[digest] = Study(self._client, StudyInfo.from_json(answer)).contract
         return [Run(self._client, info, contracts[info.contract_digest]) for info in infos]
+
+    def report(
+        self,
+        path: str | Path | None = None,
+        lang: Language = "en",
+        *,
+        also: Sequence[Result] = (),
+    ) -> Report:
+        """All released results with the methods paragraph, what was withheld, and the evidence.
+
+        Every result is fetched and verified again.
+
+        Args:
+            path: Written there as ``.html`` or ``.pdf``; see `Report.save` for later.
+            lang: ``en`` or ``zh``.
+            also: Results composed of others, such as a Table 1; they come first.
+
+        Raises:
+            VerificationError: A result is not the one that was witnessed.
+            InputError: ``bad-input`` for another ending; ``missing-extra``.
+        """
+        from cohortium.sdk.report import compose
+
+        made = compose(self, self.runs(), also, lang, self._client.clock())
+        if path is not None:
+            made.save(path)
+        return made
 
 
 def as_version(contract: Contract, info: StudyInfo) -> Version:
