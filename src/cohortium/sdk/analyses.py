@@ -7,6 +7,7 @@ from typing import Literal
 
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.means import MeanMethods
 from cohortium.sdk.submission import as_type
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
@@ -14,7 +15,7 @@ from cohortium.sdk.tables import TableMethods
 Family = Literal["binomial", "gaussian", "poisson"]
 
 
-class Analyses(TableMethods, TableOneMethods):
+class Analyses(MeanMethods, TableMethods, TableOneMethods):
     """The analyses that a contract may permit."""
 
     def describe(

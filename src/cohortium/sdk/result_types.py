@@ -7,13 +7,20 @@ from typing import Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import ProtocolError
+from cohortium.sdk.attrition import AttritionResult
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
+    "stats.anova": AnovaResult,
+    "stats.levene": LeveneResult,
+    "stats.normality": NormalityResult,
+    "stats.t_test": TTestResult,
+    "stats.attrition": AttritionResult,
     "stats.cmh": CmhResult,
     "stats.crosstab": CrosstabResult,
     "stats.describe": DescribeResult,
