@@ -39,6 +39,19 @@ ContractAction = Literal[
     "close",
 ]
 
+ContractState = Literal[
+    "draft",
+    "proposed",
+    "active",
+    "refused",
+    "withdrawn",
+    "superseded",
+    "suspended",
+    "revoked",
+    "closed",
+]
+"""A contract's state with a statement; of what is only drafted, ``draft``."""
+
 
 class Founded(Document):
     """The first entry: which consortium this is."""
@@ -119,7 +132,7 @@ class ContractChanged(Document):
     author: Label
     key: KeyText
     statement: Digest
-    state: str
+    state: ContractState
 
 
 class RunSubmitted(Document):

@@ -225,6 +225,16 @@ def test_dates_that_were_accepted_are_taken_in_once(site: Witnessing) -> None:
     assert site.alarm().kind == "dates"
 
 
+def test_words_of_the_hubs_own_have_no_place_on_the_ledger(site: Witnessing) -> None:
+    site.cosigned()
+    fact = '{"action":"close","author":"Ada","contract":"D","key":"K","kind":"contract",'
+    fact += '"state":"The hub thinks so.","statement":"D","study":"lung","version":1}'
+    text = fact.replace("D", "sha256:" + "0" * 64).replace("K", key(91).public)
+    entry = f'{{"at":"2026-11-22T09:00:00Z","fact":{text},"schema_id":"cohortium/ledger-entry/1"}}'
+    site.hub.add_bytes(entry.encode())
+    assert site.alarm().kind == "entry"
+
+
 # What the hub shows when a connection begins
 
 
