@@ -24,7 +24,7 @@ from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import note
 from cohortium.hub.outbox import Kind, owe, owe_anew
 from cohortium.hub.tables import contracts, ledger_entries, statements
-from cohortium.ledger.entry import ContractAction, ContractChanged, parse_entry
+from cohortium.ledger.entry import ContractAction, ContractChanged, ContractState, parse_entry
 
 MAX_LIVES: Final = 256
 """Studies whose lives are kept in memory."""
@@ -257,7 +257,9 @@ def _require_not_lost(c: Connection, study: str) -> None:
         )
 
 
-def append(c: Connection, said: Said, *, version: int, state: str, now: datetime) -> int:
+def append(
+    c: Connection, said: Said, *, version: int, state: ContractState, now: datetime
+) -> int:
     """Store a statement and note it for the ledger; returns its number."""
     digest = digest_bytes(said.envelope)
     seq = c.execute(
