@@ -17,6 +17,7 @@ from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import cohort_line
 
 if TYPE_CHECKING:
+    from cohortium.sdk.attrition import AttritionResult
     from cohortium.sdk.study import Study
 
 Criteria = str | Sequence[str]
@@ -77,6 +78,30 @@ class Cohort(Analyses):
         return Cohort(
             self.study, (*self.include, *_listed(include)), (*self.exclude, *_listed(exclude))
         )
+
+    def attrition(
+        self,
+        order: Sequence[str] | None = None,
+        *,
+        rounding: int | None = None,
+        by_site: bool = False,
+    ) -> AttritionResult:
+        """How many persons remain after each criterion: those to include first, as they are listed.
+
+        Where the numbers of persons at each combination of the criteria are known from before, and
+        released, another order or fewer criteria ask the sites nothing.
+
+        Args:
+            order: All criteria, in another order.
+            rounding: Release nothing but numbers rounded to multiples of this.
+            by_site: Numbers of each institution too, rounded; the contract must allow it.
+
+        Raises:
+            PolicyRefusal: ``differencing``, ``too-few-persons``; the contract or a site says no.
+        """
+        from cohortium.sdk.counted import attrition
+
+        return attrition(self, order, rounding, by_site)
 
     def submit(self, computation: str, params: Mapping[str, Any]) -> Run:
         """Sign and submit a run over the cohort; returns at once with its handle."""

@@ -95,6 +95,11 @@ class Study(Analyses):
         return facts + table_html(("variable", "type", "unit", "levels", "description"), rows)
 
     @property
+    def client(self) -> Client:
+        """The connection to the hub."""
+        return self._client
+
+    @property
     def id(self) -> str:
         """The study's identifier."""
         return self.contract.study
