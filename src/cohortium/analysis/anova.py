@@ -14,7 +14,7 @@ from cohortium.analysis.untrusted import floats
 from cohortium.core.dictionary import Name
 from cohortium.core.rounds import Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.errors import InputError, PolicyRefusal
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 WEIGHTS = "weights"
 LEAST_INSTITUTIONS = 3
@@ -161,7 +161,10 @@ def _to_state(known: Moments, institutions: Floats) -> State:
 def _from_state(state: State, groups: Groups) -> tuple[Moments, Floats]:
     """The moments, and the sums of squares between and within institutions."""
     further = () if groups.by else (WEIGHTS,)
-    return Moments.from_state(state, groups, further), floats(state, "institutions", (2,))
+    institutions = floats(state, "institutions", (2,))
+    if not np.all(np.isfinite(institutions)):
+        raise ProtocolError("malformed-message", "A sum of squares in the state is not a number.")
+    return Moments.from_state(state, groups, further), institutions
 
 
 def _layout(known: Moments, groups: Groups, scope: Scope) -> Layout:
