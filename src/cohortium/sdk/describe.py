@@ -180,6 +180,13 @@ class DescribeResult(Result):
 
         return interpret_describe(self, lang)
 
+    def heading(self, lang: Language = "en") -> str:
+        """What stands above the table."""
+        text = super().heading(lang)
+        if self.by is None:
+            return text
+        return f"{text}（按 {self.by} 分组）" if lang == "zh" else f"{text} by {self.by}"
+
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
         """A row for each group and variable, and indented ones for the levels of a category."""
         require_language(lang)

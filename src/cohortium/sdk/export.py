@@ -324,8 +324,9 @@ def html_table(table: PrintedTable) -> str:
             + "</tr>"
         )
     notes = "".join(f"<p>{escape(clean(note))}</p>" for note in table.notes)
+    caption = f"<caption>{escape(clean(table.title))}</caption>" if table.title else ""
     return (
-        f'<div class="wide"><table><caption>{escape(clean(table.title))}</caption>'
+        f'<div class="wide"><table>{caption}'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody></table></div>"
         f'<div class="notes">{notes}</div>\n'
     )

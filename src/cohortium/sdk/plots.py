@@ -110,7 +110,7 @@ def love(
         {"variable": name, "smd": value} for name, value in values.items() if np.isfinite(value)
     ]
     frame = pd.DataFrame(rows, columns=["variable", "smd"])
-    x = alt.X("smd:Q").title("standardised mean difference").scale(zero=True, padding=12)
+    x = alt.X("smd:Q").title("standardised mean difference").scale(domainMin=0, nice=True)
     rule = (
         alt.Chart(pd.DataFrame({"smd": [line]})).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x)
     )

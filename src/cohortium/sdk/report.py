@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -202,7 +202,11 @@ def _section(
         blocks.append(Paragraph(result.interpret(lang)))
     except InputError:  # an installed package's analysis need not have words
         blocks.append(Paragraph(vocabulary.heading(result.run.computation, lang)))
-    blocks += result.tables(lang)
+    heading = result.heading(lang)
+    blocks += [
+        replace(table, title="") if table.title == heading else table
+        for table in result.tables(lang)
+    ]
     with suppress(InputError):  # not every result can be drawn
         blocks.append(Chart(result.plot(), result.heading(lang)))
     return blocks
@@ -219,7 +223,7 @@ def _withheld(results: Sequence[Result], lang: Language) -> list[Block]:
     if not rows:
         return [*blocks, Paragraph(words.HEADS["all_released"].of(lang))] if results else []
     unique = tuple(dict.fromkeys(rows))
-    return [*blocks, PrintedTable(title, words.withheld_heads(lang), unique)]
+    return [*blocks, PrintedTable("", words.withheld_heads(lang), unique)]
 
 
 def _refusals(runs: Sequence[Run], lang: Language) -> list[Block]:
@@ -238,7 +242,7 @@ def _refusals(runs: Sequence[Run], lang: Language) -> list[Block]:
     title = words.HEADS["refusals"].of(lang)
     if not rows:
         return []
-    return [Heading(title), PrintedTable(title, words.refusal_heads(lang), rows)]
+    return [Heading(title), PrintedTable("", words.refusal_heads(lang), rows)]
 
 
 def _why(run: Run) -> str:

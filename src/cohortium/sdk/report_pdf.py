@@ -126,7 +126,8 @@ def _flowables(block: Block, styles: dict[str, Any], width: float) -> Iterator[A
 def _table(table: PrintedTable, styles: dict[str, Any], width: float) -> Iterator[Any]:
     from reportlab.platypus import Spacer
 
-    yield _text(table.title, styles["h2"])
+    if table.title:
+        yield _text(table.title, styles["h2"])
     texts = table.texts()
     head = [_text(name, styles["right" if c else "left"]) for c, name in enumerate(table.columns)]
     rows = [head]

@@ -33,7 +33,7 @@ def facts(contract: Contract, status: str, now: Instant, lang: Language) -> list
             ("研究", f"{contract.title}（{contract.study}）"),
             ("目的", contract.purpose),
             ("机构", names.replace(", ", "、")),
-            ("合同版本", f"第 {contract.version} 版，{status}"),
+            ("合同版本", f"第 {contract.version} 版，{_state(status, lang)}"),
             ("合同摘要值", contract.digest),
             ("报告时间", f"{now:%Y-%m-%d %H:%M} UTC"),
         ]
@@ -41,59 +41,80 @@ def facts(contract: Contract, status: str, now: Instant, lang: Language) -> list
         ("Study", f"{contract.title} ({contract.study})"),
         ("Purpose", contract.purpose),
         ("Institutions", names),
-        ("Contract", f"version {contract.version}, {status}"),
+        ("Contract", f"version {contract.version}, {_state(status, lang)}"),
         ("Contract digest", contract.digest),
         ("Report made", f"{now:%Y-%m-%d %H:%M} UTC"),
     ]
+
+
+def _state(status: str, lang: Language) -> str:
+    return phrases(lang).values["state"].get(status, status)
 
 
 def methods(contract: Contract, runs: Sequence[RunInfo], lang: Language) -> list[str]:
     """The paragraph for a paper: data, persons, computations, software."""
     used = sorted({run.computation for run in runs})
     named = [_computation(name, _version(contract, runs, name), lang) for name in used]
-    cohort = contract.cohort
-    include = () if cohort is None else cohort.include
-    exclude = () if cohort is None else cohort.exclude
-    n, version = len(contract.participants), contract.version
-    if lang == "zh":
-        text = (
-            f"依据合同“{contract.title}”（{contract.study}，第 {version} 版），"
-            f"对 {n} 家机构的数据进行联合分析。"
-            "个体记录未离开所在机构：各机构在本地计算汇总量，加掩码求和后仅公开总和；"
-            "所得结果与合并数据后的分析一致。"
-        )
-        if named:
-            text += f"计算方法：{'；'.join(named)}。"
-        texts = [text]
-        if include or exclude:
-            parts = [
-                *(["纳入标准：" + "；".join(include)] if include else []),
-                *(["排除标准：" + "；".join(exclude)] if exclude else []),
-            ]
-            texts.append(f"合同规定的研究人群。{'。'.join(parts)}。")
-        return [*texts, f"软件：Cohortium {__version__}。P 值与置信区间均未作多重检验校正。"]
-    masked = (
-        "each computed aggregates, which were added under masks so that only their sum became known"
+    noisy = any(
+        entry.noise is not None and any(entry.covers(name) for name in used)
+        for entry in contract.computations
+    )
+    return (_methods_zh if lang == "zh" else _methods_en)(contract, named, noisy)
+
+
+def _methods_en(contract: Contract, named: Sequence[str], noisy: bool) -> list[str]:
+    exact = (
+        "Noise was added to the sums as the contract provides, so that results are approximate."
+        if noisy
+        else "The results equal those of an analysis of the pooled records."
     )
     text = (
-        f"Data of {n} institutions were analysed jointly under the contract “{contract.title}” "
-        f"({contract.study}, version {version}). No record left its institution: {masked}; the "
-        "results equal those of an analysis of the pooled records."
+        f"Data of {len(contract.participants)} institutions were analysed jointly under the "
+        f"contract “{contract.title}” ({contract.study}, version {contract.version}). No record "
+        "left its institution: each computed aggregates, which were added under masks so that only "
+        f"their sum became known. {exact}"
     )
     if named:
         text += f" Computations: {'; '.join(named)}."
-    texts = [text]
-    if include or exclude:
-        parts = [
-            *([f"included: {'; '.join(include)}"] if include else []),
-            *([f"excluded: {'; '.join(exclude)}"] if exclude else []),
-        ]
-        texts.append(f"The contract's persons; {', '.join(parts)}.")
+    include, exclude = _criteria(contract)
+    parts = [
+        *([f"included: {'; '.join(include)}"] if include else []),
+        *([f"excluded: {'; '.join(exclude)}"] if exclude else []),
+    ]
     last = (
         f"Software: Cohortium {__version__}. No p value or interval is adjusted for multiple "
         "testing unless its table says so."
     )
-    return [*texts, last]
+    persons = [f"The contract's persons; {', '.join(parts)}."] if parts else []
+    return [text, *persons, last]
+
+
+def _methods_zh(contract: Contract, named: Sequence[str], noisy: bool) -> list[str]:
+    exact = (
+        "合同规定在总和中加入噪声，故所得结果为近似值。"
+        if noisy
+        else "所得结果与合并数据后的分析一致。"
+    )
+    text = (
+        f"依据合同“{contract.title}”（{contract.study}，第 {contract.version} 版），"
+        f"对 {len(contract.participants)} 家机构的数据进行联合分析。个体记录未离开所在机构："
+        f"各机构在本地计算汇总量，加掩码求和后仅公开总和。{exact}"
+    )
+    if named:
+        text += f"计算方法：{'；'.join(named)}。"
+    include, exclude = _criteria(contract)
+    parts = [
+        *(["纳入标准：" + "；".join(include)] if include else []),
+        *(["排除标准：" + "；".join(exclude)] if exclude else []),
+    ]
+    last = f"软件：Cohortium {__version__}。除表中另有说明外，P 值与置信区间均未作多重检验校正。"
+    persons = [f"合同规定的研究人群。{'。'.join(parts)}。"] if parts else []
+    return [text, *persons, last]
+
+
+def _criteria(contract: Contract) -> tuple[Sequence[str], Sequence[str]]:
+    cohort = contract.cohort
+    return ((), ()) if cohort is None else (cohort.include, cohort.exclude)
 
 
 def _computation(name: str, version: int | None, lang: Language) -> str:

@@ -12,6 +12,7 @@ from cohortium.sdk.describe import DescribeResult, VariableSummary
 from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
+from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.submission import Submits, as_type
 from cohortium.sdk.table_one_text import Texts, smd_text, words_of
 from cohortium.sdk.vocabulary import Language, require_language
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 QUARTILES = (0.25, 0.5, 0.75)
 BALANCED = 0.1
 """A standardised difference up to which groups are usually called balanced (Austin 2009)."""
+
+
+def run_words(run: RunInfo) -> str:
+    """The line below a chart's title."""
+    return f"run {run.id[:8]}, {len(run.participants)} sites"
 
 
 class TableOne(Result):
@@ -109,7 +115,12 @@ class TableOne(Result):
         values = {name: value for name, value in self.smd.items() if value is not None}
         if not values:
             return self._described.plot()
-        return love(values, BALANCED, title=self.heading(), subtitle=self.run.line())
+        return love(
+            values,
+            BALANCED,
+            title=self.heading(),
+            subtitle=f"run {self.run.id[:8]}, {len(self.run.participants)} sites",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The run of the description, all runs, and the table."""
@@ -215,7 +226,12 @@ class Differences(Result):
         from cohortium.sdk.plots import love
 
         values = {name: value for name in self.pairs if (value := self[name]) is not None}
-        return love(values, BALANCED, title=self.heading(), subtitle=self.run.line())
+        return love(
+            values,
+            BALANCED,
+            title=self.heading(),
+            subtitle=f"run {self.run.id[:8]}, {len(self.run.participants)} sites",
+        )
 
 
 class TableOneMethods(Submits):
