@@ -25,6 +25,7 @@ from cohortium.analysis.levene import Levene
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.normality import Normality
+from cohortium.analysis.spearman import Spearman
 from cohortium.analysis.t_test import TTest
 from cohortium.core.model import explain
 from cohortium.errors import InputError
@@ -48,6 +49,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             McNemar(),
             Levene(),
             Normality(),
+            Spearman(),
             TTest(),
         )
     }

@@ -110,11 +110,11 @@ class Correlation:
             name: np.zeros(spec.shape, dtype=np.int64 if spec.kind == "count" else np.float64)
             for name, spec in at.layout().items()
         }
-        present = np.stack([table.present(name) for name in params.names], axis=1)
-        values = np.stack([table.columns[name] for name in params.names], axis=1)
-        complete = present.all(axis=1)
-        if params.missing == "complete":
-            present, values = present[complete], values[complete]
+        present = np.stack([table.present(name) for name in params.names])
+        values = np.stack([table.columns[name] for name in params.names])
+        complete = present.all(axis=0)
+        if params.missing == "complete" and not complete.all():
+            present, values = present[:, complete], values[:, complete]
         own = _pairs(present)
         spoken = (own >= own_floor(scope)) & (at.status == Release.OPEN)
         if "persons" in out:
@@ -124,9 +124,9 @@ class Correlation:
             out["left_out"][0] = np.count_nonzero(~complete) if heard else 0
         if at.phase == "counts":
             return out
-        for begin in range(0, len(values), _BLOCK):
-            rows = slice(begin, begin + _BLOCK)
-            _add(out, values[rows], present[rows], at)
+        for begin in range(0, values.shape[1], _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            _add(out, values[:, block], present[:, block], at)
         for name in ("sums", "residual", "squares", "products"):
             if name in out:
                 out[name] *= spoken
@@ -179,27 +179,38 @@ def _check(params: CorrelationParams, scope: Scope) -> tuple[Variable, ...]:
 
 def _pairs(present: npt.NDArray[np.bool_]) -> Ints:
     """Persons with a value of both, shape (V, V)."""
-    counts = np.zeros((present.shape[1],) * 2, dtype=np.int64)
-    for begin in range(0, len(present), _BLOCK):
-        block = present[begin : begin + _BLOCK].astype(np.float64)
-        counts += (block.T @ block).astype(np.int64)
+    v, n = present.shape
+    if present.all():
+        return np.full((v, v), n, dtype=np.int64)
+    counts = np.zeros((v, v), dtype=np.int64)
+    for begin in range(0, n, _BLOCK):
+        block = present[:, begin : begin + _BLOCK].astype(np.float64)
+        counts += (block @ block.T).astype(np.int64)
     return counts
 
 
 def _add(out: Contribution, values: Floats, present: npt.NDArray[np.bool_], at: Sums) -> None:
     """The sums of a block of persons; the first axis is the variable that is summed."""
-    there = present.astype(np.float64)
+    whole = bool(present.all())
+
+    def over_pairs(x: Floats) -> Floats:
+        if whole:
+            return np.asarray(x.sum(axis=1)[:, None])
+        return np.asarray(x @ present.T.astype(np.float64))
+
     if at.phase != "products":
-        x = np.where(present, values, 0.0)
-        out["sums"] += x.T @ there
-        out["scale"] += np.square(x).sum(axis=0)
+        x = values if whole else np.where(present, values, 0.0)
+        out["sums"] += over_pairs(x)
+        out["scale"] += np.square(x).sum(axis=1)
         return
-    z = np.where(present, (values - at.centre) / at.spread, 0.0)
+    z = (values - at.centre[:, None]) / at.spread[:, None]
+    if not whole:
+        z = np.where(present, z, 0.0)
     z2 = z * z
-    out["residual"] += z.T @ there
-    out["squares"] += z2.T @ there
-    out["products"] += z.T @ z
-    out["powers"] += np.stack([(z2 * z).sum(axis=0), (z2 * z2).sum(axis=0)], axis=1)
+    out["residual"] += over_pairs(z)
+    out["squares"] += over_pairs(z2)
+    out["products"] += z @ z.T
+    out["powers"] += np.stack([(z2 * z).sum(axis=1), (z2 * z2).sum(axis=1)], axis=1)
 
 
 def _release_counts(at: Sums, total: Total, params: CorrelationParams, scope: Scope) -> Sums:

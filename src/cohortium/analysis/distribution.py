@@ -267,9 +267,11 @@ class Known:
             if decoded is None:
                 return None
             keys, persons = decoded
-            at, row = np.unique(keys // groups, return_inverse=True)
+            place, group = np.divmod(keys, groups)  # ascending, as the keys are
+            first = np.diff(place, prepend=-1) > 0
+            at = place[first]
             more = np.zeros((len(at), groups), dtype=np.int64)
-            more[row, keys % groups] = persons
+            more[np.cumsum(first) - 1, group] = persons
             cells = np.concatenate([cells, at + plan.lower])
             counts = np.concatenate([counts, more])
             order = np.argsort(cells, kind="stable")

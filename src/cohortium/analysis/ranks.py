@@ -104,8 +104,10 @@ def describe_groups(
         counts = of.counts[:, group]
         n = int(counts.sum())
         one: dict[str, Any] = {"level": level, "n": n}
+        some = np.flatnonzero(counts)
+        here = replace(of, cells=of.cells[some], counts=counts[some, None])
         for name, p in QUARTILES.items():
-            value = _quantile(replace(of, counts=counts[:, None]), p, scope)
+            value = _quantile(here, p, scope)
             one[name] = None if value is None else _shown(value, variable.type)
         one["mean_rank"] = float(ranks[group] / (2.0 * n))
         out.append(one)

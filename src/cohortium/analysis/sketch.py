@@ -78,23 +78,28 @@ class Sketch:
     def decode(self, table: Ints) -> tuple[Ints, Ints] | None:
         """Keys and their persons, in the order of the keys; None where they do not come out."""
         table = table.copy()
-        seen: list[Ints] = []
-        counts: list[Ints] = []
-        at = np.flatnonzero(table[0] > 0)
-        for _ in range(MAX_PASSES):
+        seen = [np.empty(0, dtype=np.int64)]
+        counts = [np.empty(0, dtype=np.int64)]
+        changed = np.ones(_ROWS * self.cells, dtype=np.bool_)
+        for step in range(_ROWS * MAX_PASSES):
+            # A key has one cell in a row, so that the keys found in a row are distinct.
+            begin = step % _ROWS * self.cells
+            at = begin + np.flatnonzero(changed[begin : begin + self.cells])
+            changed[begin : begin + self.cells] = False
             at, keys = self._single(table, at)
-            if not len(at):
+            if len(at):
+                persons = table[0, at]
+                seen.append(keys)
+                counts.append(persons)
+                for places in self._take_out(table, keys, persons):
+                    changed[places] = True
+            if not changed.any():
                 break
-            keys, first = np.unique(keys, return_index=True)
-            persons = table[0, at[first]]
-            seen.append(keys)
-            counts.append(persons)
-            at = self._take_out(table, keys, persons)
         if np.any(table):
             return None
-        found = np.concatenate([*seen, np.empty(0, dtype=np.int64)])
+        found = np.concatenate(seen)
         order = np.argsort(found, kind="stable")
-        return found[order], np.concatenate([*counts, np.empty(0, dtype=np.int64)])[order]
+        return found[order], np.concatenate(counts)[order]
 
     def _single(self, table: Ints, at: Ints) -> tuple[Ints, Ints]:
         """Of the cells `at`, those that hold one key, and that key."""
@@ -113,8 +118,8 @@ class Sketch:
         good = here & (check == (whole & np.uint64(2**CHECK_BITS - 1)))
         return at[good], keys[good]
 
-    def _take_out(self, table: Ints, keys: Ints, persons: Ints) -> Ints:
-        """Subtract keys; the cells that have changed."""
+    def _take_out(self, table: Ints, keys: Ints, persons: Ints) -> tuple[Ints, Ints, Ints]:
+        """Subtract keys; their cells."""
         places, check = self._places(keys)
         rest = (keys.astype(np.uint64) << np.uint64(CHECK_BITS)) | check
         mask = np.uint64(2**self.word_bits - 1)
@@ -125,7 +130,7 @@ class Sketch:
                 rest = rest >> np.uint64(self.word_bits)
             for row in places:
                 np.subtract.at(table[word], row, amount)
-        return np.unique(np.concatenate(places))
+        return places
 
     def _places(self, keys: Ints) -> tuple[tuple[Ints, Ints, Ints], _Bits]:
         """The cells of each key, one in each row, and its check bits."""
