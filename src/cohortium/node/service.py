@@ -121,7 +121,7 @@ class NodeService:
         self.drafts = Drafts(identity, store, clock)
         self._random = random
         self.witness = Witness(identity, store, clock)
-        released = ReleasedSets(store, datasets, random)
+        released = ReleasedSets(store, datasets, os.urandom)
         self._screening = Screening(store, released, self.persons)
         self._guard = Guard(identity, store, policy, find, clock, screening=self._screening)
         self._noise = RoundNoise(store)

@@ -152,4 +152,4 @@ def _phrase(step: Step, lang: Language) -> str:
     text = " ".join(text.split())
     if lang == "zh":
         return f"不符合 {text}" if kind == "include" else f"符合 {text}"
-    return f"not {text}" if kind == "include" else text
+    return f"not met: {text}" if kind == "include" else f"met: {text}"

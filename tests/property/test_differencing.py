@@ -1,0 +1,101 @@
+"""What sites decide together is what anybody would decide who saw all persons."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cohortium.analysis.screen import Screen
+from cohortium.disclosure.differencing import PersonSets, Split, compare, too_close
+
+MIN_CELL = 5
+Codes = npt.NDArray[np.int64]
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> tuple[list[int], list[tuple[tuple[int, ...], Codes]], int]:
+    """Persons at sites; releases of them, the last one new, many of them nearly the same."""
+    sizes = draw(st.lists(st.integers(1, 25), min_size=1, max_size=4))
+    n = sum(sizes)
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    found: list[tuple[tuple[int, ...], Codes]] = []
+    for _ in range(draw(st.integers(2, 4))):
+        shape = draw(st.sampled_from([(), (2,), (2, 2), (3,)]))
+        parts = int(np.prod(shape)) if shape else 0
+        if found and draw(st.booleans()):
+            shape, before = found[-1]
+            codes = before.copy()
+            parts = int(np.prod(shape)) if shape else 0
+            for person in rng.integers(0, n, draw(st.integers(0, 3))):
+                codes[person] = rng.integers(-1, parts + 1)
+        else:
+            codes = rng.integers(-1, parts + 1, n)
+        found.append((shape, codes))
+    return sizes, found, seed
+
+
+def _sets(shape: tuple[int, ...], codes: Codes) -> tuple[Split, PersonSets]:
+    split = Split.into(shape) if shape else Split.whole()
+    return split, PersonSets(codes.astype(np.int32), split.sets)
+
+
+def _persons(sets: PersonSets) -> list[frozenset[int]]:
+    """Each set as the persons in it, slowly."""
+    return [
+        frozenset(i for i, code in enumerate(sets.codes.tolist()) if code >= 0 and row[code])
+        for row in sets.sets
+    ]
+
+
+def _said(new: Sequence[frozenset[int]], earlier: Sequence[frozenset[int]]) -> bool:
+    """The rule of ADR 0020, in words."""
+    whole, before = new[0], earlier[0]
+    either = (len(whole - before), len(before - whole))
+    if len(before) >= MIN_CELL and any(0 < d < MIN_CELL for d in either):
+        return True
+    for i, a in enumerate(new):
+        for j, b in enumerate(earlier):
+            apart = len(a - b) >= MIN_CELL or len(b - a) >= MIN_CELL
+            if (i, j) == (0, 0) or a == b or apart or min(len(a), len(b)) < MIN_CELL:
+                continue
+            inside_earlier_table = b <= a and a in earlier
+            inside_own_table = a <= b and b in new
+            if not inside_earlier_table and not inside_own_table:
+                return True
+    return False
+
+
+@settings(max_examples=150, deadline=None)
+@given(releases())
+def test_the_decision_is_that_on_the_pooled_persons(
+    drawn: tuple[list[int], list[tuple[tuple[int, ...], Codes]], int],
+) -> None:
+    sizes, found, _ = drawn
+    edges = np.cumsum([0, *sizes])
+    split, new = _sets(*found[-1])
+    totals, expected = [], False
+    for shape, codes in found[:-1]:
+        _, earlier = _sets(shape, codes)
+        flat = sum(
+            compare(
+                PersonSets(new.codes[a:b], new.sets),
+                PersonSets(earlier.codes[a:b], earlier.sets),
+                clip=MIN_CELL,
+            ).flat()
+            for a, b in itertools.pairwise(edges)
+        )
+        totals.append(np.asarray(flat))
+        expected |= _said(_persons(new), _persons(earlier))
+        pooled = compare(new, earlier, clip=10**6)
+        said = _said(_persons(new), _persons(earlier))
+        assert too_close(pooled, min_cell=MIN_CELL, least=MIN_CELL) is said
+    listed = [(f"{i}", len(_sets(*one)[1].sets)) for i, one in enumerate(found[:-1])]
+    screen = Screen(MIN_CELL, tuple(listed))
+    numbers = np.minimum(np.concatenate(totals), MIN_CELL)
+    assert (screen.choose(numbers, split, MIN_CELL) is None) is expected
