@@ -140,13 +140,13 @@ class HypothesisTest(Result):
 
     def summary(self) -> Summary:
         """The test as a table of text."""
-        facts = [("Null hypothesis:", self.null), *self._facts()]
+        facts = [("Hypothesis:", self.null), *self._facts()]
         if len(facts) % 2 == 0:
             facts.append(("", ""))
         columns, rows = self._group_rows()
         table = text_table(self.title, facts, columns, rows)
         notes = [f"Not released: {why}" for why in self.suppressed]
-        return Summary("\n".join([table, *notes]))
+        return Summary("\n".join([table, *self._estimate_lines(), *notes]))
 
     def interpret(self, lang: Language = "en") -> str:
         """What the test says, in plain words, and what is not adjusted for."""
@@ -194,15 +194,20 @@ class HypothesisTest(Result):
             facts.append((f"{self.statistic_name}:", f"{self.statistic:.6g}{df}"))
         facts.append(("p:", "not released" if self.p_value is None else f"{self.p_value:.4g}"))
         facts.append(("Alternative:", self.alternative))
-        for one in self.estimates:
-            limits = (
-                ""
-                if one.low is None or one.high is None
-                else f" ({one.confidence or 0.95:.0%} CI {one.low:.6g} to {one.high:.6g})"
-            )
-            facts.append((f"{one.name}:", f"{one.value:.6g}{limits}"))
         facts += [("Persons:", f"{self.n}"), ("Missing:", f"{self.n_missing}")]
         return [*facts, ("Sites:", f"{self.n_sites}")]
+
+    def _estimate_lines(self) -> list[str]:
+        width = max((len(one.name) for one in self.estimates), default=0)
+        return [
+            f"{one.name.ljust(width)}  {one.value:.6g}"
+            + (
+                ""
+                if one.low is None or one.high is None
+                else f" ({(one.confidence or 0.95) * 100:g}% CI {one.low:.6g} to {one.high:.6g})"
+            )
+            for one in self.estimates
+        ]
 
     def _group_rows(self) -> tuple[Sequence[str], dict[str, list[str]]]:
         columns = list(dict.fromkeys(key for g in self.groups for key in g if key != "level"))

@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def _in_order(group: Mapping[str, Any]) -> dict[str, Any]:
+    """As people read them; canonical JSON has sorted the names."""
+    names = ("level", "n", "mean", "sd", "median")
+    return {name: group[name] for name in names if name in group}
+
+
 class MeanTest(HypothesisTest):
     """A test of means; each group has level, n, mean and sd."""
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+    ) -> None:
+        super().__init__(run, data, variables)
+        self.groups = tuple(_in_order(group) for group in self.groups)
 
     def effect(self, name: str) -> Estimate | None:
         """An effect size by its name, ``Cohen's d``; None where the test has not got it."""
@@ -123,6 +135,7 @@ class LeveneResult(HypothesisTest):
         self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
     ) -> None:
         super().__init__(run, data, variables)
+        self.groups = tuple(_in_order(group) for group in self.groups)
         found = (data.get("resolution") or {}).get("medians") or ()
         self.medians_between: dict[str, tuple[float, float]] = {
             str(one["level"]): (float(one["low"]), float(one["high"])) for one in found
@@ -165,6 +178,7 @@ class NormalityResult(HypothesisTest):
         self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
     ) -> None:
         super().__init__(run, data, variables)
+        self.groups = tuple(_in_order(group) for group in self.groups)
         self.tests = {
             str(one["test"]): ShapeTest(
                 test=str(one["test"]),

@@ -20,7 +20,15 @@ def interpret_means(test: MeanTest, lang: Language) -> str:
     Raises:
         InputError: ``bad-input`` for another language.
     """
-    return _before_the_end(test, _groups(test, lang) if test.by else "", lang)
+    said = _groups(test, lang) if test.by else ""
+    if test.by and test.estimate is not None and len(test.groups) == 2:
+        first, second = (_level(test, group) for group in test.groups)
+        said += (
+            f"差值为 {first} 减 {second}。"
+            if lang == "zh"
+            else f" The difference is {first} minus {second}."
+        )
+    return _before_the_end(test, said, lang)
 
 
 def interpret_variances(test: LeveneResult, lang: Language) -> str:

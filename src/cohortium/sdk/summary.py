@@ -39,8 +39,10 @@ def text_table(
     width = max(MIN_WIDTH, first + 64)
     lines = [title.center(width).rstrip(), "=" * width]
     lines += _facts(facts, width)
-    lines += ["=" * width, " " * first + "".join(column.rjust(10) for column in columns)]
-    lines.append("-" * width)
+    lines.append("=" * width)
+    if not rows:
+        return Summary("\n".join(lines))
+    lines += [" " * first + "".join(column.rjust(10) for column in columns), "-" * width]
     lines += [
         name.ljust(first) + "".join(number.rjust(10) for number in numbers)
         for name, numbers in rows.items()
