@@ -169,7 +169,7 @@ def _chi_square(b: int, c: int, *, correction: bool) -> dict[str, Any]:
     statistic = away**2 / (b + c)
     return {
         "test": "mcnemar-corrected" if correction else "mcnemar",
-        "title": "McNemar's test",
+        "title": "McNemar's test" + (" with continuity correction" if correction else ""),
         "continuity_correction": correction,
         "statistic_name": "chi2",
         "statistic": statistic,

@@ -88,7 +88,8 @@ def cmh_result(sums: Floats, *, correction: bool, confidence: float) -> dict[str
         tests.append(
             {
                 "test": "cmh-corrected" if corrected else "cmh",
-                "title": "Cochran-Mantel-Haenszel test",
+                "title": "Cochran-Mantel-Haenszel test"
+                + (" with continuity correction" if corrected else ""),
                 "continuity_correction": corrected,
                 "statistic_name": "M2",
                 "statistic": statistic,

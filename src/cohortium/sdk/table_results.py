@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.hypothesis import Estimate, HypothesisTest
-from cohortium.sdk.publication import Cell, PrintedTable, Row, limits_text, p_text, shown
+from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
+from cohortium.sdk.table_lines import OneTest, lines_of, lines_table, one_test
 from cohortium.sdk.vocabulary import Language, heading, require_language, say
 
 if TYPE_CHECKING:
@@ -22,24 +22,6 @@ Of = Literal["row", "column", "all"]
 
 ALL = "All"
 WITHHELD = "—"
-
-
-@dataclass(frozen=True)
-class OneTest:
-    """One of the tests of a table.
-
-    Attributes:
-        test: ``chi-square``, ``chi-square-yates``, ``likelihood-ratio``, ``fisher``, ...
-        statistic, df: None for an exact test.
-    """
-
-    test: str
-    title: str
-    statistic_name: str
-    statistic: float | None
-    df: float | None
-    p_value: float
-    estimate: Estimate | None = None
 
 
 class TableResult(HypothesisTest):
@@ -69,7 +51,7 @@ class TableResult(HypothesisTest):
         self.remarks: tuple[str, ...] = tuple(str(note) for note in data.get("notes") or ())
         self.contrast: dict[str, str] | None = data.get("contrast")
         self.tests: dict[str, OneTest] = {
-            str(one["test"]): _one_test(one) for one in data.get("tests") or ()
+            str(one["test"]): one_test(one) for one in data.get("tests") or ()
         }
         rows = pd.Index(self.levels[0], name=self.variable)
         columns = pd.Index(self.levels[1] if self.two_way else ["n"], name=self.by)
@@ -149,18 +131,11 @@ class TableResult(HypothesisTest):
         """The counts with their percentages, and the tests and measures."""
         require_language(lang)
         notes = self.notes(lang)
-        lines = self._lines(lang)
+        lines = lines_of(self.tests.values(), self.estimates, lang)
         counts = self._counts_table(lang, () if lines else notes)
-        if not lines:
-            return (counts,)
-        head = (
-            say("test", lang),
-            say("statistic", lang),
-            say("df", lang),
-            "95% CI" if lang == "en" else "95% 置信区间",
-            say("p", lang),
+        return (
+            (counts, lines_table("Tests and measures", lines, lang, notes)) if lines else (counts,)
         )
-        return counts, PrintedTable(self.heading(lang), head, tuple(lines), notes)
 
     def notes(self, lang: Language = "en") -> tuple[str, ...]:
         """The footnotes, with the remarks on the tests."""
@@ -184,21 +159,6 @@ class TableResult(HypothesisTest):
         head = [self.variable or "", *(one or say("n", lang) for one in names)]
         head += [total] if self.two_way else []
         return PrintedTable(self.heading(lang), tuple(head), tuple(rows), notes)
-
-    def _lines(self, lang: Language) -> list[Row]:
-        rows = []
-        for one in self.tests.values():
-            statistic: Cell = one.statistic
-            df: Cell = None if one.df is None else f"{one.df:g}"
-            rows.append(Row((say(one.title, lang), statistic, df, None, p_text(one.p_value))))
-        for e in self.estimates:
-            limits = None
-            if e.low is not None and e.high is not None:
-                limits = limits_text(e.low, e.high, lang)
-                if e.confidence not in {None, 0.95}:
-                    limits += f" ({e.confidence:.4g})"
-            rows.append(Row((say(e.name, lang), e.value, None, limits, None)))
-        return rows
 
     def summary(self) -> Summary:
         """The tables as text."""
@@ -320,6 +280,12 @@ class CrosstabResult(TableResult):
 class McNemarResult(TableResult):
     """Paired binary values: the table of pairs and the tests of change."""
 
+    def interpret(self, lang: Language = "en") -> str:
+        """How many changed which way, and what is not adjusted for."""
+        from cohortium.sdk.table_words import interpret_pairs
+
+        return interpret_pairs(self, lang)
+
     @property
     def exact(self) -> OneTest | None:
         """The exact binomial test; None where it was not released."""
@@ -342,9 +308,9 @@ class CmhResult(HypothesisTest):
         super().__init__(run, data, variables)
         self.strata: str | None = data.get("strata")
         self.n_strata = int(data["n_strata"])
-        self.tests = {str(one["test"]): _one_test(one) for one in data["tests"]}
+        self.tests = {str(one["test"]): one_test(one) for one in data["tests"]}
         self.homogeneity = {
-            str(one["test"]): _one_test(one) for one in data.get("homogeneity") or ()
+            str(one["test"]): one_test(one) for one in data.get("homogeneity") or ()
         }
 
     def interpret(self, lang: Language = "en") -> str:
@@ -354,37 +320,28 @@ class CmhResult(HypothesisTest):
         return super().interpret(lang) + homogeneity_words(self, lang)
 
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
-        """The test, and beneath it the tests of a common odds ratio."""
-        *before, last = super().tables(lang)
-        if not self.homogeneity:
-            return (*before, last)
-        head = (say("test", lang), say("statistic", lang), say("df", lang), say("p", lang))
-        rows = tuple(
-            Row((say(one.title, lang), one.statistic, shown(one.df), p_text(one.p_value)))
-            for one in self.homogeneity.values()
+        """The tests, the common odds ratio and the tests of whether it is common."""
+        require_language(lang)
+        lines = lines_of([*self.tests.values(), *self.homogeneity.values()], self.estimates, lang)
+        return (lines_table(self.heading(lang), lines, lang, self.notes(lang)),)
+
+    def notes(self, lang: Language = "en") -> tuple[str, ...]:
+        """The footnotes, with the strata."""
+        of = self.strata or ("机构" if lang == "zh" else "institution")
+        strata = (
+            f"分层：{of}（{self.n_strata} 层）"
+            if lang == "zh"
+            else f"Strata: {of} ({self.n_strata}); {self.n} persons, {self.n_missing} more missing"
         )
-        return (*before, last, PrintedTable(say("Common odds ratio", lang), head, rows))
+        return (strata, *super().notes(lang))
+
+    def summary(self) -> Summary:
+        """The table as text."""
+        return Summary("\n\n".join(table.text() for table in self.tables()))
 
 
 def _whole(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype("Int64")
-
-
-def _one_test(data: Mapping[str, Any]) -> OneTest:
-    odds = data.get("odds_ratio")
-    return OneTest(
-        test=str(data["test"]),
-        title=str(data["title"]),
-        statistic_name=str(data["statistic_name"]),
-        statistic=data["statistic"],
-        df=data["df"],
-        p_value=float(data["p_value"]),
-        estimate=None
-        if odds is None
-        else Estimate(
-            "conditional odds ratio", odds, data["low"], data["high"], data["confidence"]
-        ),
-    )
 
 
 def _count(persons: int | None, share: float | None = None) -> str:

@@ -14,7 +14,7 @@ from cohortium.sdk.words import (
 )
 
 if TYPE_CHECKING:
-    from cohortium.sdk.table_results import CmhResult, TableResult
+    from cohortium.sdk.table_results import CmhResult, McNemarResult, TableResult
 
 
 def interpret_table(table: TableResult, lang: Language) -> str:
@@ -37,6 +37,35 @@ def interpret_table(table: TableResult, lang: Language) -> str:
         parts.append("部分单元格或检验未发布。" if zh else "Some cells or tests were not released.")
     parts.append(not_adjusted((), lang))
     return ("" if zh else " ").join(part for part in parts if part)
+
+
+def interpret_pairs(pairs: McNemarResult, lang: Language) -> str:
+    """Changes in a few sentences.
+
+    Raises:
+        InputError: ``bad-input`` for another language.
+    """
+    require_language(lang)
+    first, second = pairs.levels[0]
+    up, down = pairs.cell(first, second), pairs.cell(second, first)
+    test = _test(pairs, lang)
+    missing = left_out(pairs.n_missing, lang)
+    rest = not_adjusted((), lang)
+    if lang == "zh":
+        changed = (
+            "变化人数未发布。"
+            if up is None or down is None
+            else f"{up:,} 人由 {first} 变为 {second}，{down:,} 人由 {second} 变为 {first}。"
+        )
+        who = f"{pairs.n_sites} 家机构共 {pairs.n:,} 人{missing}"
+        return f"{who}，{pairs.variable} 与 {pairs.by} 比较：{changed}{test}{rest}"
+    changed = (
+        "the numbers of those who changed were not released."
+        if up is None or down is None
+        else f"{up:,} changed from {first} to {second} and {down:,} from {second} to {first}."
+    )
+    who = f"From {pairs.variable} to {pairs.by}, over {pairs.n:,} persons of {pairs.n_sites} sites"
+    return " ".join(part for part in (f"{who}{missing}: {changed}", test, rest) if part)
 
 
 def _shares(table: TableResult, lang: Language) -> str:

@@ -15,8 +15,11 @@ def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "glm",
         "stats.anova",
+        "stats.cmh",
+        "stats.crosstab",
         "stats.describe",
         "stats.levene",
+        "stats.mcnemar",
         "stats.normality",
         "stats.t_test",
     }
