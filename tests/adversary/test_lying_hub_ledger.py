@@ -537,7 +537,7 @@ def test_a_false_entry_among_true_ones_is_found(site: Witnessing) -> None:
 def test_true_entries_about_the_site_are_cosigned(site: Witnessing) -> None:
     node = site.node
     outbox.owe_datasets(node.store, node.service.datasets.published())
-    outbox.owe_policy(node.store, Policy(min_cell=9).digest)
+    policy = outbox.owe_policy(node.store, Policy(min_cell=9).digest)
     outbox.owe_policy(node.store, Policy().digest)
     signed = consent.find_contract(node.store, "lung")
     assert signed.state == "active"
@@ -548,7 +548,7 @@ def test_true_entries_about_the_site_are_cosigned(site: Witnessing) -> None:
         MemberChanged(name="Alpha", key=site.world.keys["Alpha"].public, status="approved"),
         _dataset(site),
         DatasetChanged(member="Alpha", name="patients"),
-        PolicyChanged(member="Alpha", policy=Policy(min_cell=9).digest),
+        PolicyChanged(member="Alpha", policy=policy),
         PolicyChanged(member="Beta", policy=DIGEST),
         _statement(site, statement=statement),
         _statement(site, author="Dr. Li", key=site.world.researcher.public),

@@ -255,7 +255,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "unit/hub/test_rules.py::test_rule_02_who_is_not_in_a_contract_does_not_see_it",
     ),
     "See metadata on the ledger": (),
-    "Guess what a digest": (),
+    "Guess what a digest": (
+        "unit/node/test_witness_status.py::test_what_the_others_see_of_a_policy_cannot_be_guessed_and_is_opened_by_the_journal",
+    ),
     "Use a certificate of another consortium": (
         f"{LINK}::test_certificate_of_another_consortium_is_refused",
         f"{LINK}::test_cut_ends_a_suspended_members_link_at_once",

@@ -72,8 +72,8 @@ class Consortium:
         site = SITES[number % 3]
         policy = Policy(min_cell=5 + number % 3, paused=number % 4 == 0)
         self.world.nodes[site].policy[0] = policy
-        outbox.owe_policy(self.world.nodes[site].store, policy.digest)
-        self.noted.append(PolicyChanged(member=site, policy=policy.digest))
+        told = outbox.owe_policy(self.world.nodes[site].store, policy.digest)
+        self.noted.append(PolicyChanged(member=site, policy=told))
 
     def submit(self, number: int) -> None:
         run_id = f"{len(self.runs):032x}"

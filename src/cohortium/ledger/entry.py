@@ -109,7 +109,11 @@ class DatasetChanged(Document):
 
 
 class PolicyChanged(Document):
-    """An institution's own policy is another than before."""
+    """An institution's own policy is another than before.
+
+    Attributes:
+        policy: `commitment` to its digest: the few settings of a policy could be tried out.
+    """
 
     kind: Literal["policy"] = "policy"
     member: Label
@@ -267,11 +271,11 @@ def parse_entry(data: bytes) -> Entry:
     return entry
 
 
-def commitment(nonce: bytes, result: bytes) -> str:
+def commitment(nonce: bytes, data: bytes, of: Literal["result", "policy"] = "result") -> str:
     """What the ledger holds of a result: it binds, and cannot be found by guessing the result.
 
     Args:
         nonce: 32 random bytes that go with the result.
-        result: Its canonical JSON bytes.
+        data: Its canonical JSON bytes; of a policy, the text of its digest.
     """
-    return "sha256:" + hashlib.sha256(b"cohortium result v1\0" + nonce + result).hexdigest()
+    return "sha256:" + hashlib.sha256(f"cohortium {of} v1\0".encode() + nonce + data).hexdigest()

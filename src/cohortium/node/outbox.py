@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -12,8 +13,10 @@ from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.directory import PublishedDataset
 from cohortium.core.publication import Publication
 from cohortium.errors import CohortiumError, IntegrityFailure, PeerError
+from cohortium.ledger.entry import commitment
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import raise_if_error
+from cohortium.node import journal
 from cohortium.node.own_entries import say_dataset
 from cohortium.node.replica import Replica
 from cohortium.node.store import NodeStore, Owed
@@ -59,14 +62,36 @@ def owe_datasets(
                     say_dataset(store, publication.dataset)
 
 
-def owe_policy(store: NodeStore, digest: str, *, again: bool = False) -> None:
-    """Queue the digest of the site's policy where it is another one; `again`: in any case."""
+def owe_policy(
+    store: NodeStore,
+    digest: str,
+    *,
+    again: bool = False,
+    random: Callable[[int], bytes] = os.urandom,
+) -> str:
+    """Queue a commitment to the site's policy where it is another one; `again`: in any case.
+
+    All members see it on the ledger. What opens it is in the journal: digest and nonce.
+
+    Args:
+        digest: Of the policy.
+
+    Returns:
+        The commitment that counts now.
+    """
     with store.transaction():
         replica = Replica(store)
-        if again or replica.recall("policy") != digest:
-            store.say("policy_digest", digest)
-            store.owe("policy", "policy_digest", digest.encode())
+        kept = replica.recall("policy commitment")
+        if kept is None or replica.recall("policy") != digest:
+            nonce = random(32)
+            kept, again = commitment(nonce, digest.encode(), "policy"), True
             replica.remember("policy", digest)
+            replica.remember("policy commitment", kept)
+            journal.append(store, "policy", {"policy": digest, "nonce": nonce.hex()})
+        if again:
+            store.say("policy_digest", kept)
+            store.owe("policy", "policy_digest", kept.encode())
+    return kept
 
 
 def message_of(owed: Owed) -> pb.Message:

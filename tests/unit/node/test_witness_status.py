@@ -9,9 +9,10 @@ from tests.support.witnessing import Witnessing
 
 from cohortium.crypto.keys import fingerprint
 from cohortium.ledger.checkpoint import open_checkpoint
-from cohortium.ledger.entry import ResearcherChanged
+from cohortium.ledger.entry import ResearcherChanged, commitment
 from cohortium.ledger.tiles import verify_mirror
-from cohortium.node import outbox
+from cohortium.node import journal, outbox
+from cohortium.node.policy import Policy
 from cohortium.node.status import build_app
 from cohortium.node.store import NodeStore
 
@@ -118,16 +119,32 @@ async def test_the_status_tells_of_the_ledger_and_of_alarms(site: Witnessing) ->
 
 def test_another_policy_is_owed_to_the_hub_once() -> None:
     store = NodeStore(":memory:")
-    first, second = ("sha256:" + digit * 64 for digit in "12")
-    outbox.owe_policy(store, first)
-    outbox.owe_policy(store, first)
+    one, other = ("sha256:" + digit * 64 for digit in "12")
+    first = outbox.owe_policy(store, one)
+    assert outbox.owe_policy(store, one) == first
     (owed,) = store.owed()
     message = outbox.message_of(owed)
     assert message.policy_digest.digest == first
     store.settle(owed.id, "ok")
-    outbox.owe_policy(store, first)
+    outbox.owe_policy(store, one)
     assert store.owed() == []
-    outbox.owe_policy(store, first, again=True)
-    outbox.owe_policy(store, second)
+    assert outbox.owe_policy(store, one, again=True) == first
+    second = outbox.owe_policy(store, other)
     assert [outbox.message_of(owed).policy_digest.digest for owed in store.owed()] == [second]
     assert all(store.has_said("policy_digest", digest) for digest in (first, second))
+
+
+def test_what_the_others_see_of_a_policy_cannot_be_guessed_and_is_opened_by_the_journal() -> None:
+    store = NodeStore(":memory:")
+    digest = Policy(min_cell=9).digest
+    told = [outbox.owe_policy(store, digest)]
+    outbox.owe_policy(store, Policy().digest)
+    told.append(outbox.owe_policy(store, digest))
+    assert len({*told, digest}) == 3  # not even that it is the same as before
+    kept = [entry.body for entry in journal.entries(store) if entry.body["what"] == "policy"]
+    opened = [
+        commitment(bytes.fromhex(str(about["nonce"])), digest.encode(), "policy")
+        for about in kept
+        if about["policy"] == digest
+    ]
+    assert opened == told
