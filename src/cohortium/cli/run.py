@@ -2,6 +2,8 @@
 
 cohortium run STUDY describe age wt_loss --by sex
 cohortium run STUDY glm "died_1y ~ age + sex" --family binomial
+cohortium run STUDY t-test age --by sex
+cohortium run STUDY table-one age sex stage --by arm --output table1.docx
 cohortium run STUDY describe bmi --include "age >= 18" --derive "bmi = weight / (height * height)"
 cohortium run list STUDY
 """
@@ -16,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.cli.run_analyses import COMMANDS, Command, register
 from cohortium.cli.study import ProfileOption, StudyArgument
 from cohortium.errors import InputError
 
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from cohortium.sdk.run_info import RunInfo
     from cohortium.sdk.study import Study
 
-COMPUTATIONS = frozenset({"describe", "glm", "submit"})
+COMPUTATIONS = frozenset({"describe", "glm", "submit", *(one.name for one in COMMANDS)})
 INTERRUPTED = 130
-CHARTS = frozenset({".png", ".svg", ".html"})
+CHARTS = frozenset({".png", ".svg"})
+TABLES = frozenset({".xlsx", ".docx", ".tex", ".html"})
 
 
 class StudyFirst(TyperGroup):
@@ -60,7 +64,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     help="Compute under a signed study: cohortium run STUDY describe VARIABLE... or "
-    "cohortium run STUDY glm FORMULA; look after runs: list, show, cancel, resume.",
+    "cohortium run STUDY glm FORMULA, tables and tests; look after runs: list, show, cancel, "
+    "resume.",
 )
 
 ResultFile = Annotated[
@@ -69,7 +74,8 @@ ResultFile = Annotated[
         "--output",
         "-o",
         dir_okay=False,
-        help="Write the result to a file: .json, .csv, .txt, or a chart: .png, .svg, .html.",
+        help="Write the result to a file: .json, .csv, .txt; a table for a paper: .xlsx, .docx, "
+        ".tex, .html; a chart: .png, .svg.",
     ),
 ]
 RunArgument = Annotated[
@@ -87,9 +93,21 @@ Derive = Annotated[
     list[str] | None,
     typer.Option("--derive", help='A variable from others: "old = age > 70"; several times.'),
 ]
+Language = Annotated[
+    str, typer.Option("--lang", help="Language of a table for a paper and of the words: en or zh.")
+]
+Words = Annotated[bool, typer.Option("--words", help="Say the result in plain words.")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print the run's id.")
 ]
+
+
+def as_language(lang: str) -> Any:
+    """The language of ``--lang``; the words are loaded only when they are needed."""
+    from cohortium.sdk.vocabulary import require_language
+
+    require_language(lang)
+    return lang
 
 
 @app.command()
@@ -225,9 +243,45 @@ def _compute(
         _show(result, output, json)
 
 
-def _show(result: Result, output: Path | None, json: bool) -> None:
+def _analyse(
+    command: Command,
+    values: dict[str, Any],
+    study: StudyArgument,
+    *,
+    include: Include = None,
+    exclude: Exclude = None,
+    derive: Derive = None,
+    lang: Language = "en",
+    words: Words = False,
+    profile: ProfileOption = None,
+    output: ResultFile = None,
+    json: JsonOption = False,
+) -> None:
+    """What every command of `run_analyses` does; it waits."""
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        persons = _Persons(include, exclude, derive).of(federation.study(study))
+        try:
+            result = getattr(persons, command.method)(**values)
+        except KeyboardInterrupt:
+            note(f"What was submitted goes on at the hub: cohortium run list {study}")
+            raise typer.Exit(INTERRUPTED) from None
+        if words:
+            note(result.interpret(as_language(lang)))
+        _show(result, output, json, as_language(lang))
+
+
+register(app, handle_errors(_analyse))
+
+
+def _show(result: Result, output: Path | None, json: bool, lang: Any = "en") -> None:
     ending = "" if output is None else output.suffix.lower()
-    if output is not None and ending in CHARTS:
+    if output is not None and ending in TABLES:
+        result.export(output, lang)
+        note(f"Table: {output}")
+        output = None
+    elif output is not None and ending in CHARTS:
         result.save(output)
         note(f"Chart: {output}")
         output = None
@@ -270,6 +324,9 @@ def list_runs(
 @handle_errors
 def show(
     run: RunArgument,
+    *,
+    lang: Language = "en",
+    words: Words = False,
     profile: ProfileOption = None,
     output: ResultFile = None,
     json: JsonOption = False,
@@ -280,7 +337,10 @@ def show(
     with connect(profile=profile) as federation:
         found = federation.run(run)
         if found.status == "succeeded":
-            _show(found.result(), output, json)
+            result = found.result()
+            if words:
+                note(result.interpret(as_language(lang)))
+            _show(result, output, json, as_language(lang))
             return
     _show_record(found.info, output, json)
 

@@ -228,5 +228,31 @@ def draft_json(drafted: Any) -> dict[str, Any]:
     }
 
 
+@app.command()
+@handle_errors
+def report(
+    study: StudyArgument,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="report.html or report.pdf.", dir_okay=False),
+    ],
+    lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or zh.")] = "en",
+    profile: ProfileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """All released results with methods, what was withheld, and the evidence, as HTML or PDF."""
+    from cohortium.cli.run import as_language
+    from cohortium.sdk.federation import connect
+
+    with connect(profile=profile) as federation:
+        made = federation.study(study).report(output, as_language(lang))
+    data = {
+        "file": str(output),
+        "results": [result.run.id for result in made.results],
+        "without_result": made.refused,
+    }
+    emit(data, f"Report: {output} ({len(made.results)} results)", json)
+
+
 import_module("cohortium.cli.review").register(app)
 import_module("cohortium.cli.study_life").register(app)

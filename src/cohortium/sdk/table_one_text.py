@@ -9,7 +9,7 @@ from cohortium.sdk import vocabulary
 from cohortium.sdk.balance import Group
 from cohortium.sdk.characteristic import Characteristic, Share
 from cohortium.sdk.publication import PrintedTable, Row, clean
-from cohortium.sdk.results import provenance
+from cohortium.sdk.results import population, provenance
 from cohortium.sdk.vocabulary import Language, Words
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Texts:
         more = [f"{one.run.id} ({one.run.computation})" for one in self.of.runs[1:]]
         if more:
             notes.append(("其他运行：" if zh else "Further runs: ") + ", ".join(more))
-        return (*notes, provenance(first, self.lang))
+        return (*notes, *population(first, self.lang), provenance(first, self.lang))
 
     def _overall_note(self) -> str:
         by = self.of.by

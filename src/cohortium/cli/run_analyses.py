@@ -1,0 +1,217 @@
+"""``cohortium run STUDY crosstab stage arm``: the tables and tests, one command each.
+
+Each is a method of a study or cohort in Python, with the same name and the same defaults; a
+command here only says which of its parameters are arguments and which are options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method.
+
+    Attributes:
+        kind: Its type; a tuple of texts where these are the only ones.
+    """
+
+    name: str
+    help: str
+    kind: Any = str
+    argument: bool = False
+    required: bool = False
+
+    def declared(self) -> inspect.Parameter:
+        """As Typer reads it; an option that is not given leaves the method's default."""
+        kind = self.kind
+        if isinstance(kind, tuple):
+            enum: Any = StrEnum
+            kind = enum(self.name, [(text, text) for text in kind])
+        default = inspect.Parameter.empty if self.argument or self.required else None
+        if self.argument:
+            annotation: Any = Annotated[kind, typer.Argument(help=self.help, show_default=False)]
+        else:
+            asked = kind if self.required else kind | None
+            annotation = Annotated[asked, typer.Option(help=self.help, show_default=False)]
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+        )
+
+
+@dataclass(frozen=True)
+class Command:
+    """A method as a command; its name has ``-`` for ``_``."""
+
+    method: str
+    help: str
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def name(self) -> str:
+        """As it is typed."""
+        return self.method.replace("_", "-")
+
+
+def _number(help_: str = "A number.") -> Parameter:
+    return Parameter("variable", help_, argument=True)
+
+
+_VARIABLES = Parameter("variables", "Variables.", list[str], argument=True)
+_BY = Parameter("by", "Groups: a category or boolean.")
+_GROUPS = Parameter("by", "Groups: a category or boolean.", argument=True)
+_LEVELS = Parameter(
+    "levels", "Two levels of the groups, the first against the second.", tuple[str, str]
+)
+_SIDE = Parameter(
+    "alternative", "Of the first level to the second.", ("two-sided", "less", "greater")
+)
+_CONFIDENCE = Parameter("confidence", "Of the intervals; default 0.95.", float)
+_CORRECTION = Parameter("correction", "Continuity correction; default: with it.", bool)
+_ROUNDING = Parameter("rounding", "Release only numbers rounded to multiples of this.", int)
+
+COMMANDS: Final = (
+    Command(
+        "crosstab",
+        "Persons by the levels of one or two variables, with tests and measures.",
+        (
+            Parameter("row", "A category or boolean.", argument=True),
+            Parameter("column", "Another, with which the tests come."),
+            _ROUNDING,
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "cmh",
+        "Cochran-Mantel-Haenszel test and common odds ratio of two by two tables.",
+        (
+            Parameter("row", "A category or boolean of two levels.", argument=True),
+            Parameter("column", "Another.", argument=True),
+            Parameter("strata", "A category or boolean; default: each institution is a stratum."),
+            _CORRECTION,
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "mcnemar",
+        "McNemar's test: has a binary variable changed?",
+        (
+            Parameter("before", "A boolean or category of two levels.", argument=True),
+            Parameter("after", "Another with the same levels.", argument=True),
+            _CORRECTION,
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "t_test",
+        "A t-test of two groups (--by), of pairs (--second) or of one mean.",
+        (
+            _number(),
+            _BY,
+            Parameter("second", "The number that is subtracted from the first, person by person."),
+            Parameter(
+                "kind", "Default: welch with --by.", ("welch", "student", "paired", "one-sample")
+            ),
+            _LEVELS,
+            Parameter("mu", "The mean or difference under the null hypothesis; default 0.", float),
+            _SIDE,
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "anova",
+        "One-way analysis of variance.",
+        (
+            _number(),
+            Parameter("by", "Groups: a category or boolean; default: the institutions."),
+            Parameter("kind", "Default: classical.", ("classical", "welch")),
+        ),
+    ),
+    Command(
+        "levene",
+        "Are the variances of groups equal? Brown and Forsythe's test, or Levene's own.",
+        (_number(), _GROUPS, Parameter("centre", "Default: median.", ("mean", "median"))),
+    ),
+    Command(
+        "normality",
+        "Tests of normality from moments, and a histogram.",
+        (
+            _number(),
+            Parameter("by", "Test the residuals within the levels of this."),
+            Parameter(
+                "kind",
+                "The test that comes first.",
+                ("jarque-bera", "dagostino", "skewness", "kurtosis"),
+            ),
+        ),
+    ),
+    Command(
+        "table_one",
+        "Table 1: characteristics overall and by groups, with p and standardised differences.",
+        (
+            _VARIABLES,
+            _BY,
+            Parameter("nonnormal", "Medians and ranks for this one; several times.", list[str]),
+            Parameter("exact", "Fisher's test for this binary one; several times.", list[str]),
+            Parameter("p", "p values; default: with them.", bool),
+            Parameter("smd", "Over several pairs of groups.", ("average", "maximum")),
+            Parameter("equal_var", "Equal variances (default), or Welch's test.", bool),
+            Parameter("title", "What stands above the table."),
+            Parameter("decimals", "Of means and medians; default 2.", int),
+        ),
+    ),
+    Command(
+        "smd",
+        "Standardised mean differences between groups.",
+        (_VARIABLES, Parameter("by", "Groups: a category or boolean.", required=True)),
+    ),
+    Command(
+        "attrition",
+        "How many persons remain after each --include and --exclude.",
+        (
+            _ROUNDING,
+            Parameter("by_site", "Each institution too; the contract must allow it.", bool),
+        ),
+    ),
+)
+
+
+def register(app: typer.Typer, shared: Callable[..., None]) -> None:
+    """Add the commands.
+
+    Args:
+        shared: What every command does; its keyword parameters after the two are options of every
+            command.
+    """
+    common = list(inspect.signature(shared, eval_str=True).parameters.values())[2:]
+    for command in COMMANDS:
+        app.command(command.name, help=command.help)(_function(command, shared, common))
+
+
+def _function(
+    command: Command, shared: Callable[..., None], common: list[inspect.Parameter]
+) -> Callable[..., None]:
+    own = [parameter.declared() for parameter in command.parameters]
+    names = [parameter.name for parameter in own]
+
+    def run(**values: Any) -> None:
+        asked = {name: _plain(values.pop(name)) for name in names}
+        given = {name: value for name, value in asked.items() if value not in (None, [], ())}
+        shared(command, given, **values)
+
+    study, *others = common
+    run.__signature__ = inspect.Signature([study, *own, *others])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (study, *own, *others)}
+    run.__doc__ = command.help
+    return run
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value
