@@ -52,7 +52,8 @@ def density(name: str, bins: Rows, *, n: int, mean: float, sd: float) -> alt.Top
     """A histogram whose areas are shares, with the normal curve of the same mean and sd.
 
     Args:
-        bins: With low, high and n; low or high is None in an open bin, which ends at the picture's.
+        bins: With low, high and n; low or high is None in an open bin, which is drawn paler and to
+            the edge of the picture.
     """
     ends = (mean - 4 * sd, mean + 4 * sd)
     rows = []
@@ -61,8 +62,15 @@ def density(name: str, bins: Rows, *, n: int, mean: float, sd: float) -> alt.Top
         high = ends[1] if one["high"] is None else float(str(one["high"]))
         persons = int(str(one["n"]))
         if high > low:
+            is_open = one["low"] is None or one["high"] is None
             rows.append(
-                {"low": low, "high": high, "n": persons, "density": persons / n / (high - low)}
+                {
+                    "low": low,
+                    "high": high,
+                    "n": persons,
+                    "density": persons / n / (high - low),
+                    "opacity": 0.2 if is_open else 0.5,
+                }
             )
     points = [mean + sd * step / 20 for step in range(-80, 81)]
     curve = pd.DataFrame(
@@ -75,13 +83,14 @@ def density(name: str, bins: Rows, *, n: int, mean: float, sd: float) -> alt.Top
         }
     )
     histogram = (
-        alt.Chart(pd.DataFrame(rows, columns=["low", "high", "n", "density"]))
-        .mark_rect(color=BLUE, opacity=0.5, stroke="white")
+        alt.Chart(pd.DataFrame(rows, columns=["low", "high", "n", "density", "opacity"]))
+        .mark_rect(color=BLUE, stroke="white")
         .encode(
             alt.X("low:Q").title(name).scale(zero=False),
             alt.X2("high:Q"),
             alt.Y("density:Q").title("density"),
             alt.Y2(datum=0),
+            alt.Opacity("opacity:Q").scale(None).legend(None),
             tooltip=["low:Q", "high:Q", "n:Q"],
         )
     )

@@ -81,7 +81,7 @@ class TTestResult(MeanTest):
             ]
             charts.append(means(self.variable or "", rows, [r["group"] for r in rows], self.by))
         if one is not None and one.low is not None and one.high is not None:
-            name = f"{one.name} ({one.confidence or 0.95:.4g} CI)"
+            name = f"{one.name} ({(one.confidence or 0.95) * 100:g}% CI)"
             charts.append(difference(name, one.value, one.low, one.high, self.mu))
         return side_by_side(charts)
 
