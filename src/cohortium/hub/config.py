@@ -13,7 +13,10 @@ from cohortium.errors import InputError
 
 CONFIG_FILE = "hub.toml"
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+Gather = Annotated[float, Field(gt=0, le=600)]
+"""The sites' decisions stand on the ledger after it; a node misses them there after 15 minutes."""
+Step = Annotated[float, Field(gt=0, le=10_800)]
+"""A round has four steps; a node misses the end of a run 24 hours after its last answer."""
 
 
 class HubConfig(Settings):
@@ -27,10 +30,10 @@ class HubConfig(Settings):
         database_url: ``sqlite:///FILE`` (relative to the hub's directory) or
             ``postgresql+psycopg://...``.
         gather_timeout_s: How long a run waits for absent participants before it goes on with
-            those that are there.
-        round_timeout_s: How long a round waits for each site.
+            those that are there; 10 minutes at most, since nodes miss it on the ledger after 15.
+        round_timeout_s: How long a round waits for each site in each of its steps; 3 hours at most.
         straggler_s: How long a round that may lose sites waits for the others once enough have
-            answered, and at least as long as those took.
+            answered, and at least as long as those took; 3 hours at most.
         requests_per_minute: From one address, to what is open without a researcher's key; and from
             one researcher, orders that are refused and go on the ledger.
         entries_per_minute: From one researcher or institution, of what goes on the ledger of every
@@ -46,9 +49,9 @@ class HubConfig(Settings):
     rest_port: Port = 0
     link_port: Port = 0
     database_url: str = "sqlite:///hub.db"
-    gather_timeout_s: Seconds = 10.0
-    round_timeout_s: Seconds = 120.0
-    straggler_s: Seconds = 30.0
+    gather_timeout_s: Gather = 10.0
+    round_timeout_s: Step = 120.0
+    straggler_s: Step = 30.0
     requests_per_minute: Annotated[int, Field(ge=1)] = 120
     entries_per_minute: Annotated[int, Field(ge=1)] = 300
 
