@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from cohortium.sdk.correlation import CorrelationMethods
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
+from cohortium.sdk.ranks import RankMethods
 from cohortium.sdk.submission import as_type
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
@@ -15,7 +17,7 @@ from cohortium.sdk.tables import TableMethods
 Family = Literal["binomial", "gaussian", "poisson"]
 
 
-class Analyses(MeanMethods, TableMethods, TableOneMethods):
+class Analyses(CorrelationMethods, MeanMethods, RankMethods, TableMethods, TableOneMethods):
     """The analyses that a contract may permit."""
 
     def describe(

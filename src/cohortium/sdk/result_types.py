@@ -8,9 +8,11 @@ from typing import Any
 from cohortium.core.dictionary import Variable
 from cohortium.errors import ProtocolError
 from cohortium.sdk.attrition import AttritionResult
+from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
+from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
@@ -25,6 +27,11 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.crosstab": CrosstabResult,
     "stats.describe": DescribeResult,
     "stats.mcnemar": McNemarResult,
+    "stats.correlation": CorrelationResult,
+    "stats.kruskal": KruskalResult,
+    "stats.ks": KsResult,
+    "stats.mann_whitney": MannWhitneyResult,
+    "stats.spearman": CorrelationResult,
     "glm": GlmResult,
 }
 
