@@ -1,13 +1,16 @@
 """Published numbers for tests of means.
 
 Sources: NIST Statistical Reference Datasets, analysis of variance (certified values, public domain:
-SiRstv, AtmWtAg, SmLs01, SmLs07, SmLs09); R's own data sets and the printed output of its examples
-(``sleep``: ?t.test; ``PlantGrowth``: ?oneway.test and ?lm; ``InsectSprays``: ?InsectSprays);
-the pooled CNSIM cohorts of DataSHIELD.
+SiRstv, AtmWtAg, SmLs01, SmLs04, SmLs07, SmLs09); NIST/SEMATECH e-Handbook, 1.3.5.10 (GEAR.DAT); R's
+own data sets, with the output of examples (``sleep``: ?t.test; ``PlantGrowth``, ``InsectSprays``
+and ``warpbreaks``: aov, oneway.test, and leveneTest of the package car); D'Agostino, Belanger &
+D'Agostino 1990, The American Statistician 44, 316-321; the examples in scipy's documentation; the
+pooled CNSIM cohorts of DataSHIELD.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +21,7 @@ from tests.support.frames import cnsim, table_of
 from tests.support.shared_data import shared_data
 
 from cohortium.analysis.builtin import find
+from cohortium.analysis.normality import shape_tests
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
@@ -38,6 +42,23 @@ INSECT_SPRAYS = {
     "D": [3, 5, 12, 6, 4, 3, 5, 5, 5, 5, 2, 4],
     "E": [3, 5, 3, 5, 3, 6, 1, 1, 3, 2, 6, 4],
     "F": [11, 9, 15, 22, 15, 16, 13, 10, 26, 26, 24, 13],
+}
+WARP_BREAKS = {
+    "L": [26, 30, 54, 25, 70, 52, 51, 26, 67, 27, 14, 29, 19, 29, 31, 41, 20, 44],
+    "M": [18, 21, 29, 17, 12, 18, 35, 30, 36, 42, 26, 19, 16, 39, 28, 21, 39, 29],
+    "H": [36, 21, 24, 18, 10, 43, 28, 15, 26, 20, 21, 24, 17, 13, 15, 15, 16, 28],
+}
+GEAR = {  # in thousandths
+    "1": [1006, 996, 998, 1000, 992, 993, 1002, 999, 994, 1000],
+    "2": [998, 1006, 1000, 1002, 997, 998, 996, 1000, 1006, 988],
+    "3": [991, 987, 997, 999, 995, 994, 1000, 999, 996, 996],
+    "4": [1005, 1002, 994, 1000, 995, 994, 998, 996, 1002, 996],
+    "5": [998, 998, 982, 990, 1002, 984, 996, 993, 980, 996],
+    "6": [1009, 1013, 1009, 997, 988, 1002, 995, 998, 981, 996],
+    "7": [990, 1004, 996, 1001, 998, 1000, 1018, 1010, 996, 1002],
+    "8": [998, 1000, 1006, 1000, 1002, 996, 998, 996, 1002, 1006],
+    "9": [1002, 998, 996, 995, 996, 1004, 1004, 998, 999, 991],
+    "10": [991, 995, 984, 994, 997, 997, 991, 998, 1004, 997],
 }
 SI_RSTV = {
     "1": [196.3052, 196.1240, 196.1890, 196.2569, 196.3403],
@@ -69,9 +90,11 @@ def sm_ls(large: int, replicates: int) -> dict[str, list[float]]:
     }
 
 
-def sites_of(groups: dict[str, list[float]], n_sites: int) -> list[Table]:
+def sites_of(
+    groups: Mapping[str, Sequence[float]], n_sites: int, decimals: int | None = None
+) -> list[Table]:
     """Everybody of a group to one site after the other."""
-    y = Variable(name="y", type=VariableType.REAL)
+    y = Variable(name="y", type=VariableType.REAL, decimals=decimals)
     g = Variable(name="g", type=VariableType.CATEGORY, levels=tuple(groups))
     rows = [(value, level) for level, values in groups.items() for value in values]
     values, levels = zip(*rows, strict=True)
@@ -138,6 +161,51 @@ def test_insects() -> None:
     assert anova["p_value"] < 2e-16
     assert [round(row["sum_of_squares"], 1) for row in anova["table"]] == [2668.8, 1015.2]
     assert round(anova["table"][1]["mean_square"], 1) == 15.4
+
+
+def test_warps() -> None:
+    anova = run("stats.anova", sites_of(WARP_BREAKS, 3), variable="y", by="g")
+    assert anova["df"] == [2, 51]
+    assert round(anova["statistic"], 3) == 7.206
+    assert round(anova["p_value"], 5) == 0.00175
+    assert [round(row["sum_of_squares"]) for row in anova["table"]] == [2034, 7199]
+
+
+@pytest.mark.parametrize(
+    ("groups", "f", "df", "p"),
+    [
+        (GEAR, 1.705910, [9, 90], 0.09908),
+        (PLANT_GROWTH, 1.1192, [2, 27], 0.3412),
+        (INSECT_SPRAYS, 3.8214, [5, 66], 0.004223),
+    ],
+    ids=["GEAR", "PlantGrowth", "InsectSprays"],
+)
+def test_equal_variances(groups: dict[str, list[float]], f: float, df: list[int], p: float) -> None:
+    """Around the medians, which are exact where a single person may be looked at."""
+    levene = run("stats.levene", sites_of(groups, 2, 2), min_cell=1, variable="y", by="g")
+    assert levene["df"] == df
+    assert levene["statistic"] == pytest.approx(f, rel=5e-5)
+    assert levene["p_value"] == pytest.approx(p, rel=5e-4)
+    assert levene["resolution"] is None
+
+
+def test_cholesterol_in_framingham() -> None:
+    """The sample of 62 men has the skewness 1.02 and the kurtosis 4.58."""
+    tests = {test["test"]: test for test in shape_tests(62, 1.02, 4.58)}
+    assert tests["skewness"]["statistic"] == pytest.approx(3.14, abs=0.01)
+    assert tests["kurtosis"]["statistic"] == pytest.approx(2.21, abs=0.005)
+    assert tests["dagostino"]["statistic"] == pytest.approx(14.75, abs=0.05)
+
+
+def test_shape_of_a_few_numbers() -> None:
+    sites = sites_of({"all": [2, 8, 0, 4, 1, 9, 9, 0]}, 2)
+    shape = run("stats.normality", sites, min_cell=2, variable="y", kind="skewness")
+    assert shape["statistic"] == pytest.approx(0.44626385374196975, rel=1e-12)
+    assert shape["p_value"] == pytest.approx(0.6554066631275459, rel=1e-12)
+    sites = sites_of({"all": [float(at) for at in range(20)]}, 2)
+    shape = run("stats.normality", sites, variable="y", kind="kurtosis")
+    assert shape["statistic"] == pytest.approx(-1.7058104152122062, rel=1e-12)
+    assert shape["p_value"] == pytest.approx(0.08804338332528348, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def _result(
 ) -> dict[str, Any]:
     n = known.counted.n
     second, third, fourth = (float(power) / n for power in total["powers"])
-    tests = tests_of(n, third / second**1.5, fourth / second**2)
+    tests = shape_tests(n, third / second**1.5, fourth / second**2)
     first = next(test for test in tests if test["test"] == params.kind)
     held = known.counted.together(groups, scope, least=1)
     residuals = f"{params.variable}, around the means by {params.by}," if params.by else ""
@@ -207,7 +207,7 @@ def _result(
     }
 
 
-def tests_of(n: int, skewness: float, kurtosis: float) -> list[dict[str, Any]]:
+def shape_tests(n: int, skewness: float, kurtosis: float) -> list[dict[str, Any]]:
     """The four tests, from g1 and g2 + 3."""
     from scipy.stats import chi2, norm
 
