@@ -153,6 +153,36 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "mann_whitney",
+        "Mann-Whitney U test: does one group tend to have greater values?",
+        (_number("A number or date."), _GROUPS, _LEVELS, _SIDE, _CONFIDENCE),
+    ),
+    Command(
+        "kruskal",
+        "Kruskal-Wallis test: have all groups the same distribution?",
+        (_number("A number or date."), _GROUPS),
+    ),
+    Command(
+        "ks",
+        "Kolmogorov-Smirnov test: have two groups the same distribution?",
+        (_number("A number or date."), _GROUPS, _LEVELS, _SIDE),
+    ),
+    Command(
+        "correlation",
+        "Pearson's correlations with intervals; partial ones with --given.",
+        (
+            _VARIABLES,
+            Parameter("given", "Held constant; several times.", list[str]),
+            Parameter("missing", "Default: complete.", ("complete", "pairwise")),
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "spearman",
+        "Spearman's correlations of ranks with intervals.",
+        (_VARIABLES, _CONFIDENCE),
+    ),
+    Command(
         "table_one",
         "Table 1: characteristics overall and by groups, with p and standardised differences.",
         (

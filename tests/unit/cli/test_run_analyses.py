@@ -105,14 +105,14 @@ def test_a_table_for_a_paper_goes_to_a_file(tmp_path: Path) -> None:
     assert "<table>" in page.read_text()
 
 
-def test_the_report_of_a_study(tmp_path: Path) -> None:
+def test_the_report_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohortium.sdk.plots.picture", lambda *_: None)  # drawing takes seconds
     assert _run("crosstab", "died").exit_code == 0
-    for name in ("report.html", "report.pdf"):
-        file = tmp_path / name
-        arguments = ["study", "report", "local", "--output", str(file), "--lang", "zh", "--json"]
-        done = runner.invoke(app, arguments, catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["results"]
-        assert file.stat().st_size > 1000
+    file = tmp_path / "report.html"
+    arguments = ["study", "report", "local", "--output", str(file), "--lang", "zh", "--json"]
+    done = runner.invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["results"]
+    assert "披露控制" in file.read_text(encoding="utf-8")
     wrong = ["study", "report", "local", "--output", str(tmp_path / "report.doc")]
     assert runner.invoke(app, wrong, catch_exceptions=False).exit_code == co.InputError.exit_code
