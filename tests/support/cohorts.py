@@ -46,7 +46,10 @@ def _column(variable: Variable, values: list[Any]) -> Any:
         return np.array(places, dtype=np.int32)
     if variable.type in {VariableType.DATE, VariableType.DATETIME}:
         unit = "D" if variable.type is VariableType.DATE else "s"
-        values = [None if v is None else np.datetime64(v, unit).astype(np.int64) for v in values]
+        values = [
+            None if v is None else np.array(v, f"datetime64[{unit}]").astype(np.int64)
+            for v in values
+        ]
     return np.array([np.nan if v is None else float(v) for v in values])
 
 
