@@ -212,6 +212,15 @@ TERMS: Mapping[str, str] = {
     "rate_ratio_high": "率比上限",
     "value": "值",
     "count": "人数",
+    # Ranks and correlations
+    "Partial correlation": "偏相关分析",
+    "q1": "第一四分位数",
+    "q3": "第三四分位数",
+    "mean_rank": "平均秩次",
+    "first": "变量一",
+    "second": "变量二",
+    "low": "置信下限",
+    "high": "置信上限",
     # Alternatives
     "two-sided": "双侧",
     "less": "单侧（小于）",
@@ -241,6 +250,14 @@ TERMS: Mapping[str, str] = {
         "均值会泄露仅有极少数人具有的取值"
     ),
     "quantiles with too few persons on one side are withheld": "一侧人数过少的分位数已隐匿",
+    "it would give away a value that too few persons have": "会泄露仅有极少数人具有的取值",
+    "one follows from the other": "二者可相互推算",
+    "fewer persons than the minimum cell size, or than so many variables need": (
+        "人数少于最小单元格人数，或少于所需变量数要求的人数"
+    ),
+    "the persons differ from another number's by fewer than the minimum cell size": (
+        "与另一数值的人群相差人数少于最小单元格人数"
+    ),
 }
 """English names in results, and their Chinese ones."""
 
