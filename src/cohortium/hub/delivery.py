@@ -73,6 +73,7 @@ class Delivery:
                 return None
             message.run_end.run_id = item.subject
             message.run_end.outcome = run.info.status
+            message.run_end.error = str((run.info.error or {}).get("code", ""))
             return message
         studies = self._store.studies
         if item.kind == "statement":

@@ -9,6 +9,7 @@ from cohortium.analysis.screen import Screen, screened
 from cohortium.cohort.population import Population
 from cohortium.contract.model import Contract, Participant, RunRequest
 from cohortium.contract.noise import Noise
+from cohortium.core.canonical import digest
 from cohortium.node.store import StoredRun
 
 
@@ -53,8 +54,12 @@ class CheckedRun:
 
     @property
     def params_digest(self) -> str:
-        """Digest of the parameters as the analysis understands them, defaults filled in."""
-        return self.params.digest
+        """Digest of the parameters as the analysis understands them, defaults filled in, and of the
+        cohort.
+        """
+        if self.request.cohort is None:
+            return self.params.digest
+        return digest({"params": self.params.digest, "population": self.population.key})
 
     def among(self, n_sites: int) -> CheckedRun:
         """The run with its number of parties."""

@@ -109,7 +109,7 @@ class ReleasedSets:
         with self._lock:
             found = self._decoded.get(at)
             if found is None:
-                found = self._read(place, key, n_sets)
+                found = self._read(place, key)
                 if found is None:
                     return PersonSets.nobody(place.n_rows, n_sets)
                 self._decoded[at] = found
@@ -117,21 +117,21 @@ class ReleasedSets:
                     self._decoded.popitem(last=False)
             else:
                 self._decoded.move_to_end(at)
+        if len(found.sets) != n_sets:
+            raise PolicyRefusal(
+                "differencing", "The hub describes an earlier result otherwise than this site."
+            )
         return found
 
-    def _read(self, place: Place, key: str, n_sets: int) -> PersonSets | None:
+    def _read(self, place: Place, key: str) -> PersonSets | None:
         rows = self._store.execute(
-            "SELECT digest, n_sets, body FROM released WHERE study = ? AND key = ?",
+            "SELECT digest, body FROM released WHERE study = ? AND key = ?",
             place.study,
             key,
         )
         if not rows:
             return None
-        digest, stored_sets, body = rows[0]
-        if stored_sets != n_sets:
-            raise PolicyRefusal(
-                "differencing", "The hub describes an earlier result otherwise than this site."
-            )
+        digest, body = rows[0]
         sets = _decode(body)
         return sets if digest == place.digest else self._moved(sets, place, str(digest))
 

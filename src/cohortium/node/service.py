@@ -24,6 +24,7 @@ from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
 from cohortium.crypto.signed import Envelope
 from cohortium.errors import (
+    CATALOGUE,
     CohortiumError,
     ConflictError,
     InputError,
@@ -568,8 +569,9 @@ class NodeService:
             run = self.store.run(end.run_id)
             if run is not None and run.secret is not None and run.status != outcome:
                 about |= {"contract": run.contract_digest, "computation": run.computation}
+                error = end.error if end.error in CATALOGUE else None
                 self.store.end_run(end.run_id, outcome)
-                journal.append(self.store, "end", {**about, "outcome": outcome})
+                journal.append(self.store, "end", {**about, "outcome": outcome, "error": error})
         if outcome != "failed":
             self._guard.forget(end.run_id)
             self._noise.forget(end.run_id)

@@ -371,9 +371,11 @@ class Unmasking(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[OfParty, _Mapping]]] = ...) -> None: ...
 
 class RunEnd(_message.Message):
-    __slots__ = ("run_id", "outcome")
+    __slots__ = ("run_id", "outcome", "error")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     outcome: str
-    def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[str] = ...) -> None: ...
+    error: str
+    def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
