@@ -2,10 +2,10 @@
 
 Sources: NIST Statistical Reference Datasets, analysis of variance (certified values, public domain:
 SiRstv, AtmWtAg, SmLs01, SmLs04, SmLs07, SmLs09); NIST/SEMATECH e-Handbook, 1.3.5.10 (GEAR.DAT); R's
-own data sets, with the output of examples (``sleep``: ?t.test; ``PlantGrowth``, ``InsectSprays``
-and ``warpbreaks``: aov, oneway.test, and leveneTest of the package car); D'Agostino, Belanger &
-D'Agostino 1990, The American Statistician 44, 316-321; the examples in scipy's documentation; the
-pooled CNSIM cohorts of DataSHIELD.
+own data sets, with the output of t.test (``sleep``, ``mtcars``), aov and oneway.test
+(``PlantGrowth``, ``InsectSprays``, ``warpbreaks``), and leveneTest of the package car; D'Agostino,
+Belanger & D'Agostino 1990, The American Statistician 44, 316-321; the examples in scipy's
+documentation; the pooled CNSIM cohorts of DataSHIELD.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ SLEEP = (
     [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
     [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
 )
+MPG = {  # mtcars by transmission
+    "automatic": [
+        *(21.4, 18.7, 18.1, 14.3, 24.4, 22.8, 19.2, 17.8, 16.4, 17.3),
+        *(15.2, 10.4, 10.4, 14.7, 21.5, 15.5, 15.2, 13.3, 19.2),
+    ],
+    "manual": [21.0, 21.0, 22.8, 32.4, 30.4, 33.9, 27.3, 26.0, 30.4, 15.8, 19.7, 15.0, 21.4],
+}
 PLANT_GROWTH = {
     "ctrl": [4.17, 5.58, 5.18, 6.11, 4.50, 4.61, 5.17, 4.53, 5.33, 5.14],
     "trt1": [4.81, 4.17, 4.41, 3.59, 5.87, 3.83, 6.03, 4.89, 4.32, 4.69],
@@ -139,6 +146,17 @@ def test_sleep() -> None:
     assert round(paired["p_value"], 6) == 0.002833
     assert round(paired["estimate"]["low"], 7) == -2.4598858
     assert round(paired["estimate"]["high"], 7) == -0.7001142
+
+
+def test_cars() -> None:
+    """The interval of d is that of the package effectsize, cohens_d(mpg ~ am, data = mtcars)."""
+    cars = run("stats.t_test", sites_of(MPG, 2), variable="y", by="g")
+    assert round(cars["statistic"], 4) == -3.7671
+    assert round(cars["df"], 3) == 18.332
+    assert round(cars["p_value"], 6) == 0.001374
+    d, g = cars["effects"]
+    assert [round(d[name], 2) for name in ("value", "low", "high")] == [-1.48, -2.27, -0.67]
+    assert [round(g[name], 2) for name in ("value", "low", "high")] == [-1.44, -2.21, -0.65]
 
 
 def test_plants() -> None:

@@ -148,6 +148,12 @@ def test_pairs_that_differ_in_few_persons_are_refused() -> None:
     assert run("t_test", pairs(10, 8, 20), TOTAL, **params)["statistic"] > 0
 
 
+def test_pairs_that_all_differ_alike_are_refused() -> None:
+    table = table_of([X, Y], {"x": range(20), "y": range(3, 23)})
+    params = {"variable": "x", "second": "y", "kind": "paired"}
+    assert code("t_test", [table, table], **params) == "no-convergence"
+
+
 @both
 @pytest.mark.parametrize("name", ["t_test", "anova", "levene", "normality"])
 def test_equal_values_are_not_given_away(name: str, limits: Disclosure) -> None:
