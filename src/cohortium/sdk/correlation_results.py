@@ -192,7 +192,7 @@ class CorrelationResult(Result):
         if not self.given:
             return name
         held = ", ".join(self.given)
-        return f"{name}(控制 {held})" if lang == "zh" else f"{name} given {held}"
+        return f"{name}（控制 {held}）" if lang == "zh" else f"{name} given {held}"
 
     def plot(self) -> alt.TopLevelMixin:
         """The matrix as a heat map."""

@@ -14,7 +14,7 @@ from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.submission import Submits, as_type
-from cohortium.sdk.table_one_text import Texts, smd_text, words_of
+from cohortium.sdk.table_one_text import Texts, smd_note, smd_text, words_of
 from cohortium.sdk.vocabulary import Language, require_language
 
 if TYPE_CHECKING:
@@ -206,6 +206,11 @@ class Differences(Result):
         if lang == "zh":
             return f"按 {self.by} 分组的标准化均值差"
         return f"Standardised mean differences by {self.by}"
+
+    def notes(self, lang: Language = "en") -> tuple[str, ...]:
+        """How it is defined, what was withheld, the run and its contract."""
+        require_language(lang)
+        return (smd_note(lang), *super().notes(lang)[1:])
 
     def interpret(self, lang: Language = "en") -> str:
         """Which variables are out of balance; nothing is adjusted for."""

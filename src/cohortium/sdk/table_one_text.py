@@ -180,7 +180,8 @@ class Texts:
         if self.of.options.p:
             notes += self._test_notes()
         if self.of.options.smd:
-            notes.append(self._smd_note())
+            several = "maximum" if self.of.options.maximum else "average"
+            notes.append(smd_note(self.lang, several if len(self.of.groups) > 2 else ""))
         if self.of.suppressed or self.withheld:
             notes.append(
                 f"{WITHHELD} 未发布：人数少于最小单元格人数，或为防止推算而隐匿。"
@@ -250,19 +251,25 @@ class Texts:
             return f"{row.name}：stats.kruskal 未能运行（{code}），故无 P 值。"
         return f"{row.name} has no p value: stats.kruskal was refused ({code})."
 
-    def _smd_note(self) -> str:
-        more = len(self.of.groups) > 2
-        maximum = self.of.options.maximum
-        if self.lang == "zh":
-            over = f"，为各组两两比较的{'最大值' if maximum else '平均值'}" if more else ""
-            return f"SMD：标准化均值差（绝对值；分类变量为 Yang 与 Dalton 定义的距离）{over}。"
-        over = (
-            f", the {'largest' if maximum else 'average'} over the pairs of groups" if more else ""
-        )
-        return (
-            "SMD: absolute standardised mean difference (of categories: the distance of Yang and "
-            f"Dalton){over}."
-        )
+
+def smd_note(lang: Language, over: str = "") -> str:
+    """What a standardised difference is; `over`: which of several pairs of groups."""
+    if lang == "zh":
+        which = {
+            "": "",
+            "average": "，为各组两两比较的平均值",
+            "maximum": "，为各组两两比较的最大值",
+        }
+        return f"SMD：标准化均值差（绝对值；分类变量为 Yang 与 Dalton 定义的距离）{which[over]}。"
+    which = {
+        "": "",
+        "average": ", the average over the pairs of groups",
+        "maximum": ", the largest over the pairs of groups",
+    }
+    return (
+        "SMD: absolute standardised mean difference (of categories: the distance of Yang and "
+        f"Dalton){which[over]}."
+    )
 
 
 def words_of(table: TableOne, lang: Language) -> str:

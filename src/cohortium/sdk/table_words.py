@@ -127,5 +127,5 @@ def homogeneity_words(result: CmhResult, lang: Language) -> str:
         return ""
     p = p_words(even.p_value, lang)
     if lang == "zh":
-        return f"各层比值比是否相同(Breslow-Day 检验):{p}。"
+        return f"各层比值比是否相同（Breslow-Day 检验）：{p}。"
     return f" Whether the odds ratio is the same in all strata (Breslow-Day): {p}."

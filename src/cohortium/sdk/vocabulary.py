@@ -212,6 +212,7 @@ TERMS: Mapping[str, str] = {
     "rate_ratio_high": "率比上限",
     "value": "值",
     "count": "人数",
+    "largest": "最大值",
     # Ranks and correlations
     "Partial correlation": "偏相关分析",
     "q1": "第一四分位数",

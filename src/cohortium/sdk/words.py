@@ -60,7 +60,8 @@ def estimate_words(one: Estimate, lang: Language) -> str:
     if lang == "zh":
         within = f"（{interval}）" if interval else ""
         return f"{_is(say(one.name, lang))} {number(one.value)}{within}"
-    name = one.name if one.name[:1].isupper() else f"the {one.name}"
+    bare = one.name[:1].isupper() or one.name.endswith("squared")
+    name = one.name if bare else f"the {one.name}"
     return f"{name} is {number(one.value)}" + (f" ({interval})" if interval else "")
 
 
@@ -109,10 +110,14 @@ def _test_zh(test: HypothesisTest) -> str:
     found = "".join(f"{estimate_words(one, 'zh')}。" for one in test.estimates)
     missing = left_out(test.n_missing, "zh")
     return (
-        f"对 {test.n_sites} 家机构共 {test.n:,} 人的 {about} {by}进行 {say(test.title, 'zh')}"
+        f"对 {test.n_sites} 家机构共 {test.n:,} 人的 {about} {by}{_do(say(test.title, 'zh'))}"
         f"{missing}：{statistic}{p_words(test.p_value, 'zh')}{side}。{found}"
         f"{not_adjusted(test.adjusted_for, 'zh')}"
     )
+
+
+def _do(name: str) -> str:
+    return f"进行 {name}" if name[:1].isascii() else f"进行{name}"
 
 
 def left_out(n_missing: int, lang: Language) -> str:
@@ -129,7 +134,7 @@ def not_adjusted(adjusted_for: Sequence[str], lang: Language) -> str:
     if lang == "zh":
         if not adjusted_for:
             return "结果未对其他变量进行调整，也未作多重检验校正。"
-        names = "、".join(adjusted_for)
+        names = "、".join("机构" if name == "institution" else name for name in adjusted_for)
         return f"结果已对 {names} 进行调整，但未对其他变量进行调整，也未作多重检验校正。"
     if not adjusted_for:
         return "Not adjusted for other variables or for multiple testing."
