@@ -61,7 +61,7 @@ def counts(draw: st.DrawFn) -> Any:
     return random.poisson(mean, size=shape) * (random.random(shape) < draw(st.floats(0.5, 1.0)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(counts=counts(), min_cell=st.sampled_from([3, 5, 10]), alone=st.booleans())
 def test_no_protected_cell_is_known_to_less_than_the_minimum(
     counts: Any, min_cell: int, alone: bool
@@ -94,6 +94,23 @@ def test_rows_and_columns_withhold_two_cells_that_hold_the_minimum(
                 withheld = line[:-1] != Release.OPEN
                 assert withheld.sum() >= 2
                 assert numbers[:-1][withheld].sum() >= min_cell
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=counts(), min_cell=st.sampled_from([3, 5, 10]))
+def test_a_table_and_the_tables_of_its_margins_do_not_tell_more_together(
+    counts: Any, min_cell: int
+) -> None:
+    """From above, no cell is bounded below the minimum."""
+    table = with_margins(counts)
+    if table[-1, -1] < min_cell or counts.size == 1:
+        return
+    withheld = suppress_table(table, min_cell) != Release.OPEN
+    for margin in ((slice(None, -1), -1), (-1, slice(None, -1))):
+        withheld[margin] &= suppress_list(table[margin], min_cell) != Release.OPEN
+    for i, j in np.argwhere((table > 0) & (table < min_cell)).tolist():
+        assert withheld[i, j]
+        assert interval(table, withheld, (i, j))[1] >= min_cell - 1e-6
 
 
 @settings(max_examples=40, deadline=None)

@@ -47,10 +47,13 @@ def with_margins(counts: Counts) -> Counts:
 def suppress_table(table: Counts, min_cell: int, alone: Mask | None = None) -> Counts:
     """Decide on each cell of a two-way table and of its margins.
 
-    The decision depends on the numbers alone, not on who counted them or in which order. Fewest
-    cells are withheld first, then the smallest; a margin or an empty cell only where nothing else
-    does it; among equal ones, the first in the order of the levels. A grand total of
-    `min_cell` persons stays open.
+    The decision depends on the numbers alone, not on who counted them or in which order. Few cells
+    are withheld rather than many, then small ones rather than large; an empty one counts as
+    several. Among equal ones it is the first in the order of the levels.
+
+    Of each margin at least those totals are withheld that `suppress_list` withholds of it, since it
+    may be released as a table of its own; and only those, but where the least that a small cell can
+    be would otherwise be known.
 
     Args:
         table: int64, shape (R + 1, C + 1); persons, as `with_margins` gives it.
@@ -61,11 +64,17 @@ def suppress_table(table: Counts, min_cell: int, alone: Mask | None = None) -> C
     Returns:
         int64, shape (R + 1, C + 1); a `Release` for each cell.
     """
-    return _Search(table, min_cell, alone, np.zeros(table.shape, dtype=np.bool_)).status()
+    if table[-1, -1] < min_cell:
+        return np.full(table.shape, Release.TOO_FEW, dtype=np.int64)
+    marked = np.zeros(table.shape, dtype=np.bool_) if alone is None else alone
+    search = _Search(table, min_cell, marked, np.zeros(table.shape, dtype=np.bool_))
+    for margin in ((slice(None, -1), -1), (-1, slice(None, -1))):
+        search.withheld[margin] |= suppress_list(table[margin], min_cell, marked[margin]) != 0
+    return search.status()
 
 
 def suppress_list(counts: Counts, min_cell: int, alone: Mask | None = None) -> Counts:
-    """`suppress_table` for a one-way table whose total is released.
+    """Decide on each cell of a one-way table whose total is released.
 
     Args:
         counts: int64, shape (n_cells,).
@@ -74,6 +83,8 @@ def suppress_list(counts: Counts, min_cell: int, alone: Mask | None = None) -> C
     Returns:
         int64, shape (n_cells,); a `Release` for each cell.
     """
+    if int(counts.sum()) < min_cell:
+        return np.full(counts.shape, Release.TOO_FEW, dtype=np.int64)
     # One row of a table whose other margin nobody releases.
     table = with_margins(counts[np.newaxis, :])
     hidden = np.zeros(table.shape, dtype=np.bool_)
@@ -87,17 +98,18 @@ def suppress_list(counts: Counts, min_cell: int, alone: Mask | None = None) -> C
 class _Search:
     """The withheld cells so far, and one table `x` that the released cells do not exclude."""
 
-    def __init__(self, table: Counts, min_cell: int, alone: Mask | None, hidden: Mask) -> None:
+    def __init__(self, table: Counts, min_cell: int, alone: Mask, hidden: Mask) -> None:
         self.table = table
         self.min_cell = min_cell
         self.hidden = hidden
         small = (table > 0) & (table < min_cell)
-        one_site = np.zeros(table.shape, dtype=np.bool_) if alone is None else alone & ~small
-        self.first = (small | one_site) & ~hidden
+        self.first = (small | alone) & ~hidden
         self.reason = np.where(small, Release.TOO_FEW, Release.ONE_SITE)
         self.withheld = self.first | hidden
         self.sign = np.ones(table.shape, dtype=np.int64)
         self.sign[-1, :-1] = self.sign[:-1, -1] = -1
+        self.inner = np.ones(table.shape, dtype=np.bool_)
+        self.inner[-1, :] = self.inner[:, -1] = False
         self.cost = self._costs()
         self.x = table.copy()
 
@@ -115,8 +127,8 @@ class _Search:
         """What withholding each cell costs: one cell first, then its persons."""
         persons = int(self.table[-1, -1]) + 1
         cost = self.table + persons
-        cost[self.table == 0] = 2 * persons
-        margin = 2 * persons * self.table.size
+        cost[self.table == 0] = 4 * persons
+        margin = 4 * persons * self.table.size
         cost[-1, :] += margin
         cost[:, -1] += margin
         cost[-1, -1] = _FAR
@@ -128,6 +140,8 @@ class _Search:
         while need > 0:
             path = (
                 self._path(cell, direction, 1, self.withheld)
+                or self._path(cell, direction, need, self.inner)
+                or self._path(cell, direction, 1, self.inner)
                 or self._path(cell, direction, need)
                 or self._path(cell, direction, 1)
             )
@@ -148,11 +162,11 @@ class _Search:
         Args:
             direction: 1 where the cell rises, -1 where it falls.
             room: Each cell that falls has at least so many persons.
-            among: Only these cells.
+            among: Only these cells, and those that are withheld already.
         """
         cost = np.where(self.withheld, 0, self.cost)
         if among is not None:
-            cost[~among] = _FAR
+            cost[~(among | self.withheld)] = _FAR
         cost[cell] = _FAR
         may_fall = self.x >= room
         rises = self.sign > 0

@@ -100,7 +100,8 @@ def test_a_table_of_the_largest_size_is_decided_soon() -> None:
 
 
 def test_a_total_of_too_few_is_withheld_itself() -> None:
-    assert decide([[2, 0], [0, 1]])[-1][-1] == FEW
+    assert decide([[2, 0], [0, 1]]) == [[FEW] * 3] * 3
+    assert suppress_list(np.array([2, 0, 1]), 5).tolist() == [FEW] * 3
 
 
 def test_nothing_protects_the_only_cell_of_a_released_total() -> None:
