@@ -177,6 +177,30 @@ def test_a_fact_that_is_too_long_is_refused_with_its_change(store: HubStore) -> 
     assert not store.ledger.pending()
 
 
+def test_a_run_whose_rounds_do_not_fit_has_an_end_all_the_same(store: HubStore) -> None:
+    submit(store)
+    sums = tuple(
+        Rounds(first=number, last=number, sites=tuple(f"{site:0100d}" for site in range(200)))
+        for number in range(1, 10)
+    )
+
+    def end(status: str, result: bytes | None) -> bool:
+        return store.runs.finish(
+            REQUEST.run_id, status, sites=SITES, now=NOW, rounds=9, seconds=1.0, payload_bytes={},
+            result=result, sums=sums,
+        )  # fmt: skip
+
+    with pytest.raises(InputError, match="sets of sites") as caught:
+        end("succeeded", b"{}")
+    assert caught.value.code == "too-large"
+    assert store.runs.get(REQUEST.run_id).info.status == "queued"
+    assert end("failed", None)
+    store.runs.cancel(REQUEST.run_id, NOW, (), sums)
+    store.ledger.append(LOG, NOW)
+    ends = [fact for fact in facts(store) if isinstance(fact, RunEnded)]
+    assert [(fact.status, fact.rounds) for fact in ends] == [("failed", ()), ("cancelled", ())]
+
+
 def test_many_sequencers_and_writers_lose_nothing_and_repeat_nothing(url: str) -> None:
     stores = [HubStore(url) for _ in range(1 if url == "sqlite://" else 3)]
 

@@ -17,6 +17,7 @@ from cohortium.contract.noise import Noise
 from cohortium.contract.population import asked_population, permitted_variables
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
+from cohortium.ledger.entry import room_for_decisions
 
 LONGEST_WINDOW: Final = timedelta(hours=24)
 CLOCK_SKEW: Final = timedelta(minutes=5)
@@ -132,6 +133,8 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
         "aggregation in an enclave": contract.aggregation != "masked",
         "tasks": bool(contract.tasks),
         "custom code": any(entry.code is not None for entry in contract.computations),
+        f"{len(contract.participants)} participants, whose decisions on a run do not fit into one "
+        "entry of the ledger": not room_for_decisions([p.name for p in contract.participants]),
     }
     return [
         PolicyRefusal(

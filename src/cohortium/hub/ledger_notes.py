@@ -55,6 +55,11 @@ _KEPT: Final = select(documents.c.digest).where(documents.c.digest == bindparam(
 _KEEP: Final = insert(documents)
 
 
+def fits(fact: Fact) -> bool:
+    """Whether there is room for a fact in an entry."""
+    return len(fact.to_bytes()) <= MAX_ENTRY_BYTES - DATE_BYTES
+
+
 def note(c: Connection, fact: Fact) -> None:
     """Put a fact on its way to the ledger; it gets there if, and only if, `c` commits.
 

@@ -19,7 +19,7 @@ from cohortium.core.clock import parse_rfc3339, to_rfc3339
 from cohortium.core.rest import FINAL, RunInfo
 from cohortium.errors import CohortiumError, ConflictError, InputError, PeerError, VerificationError
 from cohortium.hub.database import Database
-from cohortium.hub.ledger_notes import keep, latest, note, note_change
+from cohortium.hub.ledger_notes import fits, keep, latest, note, note_change
 from cohortium.hub.outbox import owe_all
 from cohortium.hub.tables import documents, releases, results, runs
 from cohortium.ledger.entry import (
@@ -246,7 +246,7 @@ class RunStore:
                 "suppressed": suppressed,
                 "code": None if error is None else error.code,
             }
-            note(c, RunEnded.model_validate(fact))
+            _note_end(c, RunEnded.model_validate(fact))
             owe_all(c, end_sites, "run-end", run_id)
         return True
 
@@ -270,7 +270,7 @@ class RunStore:
             )
             if done.rowcount != 1:
                 raise ConflictError("wrong-state", "The run has ended already.")
-            note(c, RunEnded(run_id=run_id, status="cancelled", rounds=tuple(sums)))
+            _note_end(c, RunEnded(run_id=run_id, status="cancelled", rounds=tuple(sums)))
             owe_all(c, end_sites, "run-end", run_id)
 
     def reopen(self, run_id: str) -> int:
@@ -299,6 +299,25 @@ class RunStore:
         """The result's JSON bytes."""
         with self._db.read() as c:
             return c.execute(select(results.c.document).where(results.c.run == run_id)).scalar()
+
+
+def _note_end(c: Connection, fact: RunEnded) -> None:
+    """Note how a run ended; without its rounds where they do not fit and no result rests on them.
+
+    Raises:
+        InputError: ``too-large`` of a run that succeeded.
+    """
+    if fits(fact):
+        note(c, fact)
+    elif fact.status == "succeeded":
+        raise InputError(
+            "too-large",
+            "The rounds of this run were over so many different sets of sites that they do not fit "
+            "into an entry of the ledger; order fewer rounds, or order it when fewer sites are "
+            "likely to drop out.",
+        )
+    else:
+        note(c, fact.model_copy(update={"rounds": ()}))
 
 
 def _ordered(request: RunRequest) -> dict[str, str]:

@@ -7,11 +7,13 @@ it a place in the log, never before the entry that stands in front of it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
+from cohortium.core.canonical import canonical
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name
 from cohortium.core.model import Document
@@ -178,7 +180,7 @@ class SiteDecision(Document):
 
 
 class RunDecided(Document):
-    """Each participant's decision on a run."""
+    """Each participant's decision on a run; see `room_for_decisions`."""
 
     kind: Literal["run.decided"] = "run.decided"
     run_id: RunId
@@ -269,6 +271,20 @@ def parse_entry(data: bytes) -> Entry:
     if again != data:
         raise ProtocolError("malformed-message", "A ledger entry is not in canonical form.")
     return entry
+
+
+_DECIDED_BYTES: Final = 512
+_DECISION_BYTES: Final = 112
+"""Of a site that takes part, whose entry is the longest, without its name."""
+
+
+def room_for_decisions(sites: Collection[str]) -> bool:
+    """Whether the decisions of these sites on a run fit into one entry, whatever they are.
+
+    There is room for about 480 with names of 20 characters, 350 with names of 70.
+    """
+    names = sum(len(canonical(site)) for site in sites)
+    return _DECIDED_BYTES + names + len(sites) * _DECISION_BYTES <= MAX_ENTRY_BYTES
 
 
 def commitment(nonce: bytes, data: bytes, of: Literal["result", "policy"] = "result") -> str:

@@ -13,6 +13,7 @@ from cohortium.analysis.interface import AnyAnalysis, Params, Scope
 from cohortium.contract.check import Admitted, check_run, unenforceable
 from cohortium.contract.model import Computation, Contract, RunRequest
 from cohortium.core.canonical import digest
+from cohortium.crypto.keys import SigningKey
 from cohortium.errors import CohortiumError, InputError, PolicyRefusal, VerificationError
 
 GLM = {"outcome": "sex", "terms": ["age"], "family": "binomial"}
@@ -130,6 +131,18 @@ def test_4_nothing_runs_under_terms_that_cannot_be_enforced(
     (problem,) = unenforceable(signed)
     assert says in problem.message
     refused(PolicyRefusal, "unenforceable", signed, request(signed))
+
+
+def test_4_more_sites_than_the_ledger_has_room_for_are_refused_early() -> None:
+    """Their decisions on a run would not fit into one entry, and no run could begin."""
+    seats = [one.to_json() for one in contract().participants]
+    names = [f"Institution {number:04d}" for number in range(600)]
+    keys = [SigningKey.from_seed(number.to_bytes(32, "big")).public for number in range(600)]
+    many = [seats[0] | {"name": n, "key": k} for n, k in zip(names, keys, strict=True)]
+    few = contract(participants=tuple(many[:400]))
+    assert unenforceable(few) == []
+    (problem,) = unenforceable(contract(participants=tuple(many)))
+    assert "600 participants, whose decisions on a run do not fit" in problem.message
 
 
 def test_4_terms_that_change_nothing_are_enforced() -> None:
