@@ -136,9 +136,20 @@ def _environment(before: Any, after: Any) -> Effect:
     return _effect("looser" in found, "stricter" in found)
 
 
+def _cohort(before: Any, after: Any) -> Effect:
+    """Criteria that appear or go are compared with none; what may be adjusted is a permission."""
+    old, new = before or {}, after or {}
+    found = {
+        _fewer(old.get("include"), new.get("include")),
+        _fewer(old.get("exclude"), new.get("exclude")),
+        _more_or_none(old.get("adjustable"), new.get("adjustable")),
+    }
+    return _effect("looser" in found, "stricter" in found)
+
+
 RULES: Final[Mapping[str, Rule]] = {
     "aggregation": _either,
-    "cohort": _presence,
+    "cohort": _cohort,
     "cohort.adjustable": _more_or_none,
     "cohort.exclude": _fewer,
     "cohort.include": _fewer,

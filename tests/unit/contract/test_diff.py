@@ -159,6 +159,7 @@ LOOSER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"cohort": {"exclude": ("age > 1",)}}, {"cohort": {"exclude": ()}}),
     ({"cohort": {"include": ("age > 1",)}}, {}),
     ({"cohort": {}}, {"cohort": {"adjustable": ("age",)}}),
+    ({}, {"cohort": {"adjustable": ("age",)}}),
     (changed("glm"), changed("glm", max_runs=None)),
     (changed("glm"), changed("glm", noise=None)),
     (changed("glm"), changed("glm", "noise", multiplier=19.0)),

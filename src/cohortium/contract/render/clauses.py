@@ -99,13 +99,11 @@ class Clauses:
         words = self.words
         if one is None or not (one.include or one.exclude):
             yield [words.cohort_all]
-        if one is None:
-            return
-        for text in one.include:
+        for text in () if one is None else one.include:
             yield [words.include, Free(text)]
-        for text in one.exclude:
+        for text in () if one is None else one.exclude:
             yield [words.exclude, Free(text)]
-        if one.adjustable is None:
+        if one is None or not one.adjustable:
             yield [words.not_adjustable]
         else:
             yield [say(words.adjustable, names=self.names(one.adjustable))]
