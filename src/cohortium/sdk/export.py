@@ -133,6 +133,8 @@ def _cell_writer(sheet: Any) -> Callable[[int, int, Cell], Any]:
     def put(row: int, column: int, value: Cell) -> Any:
         cell = sheet.cell(row, column)
         if isinstance(value, str):
+            if not value:
+                return cell
             cell.value = clean(value)
             cell.data_type = "s"  # "=1+1" would become a formula
             cell.quotePrefix = value[:1] in {"=", "+", "-", "@"}
