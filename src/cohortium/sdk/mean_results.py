@@ -94,7 +94,8 @@ class AnovaResult(MeanTest):
         """Degrees of freedom, sum of squares and mean square, between and within the groups."""
         import pandas as pd
 
-        return pd.DataFrame(self._data["table"]).set_index("source")
+        columns = ["source", "df", "sum_of_squares", "mean_square"]
+        return pd.DataFrame(self._data["table"], columns=columns).set_index("source")
 
     @property
     def eta_squared(self) -> float:

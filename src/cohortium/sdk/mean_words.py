@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 MANY = 300
 """Persons from which on a test of normality finds what matters to nobody."""
+FEW = 50
+"""Persons below which it finds little."""
+ALPHA = 0.05
 
 
 def interpret_means(test: MeanTest, lang: Language) -> str:
@@ -60,16 +63,22 @@ def interpret_normality(test: NormalityResult, lang: Language) -> str:
     Raises:
         InputError: ``bad-input`` for another language.
     """
-    if lang == "zh":
-        said = "正态分布的偏度与超额峰度均为 0。"
-        if test.n >= MANY:
-            said += "样本量较大时，任何检验都会拒绝无关紧要的偏离：请看偏度、峰度与直方图。"
-        return _before_the_end(test, said, lang)
-    said = " Both are 0 for a normal distribution."
-    if test.n >= MANY:
+    rejected = test.p_value is not None and test.p_value < ALPHA
+    zh = lang == "zh"
+    said = "正态分布的偏度与超额峰度均为 0。" if zh else " Both are 0 for a normal distribution."
+    if rejected and test.n >= MANY:
         said += (
-            " With so many persons any test rejects deviations that do not matter: look at "
+            "样本量较大时，任何检验都会拒绝无关紧要的偏离：请看偏度、峰度与直方图。"
+            if zh
+            else " With so many persons a test also rejects deviations that do not matter: look at "
             "skewness, kurtosis and the histogram."
+        )
+    if not rejected and test.n < FEW:
+        said += (
+            "样本量较小时，检验只能发现很大的偏离：未拒绝并不说明分布为正态。"
+            if zh
+            else " With so few persons a test finds only large deviations: that it finds none does "
+            "not show that there are none."
         )
     return _before_the_end(test, said, lang)
 
