@@ -35,6 +35,7 @@ from cohortium.errors import InputError, ProtocolError
 Phase = Literal["counts", "counts+sums", "sums", "cells"]
 PHASES: tuple[Phase, ...] = ("counts", "counts+sums", "sums", "cells")
 MAX_ROUNDS = 2 + MAX_ATTEMPTS
+MAX_PERSONS = 2**32
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -157,7 +158,7 @@ class Known:
         held = ints(state, "held", (length(state, "held", groups),)).tolist()
         if len(set(held)) != len(held) or not all(0 <= group < groups for group in held):
             raise ProtocolError("malformed-message", "The state names groups that cannot be.")
-        if np.any((counted.persons < 0) | (counted.persons > 2**40)):
+        if np.any(counted.persons < 0) or not 0 <= counted.n <= MAX_PERSONS:
             raise ProtocolError("malformed-message", "The state counts persons that cannot be.")
         known = Known(phase, counted, tuple(held))
         size = len(question.variables) if phase == "cells" else 0
