@@ -15,6 +15,7 @@ def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "glm",
         "stats.anova",
+        "stats.attrition",
         "stats.cmh",
         "stats.crosstab",
         "stats.describe",
