@@ -7,6 +7,7 @@ notebooks, tests and rehearsing a study, not for protecting anyone's data.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -46,6 +47,7 @@ from cohortium.node.identity import Identity
 from cohortium.node.policy import Policy
 from cohortium.node.service import NodeService
 from cohortium.node.store import NodeStore
+from cohortium.node.watch import WATCH_S, keep_watch
 from cohortium.sdk.client import Client
 from cohortium.sdk.federation import Federation
 from cohortium.sdk.study import Study
@@ -120,6 +122,7 @@ class _Consortium:
         self._runner = ThreadRunner()
         self._store = HubStore("sqlite://")
         self._researcher = ""
+        self._watches: list[asyncio.Task[None]] = []
         config = HubConfig(entries_per_minute=UNLIMITED)
         self.hub = Hub(self._store, consortium=self.info, runner=self._runner, config=config)
         self._link = MemoryLink(self.hub.handler_for)
@@ -135,6 +138,8 @@ class _Consortium:
             self.hub.members.add(site.identity.name, site.identity.key.public)
             await site.connect(self._link)
             self.hub.on_connect(site.identity.name)
+            watching = keep_watch(site.service.witness, lambda: True, every_s=WATCH_S)
+            self._watches.append(asyncio.create_task(watching))
 
     def add_researcher(self, key: SigningKey) -> Client:
         """Register a researcher and connect to the hub's REST application."""
@@ -163,6 +168,9 @@ class _Consortium:
         if user is not None:
             for run in self._store.runs.open():
                 self.hub.cancel(run.info.id, user)
+        for watching in self._watches:
+            watching.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
         await self.hub.stop()
 
     def close(self) -> None:

@@ -26,13 +26,13 @@ from cohortium.node.folder import FolderDatasets
 from cohortium.node.policy import PolicyFile
 from cohortium.node.service import NodeService
 from cohortium.node.store import NodeStore, Owed
+from cohortium.node.watch import keep_watch
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 SEND_TIMEOUT_S = 30.0
 TIDY_S = 3600.0
-WATCH_S = 60.0
 KEEP_SECRETS = timedelta(days=7)
 
 
@@ -99,7 +99,7 @@ class Node:
                     self._keep_link(),
                     self._keep_sending(),
                     self._keep_tidy(),
-                    self._keep_watch(),
+                    keep_watch(self._service.witness, lambda: self._link.connected),
                     self._serve_status(),
                 )
             ]
@@ -129,17 +129,6 @@ class Node:
         while True:
             self._service.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
             await asyncio.sleep(TIDY_S)
-
-    async def _keep_watch(self) -> None:
-        """Look for runs that the hub keeps off the ledger."""
-        looked = system_clock()
-        while True:
-            await asyncio.sleep(WATCH_S)
-            before, looked = looked, system_clock()
-            if looked - before > timedelta(seconds=2 * WATCH_S):
-                self._service.witness.woke()
-            elif self._link.connected:
-                await asyncio.to_thread(self._service.witness.check_omissions)
 
     async def _keep_sending(self) -> None:
         """Notice what is owed, also what the command line queued, and send it while connected."""

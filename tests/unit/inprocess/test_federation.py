@@ -6,7 +6,9 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,10 @@ import pandas as pd
 import pytest
 
 import cohortium as co
+from cohortium.errors import CohortiumError
+from cohortium.inprocess import federation as federation_module
 from cohortium.inprocess.federation import LocalFederation
+from cohortium.node import alarms
 
 
 def _frames(n_rows: int = 200) -> dict[str, pd.DataFrame]:
@@ -205,3 +210,24 @@ def test_a_site_may_not_ask_for_more_sites_than_there_are() -> None:
         co.local(_frames(20), min_sites=4)
     with pytest.raises(co.InputError, match="free text"):
         co.local({s: f[["note"]] for s, f in _frames(20).items()})
+
+
+def test_what_is_kept_off_the_ledger_is_missed_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federation_module, "WATCH_S", 0.2)
+    with co.local(_frames(50)) as made:
+        site = made._consortium.sites[0]
+        with site.store.transaction():  # as if it had answered, and nobody had noted it
+            site.store.execute(
+                "INSERT INTO ledger_due VALUES (?, '2020-01-01T00:00:00Z')", "0" * 32
+            )
+        site.service.witness._connected_at = datetime(2020, 1, 1, tzinfo=UTC)
+        waited = 0.0
+        while not alarms.alarms(site.store):
+            assert waited < 20
+            time.sleep(0.1)
+            waited += 0.1
+        (alarm,) = alarms.alarms(site.store)
+        assert (alarm.kind, alarm.proof) == ("omission", b"0" * 32)
+        with pytest.raises(CohortiumError) as refusal:
+            made.study().describe(["age"])
+        assert refusal.value.code == "ledger-alarm"
