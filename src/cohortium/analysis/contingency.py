@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float64]
 LEAST_EXPECTED = 5.0
 """Below it the chi-squared approximation is doubtful (Cochran 1954)."""
 
+FAR = 60.0
+"""Standard deviations beyond which a hypergeometric probability is not looked at."""
+
 Line = dict[str, Any]
 
 
@@ -90,11 +93,13 @@ def fisher(counts: Ints, confidence: float) -> Line:
     one. The odds ratio is the conditional maximum-likelihood estimate, its limits exact.
     """
     (a, b), (c, d) = counts.tolist()
+    row, column, n = a + b, a + c, a + b + c + d
     low, high = max(0, a - d), a + min(b, c)
-    support = np.arange(low, high + 1)
-    log_density = _log_hypergeometric(support, a + b, c + d, a + c)
-    density = np.exp(log_density)
-    here = density[a - low]
+    mean = row * column / n
+    spread = mean * (n - row) * (n - column) / (n * max(1, n - 1))
+    support = _around(round(mean), spread, low, high)
+    density = np.exp(_log_hypergeometric(support, a + b, c + d, a + c))
+    here = float(np.exp(_log_hypergeometric(np.array([a]), a + b, c + d, a + c))[0])
     line: Line = {
         "test": "fisher",
         "title": "Fisher's exact test",
@@ -103,7 +108,15 @@ def fisher(counts: Ints, confidence: float) -> Line:
         "df": None,
         "p_value": min(1.0, float(density[density <= here * (1 + 1e-7)].sum())),
     }
-    return line | _conditional_odds(support, log_density, a, confidence)
+    near = _around(a, 1.0 / sum(1.0 / max(k, 1) for k in (a, b, c, d)), low, high)
+    logs = _log_hypergeometric(near, a + b, c + d, a + c)
+    return line | _conditional_odds(near, logs, a, (a == low, a == high), confidence)
+
+
+def _around(centre: int, variance: float, low: int, high: int) -> Ints:
+    """The whole numbers from `low` to `high` but those whose probability is nothing in float64."""
+    reach = FAR * (math.sqrt(variance) + 1.0)
+    return np.arange(max(low, math.floor(centre - reach)), min(high, math.ceil(centre + reach)) + 1)
 
 
 def _log_hypergeometric(x: Ints, first: int, second: int, drawn: int) -> Floats:
@@ -117,7 +130,9 @@ def _log_hypergeometric(x: Ints, first: int, second: int, drawn: int) -> Floats:
     return np.asarray(logs - choose(first + second, float(drawn)), dtype=np.float64)
 
 
-def _conditional_odds(support: Ints, logs: Floats, x: int, confidence: float) -> Line:
+def _conditional_odds(
+    support: Ints, logs: Floats, x: int, at_end: tuple[bool, bool], confidence: float
+) -> Line:
     from scipy.optimize import brentq
     from scipy.special import logsumexp
 
@@ -135,7 +150,7 @@ def _conditional_odds(support: Ints, logs: Floats, x: int, confidence: float) ->
             reach *= 2.0
         return math.exp(brentq(excess, -reach, reach, xtol=1e-12, rtol=1e-14))
 
-    first, last = x == support[0], x == support[-1]
+    first, last = at_end
     return {
         "odds_ratio": None if last else 0.0 if first else solve(lambda t: float(weights(t) @ rest)),
         "low": 0.0 if first else solve(lambda t: float(weights(t)[rest >= 0].sum()) - tail),

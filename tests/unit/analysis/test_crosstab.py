@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from tests.support.federation import run_pooled_sum
 from tests.support.tables import category, halves, persons
 
 from cohortium.analysis.builtin import find
+from cohortium.analysis.contingency import fisher, odds_ratio
 from cohortium.analysis.crosstab import Crosstab, CrosstabParams
 from cohortium.analysis.interface import Scope
 from cohortium.core.dictionary import Variable, VariableType
@@ -231,3 +233,14 @@ def test_its_cells_are_the_parts_of_the_cohort() -> None:
     assert analysis.rounding(params) == 5
     assert analysis.variables(params) == {"sex", "ill"}
     assert analysis.partition(CrosstabParams(row="sex"), scope) == ("sex",)
+
+
+def test_fishers_test_of_millions_is_quick_and_right() -> None:
+    """Only counts near the mean and near the table are looked at."""
+    counts = np.array([[1_000_000, 1_000_000], [1_002_000, 998_500]])
+    line = fisher(counts, 0.95)
+    assert line["p_value"] == pytest.approx(scipy.stats.fisher_exact(counts).pvalue, rel=1e-6)
+    woolf = odds_ratio(counts, 0.95)
+    for ours, theirs in (("odds_ratio", "value"), ("low", "low"), ("high", "high")):
+        assert line[ours] == pytest.approx(woolf[theirs], rel=1e-5)
+    assert fisher(np.array([[10**6, 100], [100, 10**6]]), 0.95)["p_value"] == 0.0
