@@ -26,9 +26,9 @@ def test_who_is_included_and_not_excluded_is_in() -> None:
 
 
 def test_contract_and_request_both_apply() -> None:
-    base = Selection(include=("age >= 18",), derived=(GROUP,))
+    base = Selection(include=("age >= 20",), derived=(GROUP,))
     one = population(base, include=("age_group = '[18, 45)'",))
-    assert one.rows(one.derive(table(age=[17, 18, 45]))).tolist() == [False, True, False]
+    assert one.rows(one.derive(table(age=[17, 18, 20, 45]))).tolist() == [False, False, True, False]
 
 
 def test_everybody_is_in_without_criteria() -> None:
