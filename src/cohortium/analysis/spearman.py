@@ -21,6 +21,8 @@ from cohortium.disclosure.suppression import is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 MOST_VARIABLES = 30
+NEARLY = 0.999
+"""From here a correlation that may be one, within its resolution, is withheld as one."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -175,7 +177,8 @@ def _assemble(at: Bins, total: Total, params: SpearmanParams, scope: Scope) -> d
     off = ~np.eye(v, dtype=np.bool_)
     np.fill_diagonal(r, np.where(at.squares > 0, 1.0, np.nan))
     with np.errstate(invalid="ignore"):
-        perfect = off & (1 - r**2 < FOLLOWS)
+        may_be = np.maximum(np.abs(low), np.abs(high))
+        perfect = off & (np.abs(r) > NEARLY) & (1 - may_be**2 < FOLLOWS)
     few = _small_cells(at, products, scope.disclosure.min_cell)
     why = {
         "it would give away a value that too few persons have": few,
