@@ -40,35 +40,57 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from cohortium.inprocess.federation import LocalFederation, local
+    from cohortium.sdk.attrition import AttritionResult
     from cohortium.sdk.cohort import Cohort
+    from cohortium.sdk.correlation_results import CorrelationResult
     from cohortium.sdk.describe import DescribeResult
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
     from cohortium.sdk.hypothesis import HypothesisTest
+    from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
     from cohortium.sdk.multiple import adjust_p
+    from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
+    from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
     from cohortium.sdk.run import Run
     from cohortium.sdk.run_info import RunInfo
     from cohortium.sdk.study import Study
+    from cohortium.sdk.table_one import Differences, TableOne
+    from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 
 _HOMES = {
+    "AnovaResult": "cohortium.sdk.mean_results",
+    "AttritionResult": "cohortium.sdk.attrition",
+    "CmhResult": "cohortium.sdk.table_results",
     "Cohort": "cohortium.sdk.cohort",
     "CohortiumError": "cohortium.errors",
     "ConflictError": "cohortium.errors",
+    "CorrelationResult": "cohortium.sdk.correlation_results",
+    "CrosstabResult": "cohortium.sdk.table_results",
     "DescribeResult": "cohortium.sdk.describe",
+    "Differences": "cohortium.sdk.table_one",
     "Federation": "cohortium.sdk.federation",
     "GlmResult": "cohortium.sdk.glm",
     "HypothesisTest": "cohortium.sdk.hypothesis",
     "InputError": "cohortium.errors",
     "IntegrityFailure": "cohortium.errors",
+    "KruskalResult": "cohortium.sdk.rank_results",
+    "KsResult": "cohortium.sdk.rank_results",
+    "LeveneResult": "cohortium.sdk.mean_results",
     "LocalFederation": "cohortium.inprocess.federation",
+    "MannWhitneyResult": "cohortium.sdk.rank_results",
+    "McNemarResult": "cohortium.sdk.table_results",
+    "NormalityResult": "cohortium.sdk.mean_results",
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
     "ProtocolError": "cohortium.errors",
+    "Report": "cohortium.sdk.report",
     "Result": "cohortium.sdk.results",
     "Run": "cohortium.sdk.run",
     "RunInfo": "cohortium.sdk.run_info",
     "Study": "cohortium.sdk.study",
+    "TTestResult": "cohortium.sdk.mean_results",
+    "TableOne": "cohortium.sdk.table_one",
     "VerificationError": "cohortium.errors",
     "adjust_p": "cohortium.sdk.multiple",
     "connect": "cohortium.sdk.federation",
@@ -76,23 +98,38 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnovaResult",
+    "AttritionResult",
+    "CmhResult",
     "Cohort",
     "CohortiumError",
     "ConflictError",
+    "CorrelationResult",
+    "CrosstabResult",
     "DescribeResult",
+    "Differences",
     "Federation",
     "GlmResult",
     "HypothesisTest",
     "InputError",
     "IntegrityFailure",
+    "KruskalResult",
+    "KsResult",
+    "LeveneResult",
     "LocalFederation",
+    "MannWhitneyResult",
+    "McNemarResult",
+    "NormalityResult",
     "PeerError",
     "PolicyRefusal",
     "ProtocolError",
+    "Report",
     "Result",
     "Run",
     "RunInfo",
     "Study",
+    "TTestResult",
+    "TableOne",
     "VerificationError",
     "__version__",
     "adjust_p",
