@@ -144,7 +144,8 @@ class Anova:
             return Done(_result(known, groups, held, params, scope))
         if int(total["flat"][0]):
             raise InputError(
-                "no-convergence", f"{params.variable}: at an institution all values are equal."
+                "no-convergence",
+                f"{params.variable}: at an institution all values are equal, or there is only one.",
             )
         between = float(total["between"][0]) - known.counted.n * float(known.low[0]) ** 2
         institutions = np.array([max(between, 0.0), float(total["within"][0])])

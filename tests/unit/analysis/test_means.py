@@ -180,6 +180,12 @@ def test_a_dominated_sum_is_refused() -> None:
         assert run(name, GOOD, limits, variable="x", **params)["n"] == 225
 
 
+@pytest.mark.parametrize("name", ["t_test", "anova", "levene", "normality"])
+def test_exact_tests_are_refused_where_counts_are_rounded(name: str) -> None:
+    limits = Disclosure(rounding=5)
+    assert code(name, GOOD, limits, variable="x", by="ill") == "not-permitted"
+
+
 def test_a_small_cohort_is_refused() -> None:
     limits = Disclosure(min_cohort=300)
     for name, params in (("t_test", {"kind": "one-sample"}), ("normality", {}), ("anova", {})):
