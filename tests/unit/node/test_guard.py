@@ -514,6 +514,16 @@ def test_what_happens_during_a_run_counts_at_once(world: World, spoil: Any, code
     refused(world, round_request(request, roster, 1), code)
 
 
+def test_a_contract_that_lacks_the_sites_limits_runs_nothing(world: World) -> None:
+    contract = world.ready()
+    policy = world.nodes["Alpha"].policy
+    policy[0] = Policy(rounding=5, min_cohort=30)
+    error = refused(world, world.prepare(world.request(contract)), "site-policy")
+    assert "min_cohort: 30, rounding: 5" in error.message
+    policy[0] = Policy()
+    world.nodes["Alpha"].ask(world.prepare(world.request(contract)))
+
+
 def test_limits_that_change_during_a_run_stop_it(world: World) -> None:
     contract, request, roster = _started(world)
     world.total(request, contract, roster)
