@@ -29,7 +29,8 @@ from cohortium.core.dictionary import NUMERIC, Name
 from cohortium.core.rounds import Array, Contribution, FieldSpec, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.disclosure.dominance import dominated
-from cohortium.disclosure.suppression import LEAST_SITES, Release, follows_from_mean, suppress
+from cohortium.disclosure.suppression import LEAST_SITES, Release, follows_from_mean
+from cohortium.disclosure.tables import withheld_levels
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -272,11 +273,9 @@ def _release_sums(known: Knowledge, total: Total, plan: Plan, min_cell: int) -> 
     levels = known.levels.copy()
     for c, v in enumerate(plan.categories):
         start, stop = plan.level_at[c], plan.level_at[c + 1]
-        for group in range(len(plan.groups)):
-            counts = np.asarray(total["levels"], dtype=np.int64)[group, start:stop]
-            withheld = suppress(counts, min_cell) != Release.OPEN
-            closed = known.status[group, v] != Release.OPEN
-            levels[group, start:stop] = np.where(withheld | closed, -1, counts)
+        counts = np.asarray(total["levels"], dtype=np.int64)[:, start:stop]
+        closed = (known.status[:, v] != Release.OPEN)[:, None]
+        levels[:, start:stop] = np.where(withheld_levels(counts, min_cell) | closed, -1, counts)
     if not plan.measured:
         return known.but(levels=levels)
     n = known.present[:, plan.measured]

@@ -95,6 +95,27 @@ def suppress_list(counts: Counts, min_cell: int, alone: Mask | None = None) -> C
     return _Search(table, min_cell, marked, hidden).status()[0, :-1]
 
 
+def withheld_levels(counts: Counts, min_cell: int) -> Mask:
+    """Which levels of a category are withheld in which group of persons.
+
+    The numbers of persons of each group and at each level over all groups are known, or may be.
+
+    Args:
+        counts: int64, shape (n_groups, n_levels).
+
+    Returns:
+        bool, of the same shape; with a small cell, all of a table too large to decide on.
+    """
+    small = (counts > 0) & (counts < min_cell)
+    if not small.any():
+        return small
+    if counts.shape[0] == 1:
+        return np.asarray(suppress_list(counts[0], min_cell)[np.newaxis] != Release.OPEN)
+    if counts.size > MAX_CELLS:
+        return np.ones(counts.shape, dtype=np.bool_)
+    return np.asarray(suppress_table(with_margins(counts), min_cell)[:-1, :-1] != Release.OPEN)
+
+
 class _Search:
     """The withheld cells so far, and one table `x` that the released cells do not exclude."""
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from cohortium.disclosure.suppression import Release, suppress
-from cohortium.disclosure.tables import suppress_list, suppress_table, with_margins
+from cohortium.disclosure.tables import (
+    suppress_list,
+    suppress_table,
+    with_margins,
+    withheld_levels,
+)
 
 OPEN, FEW, SECOND, ALONE = Release.OPEN, Release.TOO_FEW, Release.SECONDARY, Release.ONE_SITE
 
@@ -108,3 +113,19 @@ def test_nothing_protects_the_only_cell_of_a_released_total() -> None:
     marked = np.array([[True, False], [False, False]])
     with pytest.raises(RuntimeError):
         suppress_table(with_margins(np.array([[50]])), 5, marked)
+
+
+def test_levels_in_groups_are_withheld_across_the_groups_too() -> None:
+    counts = np.array([[100, 50, 30], [60, 3, 40], [70, 80, 90]])
+    withheld = withheld_levels(counts, 5)
+    assert withheld[1].tolist() == [False, True, True]
+    assert withheld.sum(axis=0).tolist() == [0, 2, 2]
+    assert withheld_levels(counts[:1] + 2, 5).tolist() == [[False] * 3]
+    assert withheld_levels(np.array([[3, 50, 60]]), 5).tolist() == [[True, True, False]]
+
+
+def test_a_table_too_large_to_decide_on_shows_nothing_beside_a_small_cell() -> None:
+    counts = np.full((40, 40), 9)
+    assert not withheld_levels(counts, 5).any()
+    counts[3, 3] = 2
+    assert withheld_levels(counts, 5).all()
