@@ -57,8 +57,8 @@ class Anova:
     Refuses: a site with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its
     persons. PolicyRefusal ``too-few-persons`` where a group is smaller jointly, where so few have
     one of two values, or where few make up most of a sum; ``too-few-sites`` for a group of one
-    institution, and by institution for fewer than three. InputError ``no-convergence`` where all
-    values of a group are equal.
+    institution, and by institution for fewer than three; ``not-permitted`` where numbers of persons
+    are rounded. InputError ``no-convergence`` where all values of a group are equal.
 
     Reference: Fisher 1925; Welch 1951; Olejnik & Algina 2003 (effect sizes).
     """

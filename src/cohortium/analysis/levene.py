@@ -141,8 +141,8 @@ class Levene:
     Refuses: a site with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its
     persons. PolicyRefusal ``too-few-persons`` where a group is smaller jointly, where so few have
     one of two values, are on one side of a median, or make up most of a sum; ``too-few-sites`` for
-    a group of one institution. InputError ``no-convergence`` where all values of a group, or all
-    distances, are equal.
+    a group of one institution; ``not-permitted`` where numbers of persons are rounded. InputError
+    ``no-convergence`` where all values of a group, or all distances, are equal.
 
     Reference: Levene 1960; Brown & Forsythe 1974.
     """

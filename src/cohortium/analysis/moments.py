@@ -205,7 +205,7 @@ class Moments:
 
 def is_constant(n: int, mean: float, squares: float) -> bool:
     """Whether the spread is no more than rounding."""
-    return squares <= n * (4 * np.finfo(np.float64).eps * abs(mean)) ** 2
+    return bool(squares <= n * (4 * np.finfo(np.float64).eps * abs(mean)) ** 2)
 
 
 def empty(layout: Layout) -> dict[str, Array]:

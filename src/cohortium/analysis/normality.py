@@ -63,8 +63,9 @@ class Normality:
 
     Refuses: a site with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its
     persons. PolicyRefusal ``too-few-persons`` where a group is smaller jointly, where so few have
-    one of two values, or make up most of a sum; ``too-few-sites`` for a group of one institution.
-    InputError ``no-convergence`` for fewer than 8 persons, or where all values are equal.
+    one of two values, or make up most of a sum; ``too-few-sites`` for a group of one institution;
+    ``not-permitted`` where numbers of persons are rounded. InputError ``no-convergence`` for fewer
+    than 8 persons, or where all values are equal.
 
     Reference: Jarque & Bera 1980; D'Agostino & Pearson 1973; D'Agostino 1970; Anscombe & Glynn
     1983; as `scipy.stats.jarque_bera`, `normaltest`, `skewtest` and `kurtosistest`.

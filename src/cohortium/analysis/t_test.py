@@ -67,8 +67,9 @@ class TTest:
     Refuses: a site with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its
     persons. PolicyRefusal ``too-few-persons`` where a group is smaller jointly, where its count
     would give away a small third level, where so few have one of two values, or where few make up
-    most of a sum; ``too-few-sites`` for a group of one institution. InputError ``no-convergence``
-    where all values are equal, since the mean would be everybody's value.
+    most of a sum; ``too-few-sites`` for a group of one institution; ``not-permitted`` where numbers
+    of persons are rounded. InputError ``no-convergence`` where all values are equal, since the mean
+    would be everybody's value.
 
     Reference: Student 1908; Welch 1947; Hedges & Olkin 1985, ch. 5-6 (effect sizes).
     """
