@@ -17,11 +17,16 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.anova",
         "stats.attrition",
         "stats.cmh",
+        "stats.correlation",
         "stats.crosstab",
         "stats.describe",
+        "stats.kruskal",
+        "stats.ks",
         "stats.levene",
+        "stats.mann_whitney",
         "stats.mcnemar",
         "stats.normality",
+        "stats.spearman",
         "stats.t_test",
     }
     for name, analysis in BUILTIN.items():
