@@ -6,9 +6,9 @@ what came of it travels to the sites in the next one, so that each decides for i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,11 @@ from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.table import Table
 from cohortium.disclosure.differencing import (
     MAX_COMPARISONS,
+    Bools,
     Comparison,
-    PersonSets,
+    Ints,
     Split,
-    compare,
+    compare_parts,
     refusal,
     too_close,
 )
@@ -55,6 +56,8 @@ MAX_MIN_CELL: Final = 1000
 """A site whose own minimum is larger may go beyond it."""
 
 Codes = npt.NDArray[np.integer]
+Earlier = tuple[tuple[str, int], ...]
+"""Key and number of sets of each earlier release."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Screen:
     """
 
     min_cell: int
-    earlier: tuple[tuple[str, int], ...]
+    earlier: Earlier
 
     @staticmethod
     def over(min_cells: Sequence[int], lists: Sequence[Mapping[str, int]]) -> Screen:
@@ -132,7 +135,7 @@ class Screen:
                 "criteria at once.",
             )
 
-    def choose(self, numbers: npt.NDArray[np.int64], split: Split, least: int) -> int | None:
+    def choose(self, numbers: Ints, split: Split, least: int) -> int | None:
         """The best view of the split that may be released, from the sites' total; None: none."""
         n_new, at = len(split.sets), 0
         comparisons = []
@@ -149,18 +152,21 @@ class Screen:
         return None
 
 
-@dataclass(frozen=True)
-class OwnSets:
-    """What a site brings to the round.
+class OwnSets(Protocol):
+    """What a site brings to the round."""
 
-    Attributes:
-        place: Puts the parts of the cohort's persons on all rows of the dataset.
-        earlier: The site's persons in an earlier release, of which it says how many sets it has;
-            on the same rows, and on further ones for persons that the dataset no longer has.
-    """
+    def joint(self, parts: Codes, n_parts: int, earlier: Earlier) -> Iterable[tuple[Ints, Bools]]:
+        """The cohort's persons with those of each earlier release.
 
-    place: Callable[[Codes], Codes]
-    earlier: Callable[[str, int], PersonSets]
+        Args:
+            parts: Of each person of the cohort, as `parts_of` gives them.
+            earlier: Key and number of sets of each release; nobody here is in those that the site
+                does not remember.
+
+        Returns:
+            `joint_counts`, and the earlier release's sets, for each release.
+        """
+        ...
 
 
 class Screened:
@@ -231,16 +237,14 @@ class Screened:
         if self.own is None:
             raise RuntimeError("the round that compares needs the site's memory")
         split = split_of(self.inner, params, scope)
-        codes = self.own.place(parts_of(self.inner, table, params, scope))
+        parts = parts_of(self.inner, table, params, scope)
         limits = scope.disclosure
         own_floor = limits.min_cell if limits.floor == "site" else None
-        parts = []
-        for key, n_sets in screen.earlier:
-            earlier = self.own.earlier(key, n_sets)
-            new = PersonSets(_longer(codes, len(earlier.codes)), split.sets)
-            one = compare(new, earlier, clip=screen.min_cell, own_floor=own_floor)
-            parts.append(one.flat())
-        return {PERSONS: np.concatenate([np.zeros(0, dtype=np.int64), *parts])}
+        numbers = [
+            compare_parts(joint, split.sets, sets, clip=screen.min_cell, own_floor=own_floor).flat()
+            for joint, sets in self.own.joint(parts, split.parts, screen.earlier)
+        ]
+        return {PERSONS: np.concatenate(numbers)}
 
     def finish(self, total: Total, state: State, params: Params, scope: Scope) -> Continue | Done:
         """Refuse, or go on with what may be released."""
@@ -271,7 +275,7 @@ def screened(
 def second_state(
     inner: AnyAnalysis,
     screen: Screen,
-    numbers: npt.NDArray[np.int64],
+    numbers: Ints,
     params: Params,
     scope: Scope,
 ) -> State:
@@ -407,10 +411,6 @@ def _unmarked(state: State) -> tuple[State, int]:
 
 def _size(screen: Screen, split: Split) -> int:
     return sum(Comparison.size(len(split.sets), n) for _, n in screen.earlier)
-
-
-def _longer(codes: Codes, n_rows: int) -> Codes:
-    return np.concatenate([codes, np.full(n_rows - len(codes), -1, dtype=codes.dtype)])
 
 
 def _whole_number(value: object, most: int) -> bool:

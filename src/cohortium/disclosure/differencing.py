@@ -123,22 +123,38 @@ class Comparison:
 def compare(
     new: PersonSets, earlier: PersonSets, *, clip: int, own_floor: int | None = None
 ) -> Comparison:
+    """One site's numbers, each at most `clip`; see `compare_parts`."""
+    return compare_parts(
+        joint_counts(new, earlier), new.sets, earlier.sets, clip=clip, own_floor=own_floor
+    )
+
+
+def joint_counts(new: PersonSets, earlier: PersonSets) -> Ints:
+    """Persons by the part of the one and of the other; the first row and column are outside."""
+    n_new, n_earlier = new.sets.shape[1] + 1, earlier.sets.shape[1] + 1
+    at = new.codes.astype(np.intp) + 1
+    at *= n_earlier
+    at += earlier.codes
+    at += 1
+    counts: Ints = np.bincount(at, minlength=n_new * n_earlier).reshape(n_new, n_earlier)
+    return counts
+
+
+def compare_parts(
+    joint: Ints, new: Bools, earlier: Bools, *, clip: int, own_floor: int | None = None
+) -> Comparison:
     """One site's numbers, each at most `clip`.
 
     A sum of such numbers over sites is below a minimum of up to `clip` exactly where the sum of the
     unclipped ones is.
 
     Args:
+        joint: As of `joint_counts`.
+        new: As of `PersonSets.sets`, of both.
         own_floor: A set with fewer of this site's persons counts as empty here, since the site
             contributes nothing to what is computed of it (the floor ``site``).
     """
-    n_new, n_earlier = new.sets.shape[1] + 1, earlier.sets.shape[1] + 1
-    at = new.codes.astype(np.intp) + 1
-    at *= n_earlier
-    at += earlier.codes
-    at += 1
-    joint = np.bincount(at, minlength=n_new * n_earlier).reshape(n_new, n_earlier)
-    a, b = new.sets.astype(np.float64), earlier.sets.astype(np.float64)
+    a, b = new.astype(np.float64), earlier.astype(np.float64)
     both = a @ joint[1:, 1:].astype(np.float64) @ b.T
     size_new = a @ joint[1:].sum(axis=1)
     size_earlier = b @ joint[:, 1:].sum(axis=0)

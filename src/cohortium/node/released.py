@@ -10,22 +10,26 @@ import json
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from cohortium.analysis.screen import Codes, Earlier
 from cohortium.contract.model import Contract, Participant
 from cohortium.core.dictionary import Variable
 from cohortium.core.table import Table
-from cohortium.disclosure.differencing import PersonSets
+from cohortium.disclosure.differencing import Bools, Ints, PersonSets
 from cohortium.errors import CohortiumError, IntegrityFailure, PolicyRefusal
+from cohortium.node.atoms import Atoms
 from cohortium.node.row_hashes import SALT_BYTES, Hashes, row_hashes, same_rows
 from cohortium.node.store import NodeStore
 from cohortium.node.stored import Datasets
 
-CACHE_BYTES: Final = 64 * 1024 * 1024
+MAX_ATOM_BYTES: Final = 256 * 1024 * 1024
+MOST_ATOMS: Final = 8
+"""Studies and contents of datasets whose atoms are kept in memory."""
 _LEVEL: Final = 1
 """Of zlib: the persons of a cohort compress little, and are read often."""
 
@@ -73,7 +77,7 @@ class ReleasedSets:
         self._datasets = datasets
         self._random = random
         self._lock = threading.Lock()
-        self._decoded: OrderedDict[tuple[str, str, str], PersonSets] = OrderedDict()
+        self._atoms: OrderedDict[tuple[str, str], Atoms] = OrderedDict()
 
     def known(self, study: str) -> dict[str, int]:
         """Key and number of sets of each release under the study."""
@@ -99,38 +103,45 @@ class ReleasedSets:
             self._store.now(),
         )
 
-    def earlier(self, place: Place, key: str, n_sets: int) -> PersonSets:
-        """A release as the rows of `place` have it; further rows are persons that it lacks.
+    def joint(
+        self, place: Place, codes: Codes, n_parts: int, earlier: Earlier
+    ) -> Iterator[tuple[Ints, Bools]]:
+        """New persons, on all rows of `place`, with those of each release; see `OwnSets.joint`.
 
         Raises:
-            PolicyRefusal: ``differencing`` where they cannot be recognised.
+            PolicyRefusal: ``differencing`` where persons cannot be recognised.
         """
-        at = (place.study, key, place.digest)
         with self._lock:
-            found = self._decoded.get(at)
-            if found is None:
-                found = self._read(place, key)
-                if found is None:
-                    return PersonSets.nobody(place.n_rows, n_sets)
-                self._decoded[at] = found
-                while sum(one.codes.nbytes for one in self._decoded.values()) > CACHE_BYTES:
-                    self._decoded.popitem(last=False)
-            else:
-                self._decoded.move_to_end(at)
-        if len(found.sets) != n_sets:
-            raise PolicyRefusal(
-                "differencing", "The hub describes an earlier result otherwise than this site."
-            )
-        return found
+            atoms = self._atoms_of(place)
+            known = self.known(place.study)
+            here = [key for key, _ in earlier if key in known]
+            for key in here:
+                if key not in atoms:
+                    atoms.add(key, self._read(place, key))
+            counted = atoms.count(codes, n_parts + 1)
+            found = {key: counted.with_release(key) for key in here}
+        for key, n_sets in earlier:
+            joint, sets = found[key] if key in found else counted.with_nobody(n_sets)
+            if len(sets) != n_sets:
+                raise PolicyRefusal(
+                    "differencing", "The hub describes an earlier result otherwise than this site."
+                )
+            yield joint, sets
 
-    def _read(self, place: Place, key: str) -> PersonSets | None:
+    def _atoms_of(self, place: Place) -> Atoms:
+        at = (place.study, place.digest)
+        atoms = self._atoms.pop(at, None)
+        if atoms is None or atoms.n_bytes > MAX_ATOM_BYTES:
+            atoms = Atoms(place.n_rows)
+        self._atoms[at] = atoms  # the last one used is the last to go
+        while len(self._atoms) > MOST_ATOMS:
+            self._atoms.popitem(last=False)
+        return atoms
+
+    def _read(self, place: Place, key: str) -> PersonSets:
         rows = self._store.execute(
-            "SELECT digest, body FROM released WHERE study = ? AND key = ?",
-            place.study,
-            key,
+            "SELECT digest, body FROM released WHERE study = ? AND key = ?", place.study, key
         )
-        if not rows:
-            return None
         digest, body = rows[0]
         sets = _decode(body)
         return sets if digest == place.digest else self._moved(sets, place, str(digest))

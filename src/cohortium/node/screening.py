@@ -7,6 +7,7 @@ remembers is left out, and decides from the total itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from cohortium.analysis.screen import (
     MAX_MIN_CELL,
     Codes,
+    Earlier,
     OwnSets,
     Screen,
     compared,
@@ -26,7 +28,7 @@ from cohortium.analysis.screen import (
 )
 from cohortium.core.rounds import State
 from cohortium.core.table import Table
-from cohortium.disclosure.differencing import PersonSets
+from cohortium.disclosure.differencing import Bools, Ints, PersonSets
 from cohortium.errors import PolicyRefusal, ProtocolError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node.checked import CheckedRun
@@ -147,10 +149,14 @@ class Screening:
 
     def own(self, run: CheckedRun) -> OwnSets:
         """What this site brings to the comparison."""
-        return OwnSets(
-            lambda parts: self._on_all_rows(run, parts),
-            lambda key, n_sets: self._released.earlier(self._place(run), key, n_sets),
-        )
+        return _Own(self, run)
+
+    def joint(
+        self, run: CheckedRun, parts: Codes, n_parts: int, earlier: Earlier
+    ) -> Iterable[tuple[Ints, Bools]]:
+        """See `OwnSets`."""
+        codes = self._on_all_rows(run, parts)
+        return self._released.joint(self._place(run), codes, n_parts, earlier)
 
     def telling(self, run: CheckedRun, release: Release, table: Table) -> Telling:
         """What is to be remembered with the round."""
@@ -199,6 +205,18 @@ class Screening:
         codes = np.full(self._place(run).n_rows, -1, dtype=parts.dtype)
         codes[self._persons.rows(run.contract, run.participant, run.population)] = parts
         return codes
+
+
+class _Own:
+    """See `OwnSets`."""
+
+    def __init__(self, screening: Screening, run: CheckedRun) -> None:
+        self._screening = screening
+        self._run = run
+
+    def joint(self, parts: Codes, n_parts: int, earlier: Earlier) -> Iterable[tuple[Ints, Bools]]:
+        """See `OwnSets`."""
+        return self._screening.joint(self._run, parts, n_parts, earlier)
 
 
 def _require_state(expected: State, given: State) -> None:

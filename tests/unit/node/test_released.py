@@ -12,8 +12,9 @@ from tests.support.builders import World
 
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
-from cohortium.disclosure.differencing import PersonSets, Split
+from cohortium.disclosure.differencing import PersonSets, Split, joint_counts
 from cohortium.errors import PolicyRefusal
+from cohortium.node import atoms
 from cohortium.node.datasets import MemoryDatasets
 from cohortium.node.released import Place, ReleasedSets
 from cohortium.node.row_hashes import row_hashes, same_rows
@@ -50,6 +51,14 @@ def _whole(inside: list[int]) -> PersonSets:
     return PersonSets(np.array(inside, dtype=np.int8) - np.int8(1), Split.whole().sets)
 
 
+def _inside(memory: ReleasedSets, place: Place, n_sets: int) -> int:
+    """How many of all persons were told of."""
+    codes = np.zeros(place.n_rows, dtype=np.int8)
+    ((joint, sets),) = memory.joint(place, codes, 0, ((KEY, n_sets),))
+    assert len(sets) == n_sets
+    return int(joint[1, 1:].sum())
+
+
 @pytest.mark.parametrize("parts", [0, 3, 200, 40_000])
 def test_sets_are_read_back_as_they_were_told(tmp_path: Path, parts: int) -> None:
     frame = _frame(list(range(50)))
@@ -64,26 +73,25 @@ def test_sets_are_read_back_as_they_were_told(tmp_path: Path, parts: int) -> Non
     assert again.known(STUDY) == {KEY: len(split)}
     assert again.holds(STUDY, KEY)
     assert not again.holds("other", KEY)
-    for _ in range(2):
-        found = again.earlier(place, KEY, len(split))
-        assert np.array_equal(found.codes, codes)
-        assert np.array_equal(found.sets, split)
+    found = again._read(place, KEY)
+    assert np.array_equal(found.codes, codes)
+    assert np.array_equal(found.sets, split)
 
 
 def test_what_the_site_lacks_is_empty_until_it_is_told() -> None:
     memory, place = _memory(":memory:", _frame([1, 2, 3]))
-    assert memory.earlier(place, KEY, 2).codes.tolist() == [-1, -1, -1]
+    assert _inside(memory, place, 2) == 0
     _add(memory, place, _whole([1, 0, 1]))
-    assert memory.earlier(place, KEY, 1).codes.tolist() == [0, -1, 0]
+    assert _inside(memory, place, 1) == 2
     with pytest.raises(PolicyRefusal):
-        memory.earlier(place, KEY, 7)
+        _inside(memory, place, 7)
 
 
 def test_what_was_told_can_neither_be_changed_nor_forgotten() -> None:
     memory, place = _memory(":memory:", _frame([1, 2, 3]))
     _add(memory, place, _whole([1, 0, 1]))
     _add(memory, place, _whole([0, 0, 0]))
-    assert memory.earlier(place, KEY, 1).codes.tolist() == [0, -1, 0]
+    assert memory._read(place, KEY).codes.tolist() == [0, -1, 0]
     for statement in ("DELETE FROM released", "UPDATE released SET study = 'x'"):
         with pytest.raises(sqlite3.IntegrityError):
             memory._store.execute(statement)
@@ -95,9 +103,11 @@ def test_persons_are_known_again_when_the_dataset_changes(tmp_path: Path) -> Non
     # 20 is gone, 40 has become 41, 50 is new, and the order is another.
     later, now = _memory(tmp_path / "node.db", _frame([30, 50, 10, 41]))
     assert now.digest != place.digest
-    found = later.earlier(now, KEY, 1)
+    found = later._read(now, KEY)
     assert found.codes[:4].tolist() == [-1, -1, 0, -1]
     assert found.codes[4:].tolist() == [0, 0]
+    ((joint, _),) = later.joint(now, np.array([0, 0, -1, 0]), 0, ((KEY, 1),))
+    assert joint.tolist() == [[0, 3], [3, 0]]  # the one who was told of left; two others are gone
 
 
 def test_a_dataset_without_the_variables_of_the_study_is_refused(tmp_path: Path) -> None:
@@ -105,8 +115,35 @@ def test_a_dataset_without_the_variables_of_the_study_is_refused(tmp_path: Path)
     _add(memory, place, _whole([1, 1, 0]))
     later, now = _memory(tmp_path / "node.db", pd.DataFrame({"age": [10, 20, 30]}))
     with pytest.raises(PolicyRefusal) as caught:
-        later.earlier(now, KEY, 1)
+        _inside(later, now, 1)
     assert caught.value.code == "differencing"
+
+
+# Many releases at once
+
+
+@pytest.mark.parametrize("table", [0, 10**6])
+def test_atoms_count_as_a_comparison_with_each_release_does(
+    table: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atoms, "MAX_TABLE", table)
+    rng = np.random.default_rng(3)
+    found = atoms.Atoms(200)
+    releases = {}
+    for number in range(6):
+        parts, gone = int(rng.integers(0, 5)), 3 * (number % 2)
+        codes = rng.integers(-1, parts + 1, 200 + gone).astype(np.int16)
+        releases[str(number)] = PersonSets(codes, np.ones((1, parts + 1), dtype=np.bool_))
+        found.add(str(number), releases[str(number)])
+    assert all(key in found for key in releases)
+    new = PersonSets(rng.integers(-1, 4, 200), np.ones((1, 4), dtype=np.bool_))
+    counted = found.count(new.codes, 4)
+    for key, earlier in releases.items():
+        longer = np.concatenate([new.codes, np.full(len(earlier.codes) - 200, -1)])
+        expected = joint_counts(PersonSets(longer, new.sets), earlier)
+        assert np.array_equal(counted.with_release(key)[0], expected)
+    nobody = joint_counts(new, PersonSets.nobody(200, 1))
+    assert np.array_equal(counted.with_nobody(1)[0], nobody)
 
 
 # Hashes of rows
