@@ -175,6 +175,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{LEDGER}::test_a_run_that_is_told_otherwise_than_it_was_is_omitted",
         f"{LEDGER}::test_a_study_named_like_a_run_does_not_hide_its_omission",
         "unit/node/test_witness.py::test_a_run_of_which_the_ledger_never_tells_the_end_is_an_alarm",
+        "unit/node/test_witness.py::test_a_hub_that_drops_each_connection_in_time_is_missed_all_the_same",
     ),
     "Show an auditor another history": (
         "unit/audit/test_verify.py::test_a_false_fact_is_found_in_its_step",

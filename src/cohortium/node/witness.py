@@ -26,6 +26,7 @@ from cohortium.ledger.witness import Alarm as LogAlarm
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import alarms, journal
 from cohortium.node.alarms import Alarm
+from cohortium.node.attendance import Attendance
 from cohortium.node.identity import Identity
 from cohortium.node.own_entries import OwnEntries
 from cohortium.node.replica import Replica
@@ -69,7 +70,7 @@ class Witness:
         self._connection = 0
         self._arrived = 0
         self._newest: Turn = (0, 0, 0)
-        self._connected_at: datetime | None = None
+        self._attendance = Attendance()
         self._greeted: int | None = None
 
     # The link
@@ -90,7 +91,7 @@ class Witness:
         """
         with self._lock:
             self._connection += 1
-            self._connected_at = self._clock()
+            self._attendance.begins(self._clock())
         if not key_text:
             return
         key = parse_verifier_key(key_text)
@@ -142,6 +143,7 @@ class Witness:
         """The place of a message that has just arrived among all of them."""
         with self._lock:
             self._arrived += 1
+            self._attendance.hears(self._clock())
             return self._connection, message_id, self._arrived
 
     def update(self, message: pb.LedgerUpdate, turn: Turn) -> pb.Message:
@@ -274,24 +276,25 @@ class Witness:
     def woke(self) -> None:
         """After the machine stood still: what the hub did in that time is still on its way."""
         with self._lock:
-            self._connected_at = self._clock()
+            self._attendance.begins(self._clock())
 
     def check_omissions(self) -> None:
         """Raise an alarm for what the hub kept off the ledger: runs that this site answered, how
         these ended, and statements of its steward that the hub has taken.
 
-        To be called while there is a connection. The time counts from its beginning: the hub, too,
-        may have been away.
+        To be called while there is a connection. Only the time counts in which there was one: the
+        hub, too, may have been away.
         """
-        since = self._connected_at
         now = self._clock()
-        before = now - OMITTED_AFTER
-        if self.replica.recall(STUCK) is not None:
+        with self._lock:
+            self._attendance.hears(now)
+            before = self._attendance.before(now, OMITTED_AFTER)
+        if before is None or self.replica.recall(STUCK) is not None:
             return
-        if since is None or since > before or not self._missing(now):
+        if not self._missing(before, now):
             return
         with self._store.transaction():
-            missing = self._missing(now)
+            missing = self._missing(before, now)
             if not missing or alarms.alarms(self._store, only_open=True):
                 return
             seen = self.replica.checkpoint("seen")
@@ -307,9 +310,8 @@ class Witness:
                 proof="\n".join(missing).encode(),
             )
 
-    def _missing(self, now: datetime) -> list[str]:
+    def _missing(self, before: datetime, now: datetime) -> list[str]:
         """Runs, their ends, and this site's membership, that are on the ledger too late by now."""
-        before = now - OMITTED_AFTER
         missing = self.replica.overdue(before)
         missing += self.replica.overdue(now - ENDED_AFTER, ends=True)
         known_since = self.replica.recall("since")

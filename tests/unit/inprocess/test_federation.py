@@ -220,7 +220,7 @@ def test_what_is_kept_off_the_ledger_is_missed_here_too(monkeypatch: pytest.Monk
             site.store.execute(
                 "INSERT INTO ledger_due VALUES (?, '2020-01-01T00:00:00Z')", "0" * 32
             )
-        site.service.witness._connected_at = datetime(2020, 1, 1, tzinfo=UTC)
+        site.service.witness._attendance._began = datetime(2020, 1, 1, tzinfo=UTC)
         waited = 0.0
         while not alarms.alarms(site.store):
             assert waited < 20

@@ -441,6 +441,23 @@ def test_a_hub_that_was_away_has_its_time_again(site: Witnessing) -> None:
     assert [alarm.kind for alarm in alarms.alarms(site.node.store)] == ["omission"]
 
 
+def test_a_hub_that_drops_each_connection_in_time_is_missed_all_the_same(
+    site: Witnessing,
+) -> None:
+    site.cosigned()
+    site.run(rounds=0)
+    minutes = 0
+    while not alarms.alarms(site.node.store):
+        if minutes % 7 == 0:
+            site.pass_time(hours=10)  # the hub is away
+            site.node.service.welcome(welcome(site.hub))
+        site.pass_time(minutes=1)
+        minutes += 1
+        site.node.service.witness.check_omissions()
+    assert [alarm.kind for alarm in alarms.alarms(site.node.store)] == ["omission"]
+    assert minutes == 15
+
+
 def test_a_node_that_is_too_old_for_the_ledger_blames_nobody_for_omissions(
     site: Witnessing,
 ) -> None:
