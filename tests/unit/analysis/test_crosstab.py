@@ -244,3 +244,17 @@ def test_fishers_test_of_millions_is_quick_and_right() -> None:
     for ours, theirs in (("odds_ratio", "value"), ("low", "low"), ("high", "high")):
         assert line[ours] == pytest.approx(woolf[theirs], rel=1e-5)
     assert fisher(np.array([[10**6, 100], [100, 10**6]]), 0.95)["p_value"] == 0.0
+
+
+def test_describe_in_groups_withholds_what_the_table_withholds() -> None:
+    """With the levels of everybody, which are released too, a small level of a group would follow."""
+    tables = halves([[100, 50, 30], [60, 3, 40]], [SEX, ARM])
+    table = crosstab(tables, row="sex", column="arm")
+    params = {"variables": ["arm"], "by": "sex"}
+    result = run_pooled_sum(find("stats.describe"), params, tables, SITE).result
+    levels = [
+        [level["count"] for level in group["variables"]["arm"]["levels"]]
+        for group in result["groups"]
+    ]
+    assert levels == table["counts"]
+    assert [row.count(None) for row in levels] == [2, 2]
