@@ -247,7 +247,7 @@ def test_fishers_test_of_millions_is_quick_and_right() -> None:
 
 
 def test_describe_in_groups_withholds_what_the_table_withholds() -> None:
-    """With the levels of everybody, which are released too, a small level of a group would follow."""
+    """With the levels of everybody, which are released too, a small one would follow."""
     tables = halves([[100, 50, 30], [60, 3, 40]], [SEX, ARM])
     table = crosstab(tables, row="sex", column="arm")
     params = {"variables": ["arm"], "by": "sex"}
