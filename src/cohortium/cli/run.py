@@ -124,6 +124,8 @@ def describe(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    lang: Language = "en",
+    words: Words = False,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -131,17 +133,8 @@ def describe(
 ) -> None:
     """n, missing, moments, quantiles and frequencies, overall or by groups."""
     params = {"variables": variables, "by": by, "quantiles": quantile or [0.25, 0.5, 0.75]}
-    persons = _Persons(include, exclude, derive)
-    _compute(
-        study,
-        "stats.describe",
-        params,
-        persons,
-        wait=wait,
-        profile=profile,
-        output=output,
-        json=json,
-    )
+    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    _compute(study, "stats.describe", params, persons, shown, wait=wait, profile=profile)
 
 
 @app.command()
@@ -156,6 +149,8 @@ def glm(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    lang: Language = "en",
+    words: Words = False,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -163,8 +158,8 @@ def glm(
 ) -> None:
     """A generalised linear model: logistic, linear or Poisson regression."""
     params = {"formula": formula, "family": family.value}
-    persons = _Persons(include, exclude, derive)
-    _compute(study, "glm", params, persons, wait=wait, profile=profile, output=output, json=json)
+    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    _compute(study, "glm", params, persons, shown, wait=wait, profile=profile)
 
 
 @app.command()
@@ -179,6 +174,8 @@ def submit(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    lang: Language = "en",
+    words: Words = False,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -194,10 +191,8 @@ def submit(
         raise InputError("bad-input", "--params is not JSON.") from error
     if not isinstance(values, dict):
         raise InputError("bad-input", '--params is a JSON object: {"name": value}.')
-    persons = _Persons(include, exclude, derive)
-    _compute(
-        study, computation, values, persons, wait=wait, profile=profile, output=output, json=json
-    )
+    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    _compute(study, computation, values, persons, shown, wait=wait, profile=profile)
 
 
 class _Persons(NamedTuple):
@@ -214,23 +209,39 @@ class _Persons(NamedTuple):
         return study.cohort(include=self.include or (), exclude=self.exclude or ())
 
 
+class _Shown(NamedTuple):
+    """How a result is shown, as the options say."""
+
+    output: Path | None
+    json: bool
+    lang: str
+    words: bool
+
+    def show(self, result: Result) -> None:
+        """Write or print it."""
+        lang = as_language(self.lang)
+        if self.words:
+            note(result.interpret(lang))
+        _show(result, self.output, self.json, lang)
+
+
 def _compute(
     study: str,
     computation: str,
     params: dict[str, Any],
     persons: _Persons,
+    shown: _Shown,
     *,
     wait: bool,
     profile: str | None,
-    output: Path | None,
-    json: bool,
 ) -> None:
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
         run = persons.of(federation.study(study)).submit(computation, params)
         if not wait:
-            emit(run.info.to_json(), f"Submitted; see: cohortium run show {run.id}", json, output)
+            text = f"Submitted; see: cohortium run show {run.id}"
+            emit(run.info.to_json(), text, shown.json, shown.output)
             return
         try:
             result = run.result()
@@ -240,7 +251,7 @@ def _compute(
                 f"{run.id[:8]}; to stop it: cohortium run cancel {run.id[:8]}"
             )
             raise typer.Exit(INTERRUPTED) from None
-        _show(result, output, json)
+        shown.show(result)
 
 
 def _analyse(
@@ -267,9 +278,7 @@ def _analyse(
         except KeyboardInterrupt:
             note(f"What was submitted goes on at the hub: cohortium run list {study}")
             raise typer.Exit(INTERRUPTED) from None
-        if words:
-            note(result.interpret(as_language(lang)))
-        _show(result, output, json, as_language(lang))
+        _Shown(output, json, lang, words).show(result)
 
 
 register(app, handle_errors(_analyse))
@@ -337,10 +346,7 @@ def show(
     with connect(profile=profile) as federation:
         found = federation.run(run)
         if found.status == "succeeded":
-            result = found.result()
-            if words:
-                note(result.interpret(as_language(lang)))
-            _show(result, output, json, as_language(lang))
+            _Shown(output, json, lang, words).show(found.result())
             return
     _show_record(found.info, output, json)
 
@@ -360,6 +366,9 @@ def cancel(run: RunArgument, profile: ProfileOption = None, json: JsonOption = F
 @handle_errors
 def resume(
     run: RunArgument,
+    *,
+    lang: Language = "en",
+    words: Words = False,
     wait: Wait = True,
     profile: ProfileOption = None,
     output: ResultFile = None,
@@ -372,7 +381,7 @@ def resume(
         found = federation.run(run)
         info = found.resume()
         if wait:
-            _show(found.result(), output, json)
+            _Shown(output, json, lang, words).show(found.result())
             return
     _show_record(info, None, json)
 
