@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.adversary import Federation, Sums, federation, refused
-from tests.support.builders import SITES, NodeService, SumParams
+from tests.support.builders import SITES, SumParams, no_scope
 
 from cohortium.analysis.screen import SCREENED, SCREENING
 from cohortium.contract.model import Cohort, Contract, RunRequest
@@ -19,6 +19,7 @@ from cohortium.disclosure.limits import Disclosure
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import get_state, put_state
 from cohortium.node.policy import Policy
+from cohortium.node.service import NodeService
 
 EVERYBODY = None
 BUT_ONE = Selection(exclude=("age = 10",))
@@ -175,7 +176,7 @@ async def _lied(
 
 
 async def test_a_comparison_that_is_left_out_is_refused(made: Federation) -> None:
-    first = Sums().start(SumParams(variable="age"), _no_scope())
+    first = Sums().start(SumParams(variable="age"), no_scope())
     request, refusals = await _lied(made, lambda number, _state: first)
     assert refusals == [("round", "differencing")]
     assert _rounds(made, request) == 0
@@ -255,12 +256,6 @@ async def test_a_malformed_comparison_is_refused(made: Federation) -> None:
     ):
         question = hub.question("Alpha", values={SCREENING: body})
         await refused(made, "Alpha", question, "malformed-message")
-
-
-def _no_scope() -> Any:
-    from tests.support.builders import no_scope
-
-    return no_scope()
 
 
 def test_the_persons_of_the_attack_are_those_of_the_tests() -> None:

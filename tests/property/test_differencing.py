@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,11 @@ MIN_CELL = 5
 Codes = npt.NDArray[np.int64]
 
 
+Drawn = tuple[list[int], list[tuple[tuple[int, ...], Codes]]]
+
+
 @st.composite
-def releases(draw: st.DrawFn) -> tuple[list[int], list[tuple[tuple[int, ...], Codes]], int]:
+def releases(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Drawn:
     """Persons at sites; releases of them, the last one new, many of them nearly the same."""
     sizes = draw(st.lists(st.integers(1, 25), min_size=1, max_size=4))
     n = sum(sizes)
@@ -37,7 +41,7 @@ def releases(draw: st.DrawFn) -> tuple[list[int], list[tuple[tuple[int, ...], Co
         else:
             codes = rng.integers(-1, parts + 1, n)
         found.append((shape, codes))
-    return sizes, found, seed
+    return sizes, found
 
 
 def _sets(shape: tuple[int, ...], codes: Codes) -> tuple[Split, PersonSets]:
@@ -74,9 +78,9 @@ def _said(new: Sequence[frozenset[int]], earlier: Sequence[frozenset[int]]) -> b
 @settings(max_examples=150, deadline=None)
 @given(releases())
 def test_the_decision_is_that_on_the_pooled_persons(
-    drawn: tuple[list[int], list[tuple[tuple[int, ...], Codes]], int],
+    drawn: Drawn,
 ) -> None:
-    sizes, found, _ = drawn
+    sizes, found = drawn
     edges = np.cumsum([0, *sizes])
     split, new = _sets(*found[-1])
     totals, expected = [], False

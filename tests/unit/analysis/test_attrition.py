@@ -52,7 +52,7 @@ def _count(
     ]
     layout = analysis.layout(state, params, scope)
     assert all(set(one) == set(layout) for one in contributions)
-    total = {name: sum(one[name] for one in contributions) for name in layout}
+    total = {name: np.sum([one[name] for one in contributions], axis=0) for name in layout}
     outcome = analysis.finish(total, state, params, scope)
     assert isinstance(outcome, Done)
     return outcome.result

@@ -28,7 +28,8 @@ def _frames() -> dict[str, pd.DataFrame]:
         income = rng.normal(3000, 500, len(ages)).round()
         sex = np.where(np.arange(len(ages)) % 2, "f", "m")
         frames[site] = pd.DataFrame({"age": ages, "income": income, "sex": sex})
-    frames["North"].loc[0, ["age", "income", "sex"]] = [VICTIM, 9999, "f"]
+    victim = pd.DataFrame({"age": [VICTIM], "income": [9999.0], "sex": ["f"]})
+    frames["North"] = pd.concat([victim, frames["North"]], ignore_index=True)
     return frames
 
 
