@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
-from cohortium.sdk.hypothesis import Estimate, HypothesisTest, as_number
+from cohortium.sdk.hypothesis import Estimate, HypothesisTest
 from cohortium.sdk.mean_words import interpret_means, interpret_normality, interpret_variances
+from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
-from cohortium.sdk.vocabulary import Language
+from cohortium.sdk.table_lines import OneTest, lines_of, lines_table, one_test
+from cohortium.sdk.vocabulary import Language, say
 
 if TYPE_CHECKING:
     import altair as alt
@@ -97,6 +98,17 @@ class AnovaResult(MeanTest):
         columns = ["source", "df", "sum_of_squares", "mean_square"]
         return pd.DataFrame(self._data["table"], columns=columns).set_index("source")
 
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """The groups, the sums of squares, and the test as a row."""
+        *before, test = super().tables(lang)
+        names = ("source", "df", "sum_of_squares", "mean_square")
+        rows = tuple(
+            Row((say(str(row["source"]), lang), *(row[name] for name in names[1:])))
+            for row in self._data["table"]
+        )
+        head = tuple(say(name.replace("_", " "), lang) for name in names)
+        return (*before, PrintedTable(self.heading(lang), head, rows), test)
+
     @property
     def eta_squared(self) -> float:
         """The part of the variance that is between the groups."""
@@ -154,18 +166,6 @@ class LeveneResult(HypothesisTest):
         return bars(rows, x="sd", axis=f"standard deviation of {self.variable}")
 
 
-@dataclass(frozen=True)
-class ShapeTest:
-    """One of the tests of normality."""
-
-    test: str
-    title: str
-    statistic_name: str
-    statistic: float
-    df: float | None
-    p_value: float
-
-
 class NormalityResult(HypothesisTest):
     """Tests of normality from moments; the one that was asked for comes first.
 
@@ -180,17 +180,7 @@ class NormalityResult(HypothesisTest):
     ) -> None:
         super().__init__(run, data, variables)
         self.groups = tuple(_in_order(group) for group in self.groups)
-        self.tests = {
-            str(one["test"]): ShapeTest(
-                test=str(one["test"]),
-                title=str(one["title"]),
-                statistic_name=str(one["statistic_name"]),
-                statistic=float(one["statistic"]),
-                df=as_number(one.get("df")),
-                p_value=float(one["p_value"]),
-            )
-            for one in data["tests"]
-        }
+        self.tests: dict[str, OneTest] = {str(one["test"]): one_test(one) for one in data["tests"]}
         shape = {one.name: one.value for one in self.effects}
         self.skewness = shape["skewness"]
         self.kurtosis = shape["excess kurtosis"]
@@ -221,6 +211,12 @@ class NormalityResult(HypothesisTest):
             for one in self.tests.values()
         ]
         return pd.DataFrame(rows)
+
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """The groups, and one line a test."""
+        *before, _ = super().tables(lang)
+        lines = lines_of(self.tests.values(), self.effects, lang)
+        return (*before, lines_table(self.heading(lang), lines, lang, self.notes(lang)))
 
     def summary(self) -> Summary:
         """The first test, and then all of them."""

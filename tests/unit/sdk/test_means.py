@@ -110,6 +110,18 @@ def test_analyses_of_variance_have_a_table(results: dict[str, HypothesisTest]) -
     assert (sites.by, sites.groups, sites.df[0]) == ("site", (), 2)
 
 
+def test_tables_for_a_paper(results: dict[str, HypothesisTest]) -> None:
+    groups, squares, test = results["anova"].tables("zh")
+    assert [row.cells[0] for row in squares.rows] == ["组间", "组内"]
+    assert squares.columns == ("变异来源", "自由度", "平方和", "均方")
+    assert [row.cells[0] for row in groups.rows] == ["I", "II", "III"]
+    assert test.notes[-1].startswith("运行")
+    assert len(results["sites"].tables()) == 2
+    *_, shape = results["shape"].tables()
+    assert [row.cells[0] for row in shape.rows][-2:] == ["skewness", "excess kurtosis"]
+    assert len(shape.rows) == 6
+
+
 def test_variances_and_shape(results: dict[str, HypothesisTest], pooled: pd.DataFrame) -> None:
     levene, shape = results["levene"], results["shape"]
     assert isinstance(levene, LeveneResult)
