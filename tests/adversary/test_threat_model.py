@@ -24,6 +24,7 @@ GLM, FORMULA = (
     "unit/analysis/test_glm.py",
     "unit/analysis/test_formula.py",
 )
+RANKS = "unit/analysis/test_ranks.py"
 RESEARCHER = "adversary/test_lying_researcher.py"
 HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 
@@ -146,6 +147,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "See the totals of intermediate rounds": (
         f"{HUB}::test_with_an_honest_hub_the_sums_are_exact_and_each_round_is_one_total",
     ),
+    "Learn which values a variable has that a test of ranks": (
+        f"{RANKS}::test_the_hub_sees_who_has_which_value_of_all_sites_together",
+        f"{RANKS}::test_a_site_counts_on_no_finer_grid_than_the_recorded_one",
+    ),
     "See metadata: who takes part": (),
     "Alter the total or the result": (
         f"{OPEN}::test_a_wrong_sum_is_not_noticed",
@@ -218,6 +223,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     # Another site
     "Read another site's contribution": (
         f"{SECRECY}::test_fewer_colluders_than_the_threshold_and_the_hub_lack_a_mask",
+    ),
+    "Learn from a test of ranks how the persons of others": (
+        f"{RANKS}::test_a_site_is_told_sizes_and_ends_and_nothing_of_the_values_between",
+        "property/test_spearman.py::test_no_site_is_told_of_fewer_persons_than_a_cell",
     ),
     "In a study of **two sites**": (f"{OPEN}::test_one_of_two_sites_knows_the_others_sum",),
     "Lie about its data": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),

@@ -245,6 +245,41 @@ def test_a_site_below_its_floor_sends_zeros_in_every_round() -> None:
             assert sent["core_0"][1].sum() == 30
 
 
+def test_the_hub_sees_who_has_which_value_of_all_sites_together() -> None:
+    question = MannWhitneyParams(variable="k", by="sex").question(scope_of(GOOD))
+    state, total = cells_round(GOOD, "k")
+    found = Known.from_state(state, question).advance(total, question, scope_of(GOOD))
+    assert not isinstance(found, Known)
+    (of,) = found
+    for sex in (0, 1):
+        values = np.concatenate([t.columns["k"][t.columns["sex"] == sex] for t in GOOD])
+        seen = np.repeat(of.cells, of.counts[:, sex]) / of.scale
+        assert np.array_equal(np.sort(values), seen)
+
+
+def test_a_site_is_told_sizes_and_ends_and_nothing_of_the_values_between() -> None:
+    state, _ = cells_round(GOOD)
+    # Other people with the same numbers, sums and sums of squares: every site is told the same.
+    others = []
+    for table in GOOD:
+        x = table.columns["x"].copy()
+        x[:60:2] = np.concatenate([_turned(three) for three in x[:60:2].reshape(-1, 3)])
+        others.append(Table(table.variables, {**table.columns, "x": x}))
+    other, _ = cells_round(others)
+    assert other.values == state.values
+    assert set(other.arrays) == set(state.arrays)
+    for name, array in state.arrays.items():
+        assert np.array_equal(array, other.arrays[name]), name
+
+
+def _turned(three: Any) -> Any:
+    """Three other values with the same sum and sum of squares, to rounding."""
+    mean = three.mean()
+    away = three - mean
+    axis = np.ones(3) / math.sqrt(3)
+    return mean + 0.6 * away + 0.8 * np.cross(axis, away)
+
+
 def spoil(state: State, name: str, value: Any) -> State:
     return replace(state, arrays={**state.arrays, name: value})
 
