@@ -125,8 +125,8 @@ class Levene:
     level for skewed values too. It is the one-way analysis of variance of the distances.
 
     The means are exact. A median is found by the shared search for quantiles: exact where at least
-    `min_cell` persons have that very value as it is recorded; else it is interpolated in an interval
-    into which the search did not look, and which the result gives (``resolution``).
+    `min_cell` persons have that very value as it is recorded; else interpolated in an interval into
+    which the search did not look, and which the result gives (``resolution``).
 
     Leaves the site, summed under masks, for each group, never for a person:
         round 1: persons with every value, whether the site contributes, persons left out; with the
