@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
+from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.results import Language, Result
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import require_language
+from cohortium.sdk.vocabulary import require_language, say
 
 if TYPE_CHECKING:
     import altair as alt
@@ -104,6 +105,14 @@ class AttritionResult(Result):
         for site, numbers in self.by_site.items():
             frame[site] = numbers
         return frame
+
+    def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
+        """One row a step, with what was done in words."""
+        (table,) = super().tables(lang)
+        first, *rest = [row.cells for row in table.rows]
+        start = tuple(say(cell, lang) if cell == "all" else cell for cell in first)
+        steps = ((cells[0], say(str(cells[1]), lang), *cells[2:]) for cells in rest)
+        return (replace(table, rows=tuple(map(Row, (start, *steps)))),)
 
     def interpret(self, lang: Language = "en") -> str:
         """How many remain, and which criterion removes most."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
-from cohortium.sdk.publication import Cell, PrintedTable, Row, as_cell, limits_text, p_text
+from cohortium.sdk.publication import PrintedTable, Row, as_cell, limits_text, p_text
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
@@ -105,7 +105,7 @@ class HypothesisTest(Result):
         return f"{self.title}: {' by '.join(about)}"
 
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
-        """The groups, where there are any, and the test as a row."""
+        """The groups, where there are any, and the test with its estimates, one a row."""
         require_language(lang)
         notes = self.notes(lang)
         test = self._test_table(lang, notes)
@@ -120,23 +120,29 @@ class HypothesisTest(Result):
         return PrintedTable(self.heading(lang), head, rows), test
 
     def _test_table(self, lang: Language, notes: tuple[str, ...]) -> PrintedTable:
-        cells: list[tuple[str, Cell]] = []
-        if self.statistic is not None:
-            cells.append((self.statistic_name or say("statistic", lang), self.statistic))
-        if self.df:
-            cells.append((say("df", lang), ", ".join(f"{one:.6g}" for one in self.df)))
-        cells.append((say("p", lang), p_text(self.p_value) or "—"))
-        cells += [(say("n", lang), self.n), (say("missing", lang), self.n_missing)]
+        """The test, and each estimate below it with its limits."""
+        zh = lang == "zh"
+        df = ", ".join(f"{one:.6g}" for one in self.df)
+        title = say(self.title, lang)
+        if self.statistic is not None and self.statistic_name:
+            title += f"（{self.statistic_name}）" if zh else f" ({self.statistic_name})"
+        rows = [Row((title, self.statistic, df, None, p_text(self.p_value) or "—"))]
         for one in self.estimates:
-            cells.append((say(one.name, lang), one.value))
+            limits = None
             if one.low is not None and one.high is not None:
-                share = f"{(one.confidence or 0.95) * 100:g}%"
-                name = f"{share} 置信区间" if lang == "zh" else f"{share} CI"
-                words = f"{say(one.name, lang)} {name}"
-                cells.append((words, limits_text(one.low, one.high, lang)))
-        head = ("检验" if lang == "zh" else "Test", *(name for name, _ in cells))
-        row = Row((say(self.title, lang), *(cell for _, cell in cells)))
-        return PrintedTable(self.heading(lang), head, (row,), notes)
+                limits = limits_text(one.low, one.high, lang)
+            rows.append(Row((say(one.name, lang), one.value, None, limits, None)))
+        share = next((f"{e.confidence * 100:g}%" for e in self.estimates if e.confidence), "95%")
+        interval = f"{share} 置信区间" if zh else f"{share} CI"
+        head = ("test", "value", "df", interval, "p")
+        persons = (
+            f"{self.n_sites} 家机构共 {self.n:,} 人；因数值缺失未纳入 {self.n_missing:,} 人。"
+            if zh
+            else f"{self.n:,} persons of {self.n_sites} sites; {self.n_missing:,} left out for "
+            "missing values."
+        )
+        heads = tuple(say(name, lang) for name in head)
+        return PrintedTable(self.heading(lang), heads, tuple(rows), (persons, *notes))
 
     def summary(self) -> Summary:
         """The test as a table of text."""

@@ -157,6 +157,7 @@ def compose(
     """Verify and gather the results of these runs.
 
     Args:
+        runs: Newest first, as the hub lists them.
         also: Results that are composed of others (Table 1), which stand before the runs'.
         now: Printed as the time of the report.
 
@@ -165,7 +166,7 @@ def compose(
     """
     require_language(lang)
     contract = study.contract
-    oldest = sorted(runs, key=lambda run: (run.info.submitted_at, run.id))
+    oldest = list(runs)[::-1]
     done = [run for run in oldest if run.status == "succeeded"]
     found = [(run.result(), run.receipt) for run in done]
     infos = [result.run for result, _ in found]

@@ -218,6 +218,13 @@ TERMS: Mapping[str, str] = {
     "value": "值",
     "count": "人数",
     "largest": "最大值",
+    "all": "全体",
+    "exclude": "排除",
+    "include": "纳入",
+    "excluded": "排除人数",
+    "criterion": "标准",
+    "kind": "类型",
+    "step": "步骤",
     # Ranks and correlations
     "Partial correlation": "偏相关分析",
     "q1": "第一四分位数",

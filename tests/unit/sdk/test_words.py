@@ -112,6 +112,16 @@ def test_chinese_has_no_english_left_and_its_own_punctuation(
     assert not re.findall("[\u4e00-\u9fff][,:;(]", joined)
 
 
+def test_attrition_is_a_table_of_steps() -> None:
+    steps = [
+        {"kind": "include", "criterion": "age >= 50", "n": 60},
+        {"kind": "exclude", "criterion": "ill", "n": 40},
+    ]
+    (table,) = result_of("stats.attrition", {"start": 100, "steps": steps}).tables("zh")
+    assert [row.cells[1:3] for row in table.rows[1:]] == [("纳入", "age >= 50"), ("排除", "ill")]
+    assert table.columns == ("步骤", "类型", "标准", "例数", "排除人数")
+
+
 @pytest.mark.parametrize("computation", sorted(set(BUILTIN) - {"stats.attrition"}))
 def test_tables_name_method_run_and_contract(results: dict[str, Result], computation: str) -> None:
     result = results[computation]
