@@ -30,6 +30,7 @@ MAX_WORDS = 2**22
 MAX_ATTEMPTS = 5
 
 _FINEST = 2.0**20
+_MOST_CELLS = 2**52
 _TINY = 1e-280
 _ROUNDING = 16 * np.finfo(np.float64).eps
 _CORES = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, math.inf)
@@ -59,6 +60,11 @@ class Cells:
     core_width: int
     outside: int
     attempt: int = 0
+
+    @property
+    def in_reach(self) -> bool:
+        """Whether a float64 counts the cells exactly."""
+        return abs(self.lower) < _MOST_CELLS and self.width < _MOST_CELLS
 
     def sketch(self, groups: int) -> Sketch | None:
         """The form of the sketch of those outside the core; None where nobody can be."""
@@ -91,7 +97,7 @@ class Cells:
         """
         good = (
             0 < self.scale <= recorded_scale(variable)
-            and abs(self.lower) < 2**53
+            and self.in_reach
             and self.width >= 1
             and (self.width * groups).bit_length() <= MAX_KEY_BITS
             and 0 <= self.core - self.lower <= self.width - self.core_width
@@ -106,7 +112,7 @@ class Cells:
 
 def choose(variable: Variable, n: int, total: float, squares: float, groups: int) -> Cells:
     """The cells for n persons with this sum of values and of squared values, in so many groups."""
-    mean = total / n
+    mean, squares = total / n, max(squares, 0.0)
     # The sum of squares has lost digits where the mean is far from 0: allow for them.
     spread = math.sqrt(max(squares / n - mean**2, 0.0) + _ROUNDING * squares / n)
     scale = recorded_scale(variable)
@@ -117,7 +123,7 @@ def choose(variable: Variable, n: int, total: float, squares: float, groups: int
             (_around(mean, spread, scale, n, core) for core in _CORES),
             key=lambda cells: cells.words(groups),
         )
-        if found.words(groups) <= MAX_WORDS:
+        if found.words(groups) <= MAX_WORDS and found.in_reach:
             return found
         scale = 2.0 ** (math.ceil(math.log2(scale)) - 1)
 

@@ -190,6 +190,14 @@ def test_few_persons_outside_a_core_make_it_short() -> None:
     assert choose(whole, 300_000, 0.0, 300_000.0, 2).words(2) < 1000
 
 
+@pytest.mark.parametrize(
+    ("total", "squares"), [(1e38, 0.0), (-1e38, -1e38), (0.0, -1.0), (1e38, 1e38), (1e-300, 0.0)]
+)
+def test_sums_of_a_site_that_lies_give_some_cells(total: float, squares: float) -> None:
+    cells = choose(K, 60, total, squares, 2)
+    cells.check(K, 2, 60)
+
+
 def scope_of(tables: list[Table], limits: Disclosure = SITE) -> Scope:
     return Scope(tables[0].variables, limits, len(tables))
 
