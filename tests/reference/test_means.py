@@ -113,7 +113,7 @@ def sites_of(
 def run(
     name: str, sites: list[Table], floor: str = "total", min_cell: int = 5, **params: Any
 ) -> dict[str, Any]:
-    limits = Disclosure(min_cell=min_cell, floor=floor)  # type: ignore[arg-type]
+    limits = Disclosure(min_cell=min_cell, floor=floor)
     return dict(run_pooled_sum(find(name), params, sites, limits).result)
 
 
@@ -121,8 +121,8 @@ def exact_f(groups: dict[str, list[float]]) -> float:
     """F of the float64 values themselves, in rational arithmetic."""
     values = {level: [Fraction(value) for value in one] for level, one in groups.items()}
     n = sum(map(len, values.values()))
-    grand = sum(map(sum, values.values()), Fraction()) / n
-    means = {level: Fraction(sum(one), len(one)) for level, one in values.items()}
+    grand = sum((value for one in values.values() for value in one), Fraction()) / n
+    means = {level: sum(one, Fraction()) / len(one) for level, one in values.items()}
     between = sum(len(one) * (means[level] - grand) ** 2 for level, one in values.items())
     within = sum((value - means[level]) ** 2 for level, one in values.items() for value in one)
     return float(Fraction(between, len(values) - 1) / (Fraction(within) / (n - len(values))))
@@ -282,7 +282,7 @@ def studies() -> list[Table]:
 
 @pytest.mark.parametrize("floor", ["site", "total"])
 def test_cholesterol(studies: list[Table], floor: str) -> None:
-    params = {"variable": "LAB_TSC", "by": "GENDER"}
+    params: dict[str, Any] = {"variable": "LAB_TSC", "by": "GENDER"}
     student = run("stats.t_test", studies, floor, kind="student", **params)
     assert round(student["statistic"], 6) == 5.717062
     welch = run("stats.t_test", studies, floor, **params)

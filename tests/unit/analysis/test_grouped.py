@@ -94,7 +94,7 @@ def test_a_closed_group_is_passed_over() -> None:
 
 def test_totals_decide_which_groups_are_open() -> None:
     def status(persons: list[int], sites: list[int], scope: Scope) -> list[int]:
-        return decide(np.array(persons), np.array(sites), scope).tolist()
+        return [int(one) for one in decide(np.array(persons), np.array(sites), scope)]
 
     assert status([9, 9, 0], [2, 2, 0], TOTAL) == [0, 0, 0]
     assert status([9, 9, 0], [2, 2, 0], SITE) == [0, 0, Release.TOO_FEW]

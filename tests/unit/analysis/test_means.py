@@ -150,7 +150,7 @@ def test_pairs_that_differ_in_few_persons_are_refused() -> None:
 
 def test_pairs_that_all_differ_alike_are_refused() -> None:
     table = table_of([X, Y], {"x": range(20), "y": range(3, 23)})
-    params = {"variable": "x", "second": "y", "kind": "paired"}
+    params: dict[str, Any] = {"variable": "x", "second": "y", "kind": "paired"}
     assert code("t_test", [table, table], **params) == "no-convergence"
 
 
