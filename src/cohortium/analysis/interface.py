@@ -39,6 +39,8 @@ class Scope:
         n_sites: Sites whose contributions are summed.
         sites: The contract's participants.
         site: At a site, its place among them.
+        chosen: Categories and booleans with which the request tells persons apart, beside criteria
+            and `Partitions`: see `cohortium.cohort.choice`.
     """
 
     variables: Mapping[str, Variable]
@@ -46,6 +48,7 @@ class Scope:
     n_sites: int
     sites: tuple[str, ...] = ()
     site: int | None = None
+    chosen: tuple[str, ...] = ()
 
     def variable(self, name: str) -> Variable:
         """The variable, or InputError ``not-found``."""

@@ -287,7 +287,7 @@ def second_state(
     split = split_of(inner, params, scope)
     view = screen.choose(numbers, split, scope.disclosure.min_cell)
     if view is None:
-        raise refusal()
+        raise refusal(screen.min_cell)
     state = _marked(inner.start(narrowed(inner, params, view), scope), view)
     return State(state.values, {**state.arrays, SCREENED: numbers})
 
@@ -393,7 +393,7 @@ def set_key(
 
 def _partition(inner: AnyAnalysis, params: Params, scope: Scope) -> Groups:
     names = inner.partition(params, scope) if isinstance(inner, Partitions) else ()
-    return Groups.of(scope, *sorted(set(names)))
+    return Groups.of(scope, *sorted({*names, *scope.chosen}))
 
 
 def _marked(state: State, view: int) -> State:

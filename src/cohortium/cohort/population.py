@@ -34,12 +34,16 @@ class Population:
         exclude: Conditions that are true of none.
         derivations: Expressions of the derived variables, each over earlier ones.
         variables: Those of the dataset and the derived ones.
+        asked: The derived variables of the request.
+        gaps: Booleans that say of whom a derived variable has no value; see `cohort.choice`.
     """
 
     include: tuple[Expr, ...]
     exclude: tuple[Expr, ...]
     derivations: Mapping[str, Expr]
     variables: Mapping[str, Variable]
+    asked: frozenset[str] = frozenset()
+    gaps: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -62,6 +66,7 @@ class Population:
             tuple(check_criterion(text, known) for text in exclude),
             derivations,
             known,
+            frozenset() if asked is None else frozenset(one.name for one in asked.derived),
         )
 
     @property

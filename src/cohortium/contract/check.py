@@ -5,12 +5,13 @@ What needs a site's memory (replays, run limits, the party set) is checked by th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope
+from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope, Splits
+from cohortium.cohort.choice import picking, with_choices
 from cohortium.cohort.population import Population
 from cohortium.contract.model import Computation, Contract, Draft, Environment, RunRequest
 from cohortium.contract.noise import Noise
@@ -118,9 +119,29 @@ def check_run(
             variables=outside,
         )
     sites = tuple(site.name for site in contract.participants)
-    scope = Scope(variables, contract.disclosure, len(sites), sites)
+    chosen: tuple[str, ...] = ()
+    if not isinstance(analysis, Splits):  # else it says itself what it tells of
+        population, chosen = _with_choices(population, analysis.variables(params))
+        variables |= {name: population.variables[name] for name in population.gaps}
+    scope = Scope(variables, contract.disclosure, len(sites), sites, chosen=chosen)
     _check_person(entry, analysis, params, scope)  # 11
     return Admitted(contract, analysis, params, scope, population, entry.noise)
+
+
+def _with_choices(
+    population: Population, names: Collection[str]
+) -> tuple[Population, tuple[str, ...]]:
+    """The groups that the researcher's derived variables make, for comparison with earlier ones."""
+    number = picking(population, names)
+    if number is not None:
+        raise PolicyRefusal(
+            "not-permitted",
+            f"{number} is a number that picks persons (CASE, COALESCE), which cannot be compared "
+            "with earlier results. Make it a category or a boolean, say the condition as a "
+            "criterion, or have the contract derive it.",
+            variable=number,
+        )
+    return with_choices(population, names)
 
 
 def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:

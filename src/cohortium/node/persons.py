@@ -13,6 +13,8 @@ import numpy.typing as npt
 from cohortium.cohort.population import Population
 from cohortium.contract.model import Contract, Participant
 from cohortium.core.table import Table
+from cohortium.errors import PolicyRefusal
+from cohortium.node.checked import CheckedRun
 from cohortium.node.datasets import Datasets
 
 Rows = npt.NDArray[np.bool_]
@@ -83,6 +85,23 @@ class Persons:
             {study: column for study, column in participant.sources.items() if study in names},
             participant.dataset_digest,
         )
+
+
+def require_no_small_gap(table: Table, run: CheckedRun) -> None:
+    """The variables that a researcher derives do not leave out a few persons; `cohort.choice`.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``.
+    """
+    least = run.scope.disclosure.min_cell
+    for name in run.population.gaps:
+        if 0 < np.count_nonzero(table.columns[name] == 1) < least:
+            raise PolicyRefusal(
+                "too-few-persons",
+                f"A derived variable has no value for fewer than {least} persons of a site, while "
+                "all that it is made of has (division by zero, no interval or ELSE for them). "
+                "Leave these persons out by a criterion, or give them a value.",
+            )
 
 
 def _sources(participant: Participant) -> tuple[tuple[str, str], ...]:

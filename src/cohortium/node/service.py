@@ -60,7 +60,7 @@ from cohortium.node.guard import (
 from cohortium.node.identity import Identity
 from cohortium.node.life import activate, end, hear
 from cohortium.node.noise import RoundNoise, to_bytes
-from cohortium.node.persons import Persons
+from cohortium.node.persons import Persons, require_no_small_gap
 from cohortium.node.policy import PolicySource
 from cohortium.node.released import ReleasedSets
 from cohortium.node.screening import Screening, Telling
@@ -523,12 +523,16 @@ class NodeService:
     ) -> _Computed:
         run = checked.run
         table = self.persons.table(
-            run.contract, run.participant, run.population, run.inner.variables(run.params)
+            run.contract,
+            run.participant,
+            run.population,
+            run.inner.variables(run.params) | run.population.gaps,
         )
         analysis = screened(run.inner, run.screen, own=self._screening.own(run))
         layout = run.analysis.layout(state, run.params, run.common)
         planned = self._noise.plan(checked, layout)
         try:
+            require_no_small_gap(table, run)
             contribution = analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
             if run.noise is not None:
