@@ -28,6 +28,9 @@ RANKS = "unit/analysis/test_ranks.py"
 RESEARCHER = "adversary/test_lying_researcher.py"
 HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 
+DIFFERENCING = "adversary/test_differencing.py"
+LOCAL = "unit/inprocess/test_differencing.py"
+
 SHOWN: dict[str, tuple[str, ...]] = {
     # The hub
     "Read a site's contribution": (
@@ -128,6 +131,14 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{AT_ONCE}::test_two_runs_of_one_computation_over_two_lists",
         f"{UNMASKING}::test_the_same_request_again_over_other_survivors",
     ),
+    "Leave out the comparison of a new cohort": (
+        f"{DIFFERENCING}::test_a_comparison_that_is_left_out_is_refused",
+        f"{DIFFERENCING}::test_a_comparison_that_leaves_out_an_earlier_result_is_refused",
+        f"{DIFFERENCING}::test_a_comparison_at_another_minimum_is_refused",
+        f"{DIFFERENCING}::test_a_site_refuses_what_the_total_forbids_though_the_hub_goes_on",
+        f"{DIFFERENCING}::test_the_first_state_after_a_comparison_is_not_the_hubs_to_choose",
+    ),
+    "Falsify the sums of that comparison": (),
     "Run two *different* computations": (
         f"{OPEN}::test_two_computations_with_a_sum_in_common_over_two_sets_of_sites",
     ),
@@ -291,7 +302,17 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "unit/analysis/test_describe.py::test_one_institutions_own_numbers_are_not_released",
         f"{OPEN}::test_a_level_that_one_institution_has_is_counted",
     ),
-    "Difference two *permitted* results": (),
+    "Difference two *permitted* results": (
+        f"{DIFFERENCING}::test_all_but_one_person_is_refused_after_all_of_them",
+        "property/test_differencing.py::test_the_decision_is_that_on_the_pooled_persons",
+        f"{LOCAL}::test_groups_are_no_way_round",
+        f"{LOCAL}::test_attrition_is_no_way_round",
+    ),
+    "Combine three or more permitted results": (),
+    "Learn from being refused as too close": (
+        "unit/disclosure/test_differencing.py::test_the_refusal_says_what_to_do_and_nothing_about_anybody",
+        f"{DIFFERENCING}::test_all_but_one_person_is_refused_after_all_of_them",
+    ),
     "Order runs in another's name": (f"{HUB}::test_a_forged_signature_is_refused",),
     "Go on after removal": (
         f"{HUB_RUNS}::test_a_removed_researcher_submits_nothing",

@@ -58,7 +58,7 @@ def _persons(sets: PersonSets) -> list[frozenset[int]]:
 
 
 def _said(new: Sequence[frozenset[int]], earlier: Sequence[frozenset[int]]) -> bool:
-    """The rule of ADR 0020, in words."""
+    """The rule of ADR 0022, in words."""
     whole, before = new[0], earlier[0]
     either = (len(whole - before), len(before - whole))
     if len(before) >= MIN_CELL and any(0 < d < MIN_CELL for d in either):

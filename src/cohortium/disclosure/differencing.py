@@ -196,13 +196,12 @@ def too_close(total: Comparison, *, min_cell: int, least: int) -> bool:
     return bool(close.any())
 
 
-def refusal(alternatives: tuple[str, ...] = ()) -> PolicyRefusal:
+def refusal(min_cell: int, alternatives: tuple[str, ...] = ()) -> PolicyRefusal:
     """Says nothing of which earlier result it is, in which direction, or how many persons."""
+    others = "".join(f", or for {one}" for one in alternatives)
     return PolicyRefusal(
         "differencing",
         "These persons are nearly those of an earlier result of this study: the difference of both "
         "could tell of fewer persons than the minimum cell size. Widen or narrow the criteria by "
-        "more persons, or ask for counts rounded to base 5"
-        + "".join(f", or for {one}" for one in alternatives)
-        + ".",
+        f"more persons, or ask for counts rounded to base {min_cell}{others}.",
     )

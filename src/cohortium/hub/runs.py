@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cohortium.analysis.interface import AnyAnalysis
-from cohortium.analysis.screen import screened
+from cohortium.analysis.screen import Screen, screened
 from cohortium.contract.check import Admitted, check_run
 from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Computation, Contract, RunRequest
@@ -190,9 +190,7 @@ class RunDriver:
                 on_progress=execution.on_progress,
             )
         except PolicyRefusal as refused:
-            if refused.message == refusal().message:
-                raise refusal(self._with_noise(admitted.contract)) from refused
-            raise
+            raise self._with_alternatives(refused, execution, admitted.contract) from refused
         finally:
             execution.turn.end()
         result = dict(done.result)
@@ -203,6 +201,15 @@ class RunDriver:
         if live.stopped is not None:  # since the last sum
             raise live.stopped
         return canonical(result)
+
+    def _with_alternatives(
+        self, refused: PolicyRefusal, execution: _Execution, contract: Contract
+    ) -> PolicyRefusal:
+        """Where the persons were too close to earlier ones: also what can be had with noise."""
+        screen = execution.screen
+        if screen is None or refused.message != refusal(screen.min_cell).message:
+            return refused
+        return refusal(screen.min_cell, self._with_noise(contract))
 
     def _with_noise(self, contract: Contract) -> tuple[str, ...]:
         """What the contract permits with noise, and how many sums of it are left."""
@@ -420,6 +427,11 @@ class _Execution:
         self._number = 0
         self._comparison = Comparison(None, 0, known=True)
         self.turn = driver.turn(admitted.contract.study, live)
+
+    @property
+    def screen(self) -> Screen | None:
+        """What the run is compared with."""
+        return self._comparison.screen
 
     @property
     def analysis(self) -> AnyAnalysis:

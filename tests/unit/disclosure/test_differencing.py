@@ -126,8 +126,8 @@ def test_a_table_has_its_cells_and_the_margins_of_both_sides() -> None:
 
 
 def test_the_refusal_says_what_to_do_and_nothing_about_anybody() -> None:
-    error = refusal(("stats.describe with noise, of which 3 sums are left",))
+    error = refusal(7, ("stats.describe with noise, of which 3 sums are left",))
     assert error.code == "differencing"
-    assert "rounded to base 5" in error.message
+    assert "rounded to base 7, or for" in error.message
     assert "3 sums are left" in error.message
     assert not error.details
