@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.audit import (
     ORIGIN,
+    SITES,
     Honest,
     Story,
     honest,
@@ -35,6 +36,7 @@ from cohortium.errors import ProtocolError, VerificationError
 from cohortium.ledger import checkpoint as cp
 from cohortium.ledger.entry import (
     DatasetChanged,
+    MemberChanged,
     RunDecided,
     RunEnded,
     RunSubmitted,
@@ -96,6 +98,20 @@ def test_a_study_of_which_there_is_only_a_draft(story: Honest) -> None:
     alone.draft(story.first)
     report = verify(canonical(alone.seal()))
     assert [event.who for event in report.events if "draft" in event.what] == ["Ada", "Boston"]
+
+
+def test_those_of_the_only_version_witness_the_checkpoint() -> None:
+    alone, made_up = Story(), [f"Clinic {number}" for number in range(9)]
+    alone.found()
+    first = alone.contract()
+    alone.propose(first)
+    alone.sign(first)
+    for name in made_up:
+        alone.note(MemberChanged(name=name, key=key(name).public, status="approved"))
+    assert verify(canonical(alone.seal(witnesses=[*SITES, *made_up]))).checked["quorum"] == 2
+    with pytest.raises(VerificationError) as caught:
+        verify(canonical(alone.seal(witnesses=["Aarhus", *made_up])))
+    assert caught.value.details["step"] == "quorum"
 
 
 def test_participants_who_are_replaced_witness_that_they_are(story: Honest) -> None:
