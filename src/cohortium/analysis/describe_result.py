@@ -45,11 +45,13 @@ def assemble(
                 "variables": variables,
             }
         )
+    rounding = scope.disclosure.rounding
     return {
         "n_sites": scope.n_sites,
         "by": plan.groups.by[0].name if plan.groups.by else None,
         "groups": groups,
         "suppressed": suppressed,
+        **({} if rounding is None else {"rounding": rounding}),
     }
 
 
@@ -81,9 +83,7 @@ def _variable(
         entry |= _moments(known, plan, group, m, limits)
         if math.isnan(known.mean[group, m]):
             reasons.append("the mean would give away a value that too few persons have")
-    entry["quantiles"] = _quantiles(
-        known, plan, group, m, quantiles=quantiles, tail=limits.tail
-    )
+    entry["quantiles"] = _quantiles(known, plan, group, m, quantiles=quantiles, tail=limits.tail)
     if entry["n"] and any(q["value"] is None for q in entry["quantiles"]) and not reasons:
         reasons.append("quantiles with too few persons on one side are withheld")
     return entry, reasons

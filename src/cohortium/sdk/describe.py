@@ -86,6 +86,7 @@ class DescribeResult(Result):
         by: The grouping variable.
         n: Persons in each group by level (``None``: all).
         n_sites: Sites whose data is summed.
+        rounding: What numbers of persons are rounded to multiples of; None: exact.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class DescribeResult(Result):
         super().__init__(run, data, variables)
         self.by: str | None = run.params.get("by")
         self.n_sites = int(data.get("n_sites") or len(run.participants))
+        self.rounding: int | None = data.get("rounding")
         self.n: dict[str | None, int | None] = {}
         self._summaries: dict[tuple[str | None, str], VariableSummary] = {}
         for group in data["groups"]:
@@ -187,6 +189,10 @@ class DescribeResult(Result):
             return text
         return f"{text}（按 {self.by} 分组）" if lang == "zh" else f"{text} by {self.by}"
 
+    def notes(self, lang: Language = "en") -> tuple[str, ...]:
+        """The footnotes: also whether numbers of persons are rounded."""
+        return (*rounded(self.rounding, lang), *super().notes(lang))
+
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
         """A row for each group and variable, and indented ones for the levels of a category."""
         require_language(lang)
@@ -223,6 +229,17 @@ class DescribeResult(Result):
 
     def _repr_html_(self) -> str:
         return result_html(table_html(*_cells(self.to_frame())), self.run.line())
+
+
+def rounded(to: int | None, lang: Language) -> tuple[str, ...]:
+    """The footnote on rounded numbers; none where they are exact."""
+    if to is None:
+        return ()
+    if lang == "zh":
+        return (f"人数取整至 {to} 的倍数，由人数得出的比例和检验均为近似值。",)
+    return (
+        f"Numbers of persons are rounded to multiples of {to}; what rests on them is approximate.",
+    )
 
 
 def _group_name(group: str | None) -> str:

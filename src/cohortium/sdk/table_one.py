@@ -9,6 +9,7 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError, PolicyRefusal
 from cohortium.sdk.characteristic import Characteristic, characteristic, counts, test
 from cohortium.sdk.describe import DescribeResult, VariableSummary
+from cohortium.sdk.html import result_html, table_html
 from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
@@ -39,7 +40,7 @@ class TableOne(Result):
     Attributes:
         by: The grouping variable.
         groups: Its levels that have a column; `without`: those that were withheld.
-        n: Persons in each group.
+        n: Persons in each group; `rounding`: what they are rounded to multiples of.
         rows: One `Characteristic` a variable.
         runs: All results that it is made of, the description first.
     """
@@ -59,6 +60,7 @@ class TableOne(Result):
         self.groups = tuple(str(group) for group in self.n) if self.by is not None else ()
         self.without = tuple(str(group) for group, n in described.n.items() if n is None)
         self.n_sites = described.n_sites
+        self.rounding = described.rounding
         self.rows = tuple(rows)
         self.runs: tuple[Result, ...] = (described, *runs)
         self.options = options
@@ -134,6 +136,14 @@ class TableOne(Result):
 
     def _text(self) -> str:
         return Texts(self, "en").table().text()
+
+    def _repr_html_(self) -> str:
+        table = Texts(self, "en").table()
+        rows = [
+            ["\u2003" * row.indent + cells[0], *cells[1:]]
+            for row, cells in zip(table.rows, table.texts(), strict=True)
+        ]
+        return result_html(table_html(table.columns, rows), " ".join(table.notes))
 
 
 class TableOptions:

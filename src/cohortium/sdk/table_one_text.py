@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cohortium.sdk import vocabulary
 from cohortium.sdk.balance import Group
 from cohortium.sdk.characteristic import Characteristic, Share
+from cohortium.sdk.describe import rounded
 from cohortium.sdk.publication import PrintedTable, Row, clean
 from cohortium.sdk.results import population, provenance
 from cohortium.sdk.vocabulary import Language, Words
@@ -190,6 +191,7 @@ class Texts:
                 "so that a smaller cell does not follow."
             )
         notes += [vocabulary.withheld(why, self.lang) for why in self.of.suppressed]
+        notes += rounded(self.of.rounding, self.lang)
         first = self.of.run
         more = [f"{one.run.id} ({one.run.computation})" for one in self.of.runs[1:]]
         if more:

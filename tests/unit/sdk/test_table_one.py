@@ -128,6 +128,12 @@ def test_it_looks_as_journals_print_it(table: TableOne) -> None:
     assert any("多重检验" in note for note in zh.notes)
 
 
+def test_a_notebook_shows_it_as_a_table(table: TableOne) -> None:
+    page = table._repr_html_()
+    assert "<td style='padding:0.15em 0.7em'>\u20031</td>" in page
+    assert table.run.id in page
+
+
 def test_all_runs_are_named(table: TableOne) -> None:
     assert [one.run.computation for one in table.runs] == [
         "stats.describe",
@@ -156,6 +162,14 @@ def test_what_is_withheld_is_a_dash_with_a_note(frame: pd.DataFrame) -> None:
     assert table.smd["stage"] is None
     assert table.p["age"] is not None
     assert any(note.startswith("— Not released") for note in table.notes())
+
+
+def test_rounded_numbers_are_said_to_be_rounded(frame: pd.DataFrame) -> None:
+    study = _study(frame, Disclosure(rounding=5))
+    table = study.table_one(["stage"], by="arm")
+    assert table.n == {"drug": 140, "placebo": 160}
+    assert any("rounded to multiples of 5" in note for note in table.notes())
+    assert any("取整至 5 的倍数" in note for note in study.describe(["age"]).notes("zh"))
 
 
 def test_without_groups_there_is_one_column(frame: pd.DataFrame) -> None:
