@@ -32,6 +32,8 @@ TRIED: Final = 1_000
 """Final checkpoints that are looked at, the newest first, for one that a study's sites cosigned."""
 
 Entries = dict[int, bytes]
+End = tuple[str, StoredCheckpoint]
+"""A contract's digest, and the checkpoint on which its participants witnessed that it ended."""
 
 
 class AuditExport:
@@ -58,12 +60,12 @@ class AuditExport:
         # documents that the entries name. 5. The receipts.
         life = self._store.studies.life(study)
         held = {digest_bytes(one.envelope): one.envelope for one in self._store.studies.said(study)}
-        finals = self._store.ledger.finals(TRIED)
-        entries = self._about(study, life, finals[0].size if finals else 0)  # 1
+        newest = self._store.ledger.newest_final()
+        entries = self._about(study, life, 0 if newest is None else newest.size)  # 1
         logged = [Logged(place, parse_entry(data)) for place, data in sorted(entries.items())]
         texts = {digest: envelope.decode() for digest, envelope in held.items()}
         history = told(study, self._founded, logged, texts)  # 2
-        final, handovers = self._witnessed(history, finals)  # 3
+        final, handovers = self._witnessed(history)  # 3
         tree = self._store.ledger.tree(final.size)
         found = {place: data for place, data in entries.items() if place < final.size}
         shown = dict(enumerate(self._store.ledger.entries(0, final.size))) if whole else found
@@ -92,34 +94,33 @@ class AuditExport:
     def _founded(self) -> Founded:
         return Founded(name=self._log.name, fingerprint=self._log.fingerprint)
 
-    def _witnessed(
-        self, history: History, finals: Sequence[StoredCheckpoint]
-    ) -> tuple[StoredCheckpoint, list[tuple[str, StoredCheckpoint]]]:
+    def _witnessed(self, history: History) -> tuple[StoredCheckpoint, list[End]]:
         """The newest checkpoint up to which everything can be proven.
 
         Its own participants cosigned it, and those of each contract before, that this had ended:
         where on another checkpoint, that comes with the contract's digest.
         """
+        # 1. Nothing that does not hold. 2. Its own participants. 3. Those of each contract before.
+        # 4. Where these never saw an end, what stands before it.
         ends: dict[str, StoredCheckpoint | None] = {}
-        first_fault = min(history.faults, default=None)
-        for final in finals:
-            if first_fault is not None and first_fault < final.size:
-                continue
-            if not self._is_witnessed(final, history.witnesses(final.size)):
-                continue
-            elsewhere = [
-                reign
-                for reign in history.replaced(final.size)
-                if not self._is_witnessed(final, reign.witnesses)
+        bound = min(history.faults, default=None)  # 1
+        while True:
+            for final in self._store.ledger.finals(TRIED, upto=bound):
+                if not self._is_witnessed(final, history.witnesses(final.size)):  # 2
+                    continue
+                found = self._ends(history, final, ends)  # 3
+                if found is not None:
+                    return final, found
+            unseen = [
+                reign.until
+                for reign in history.reigns
+                if reign.until is not None and ends.get(reign.digest, history) is None
             ]
-            for reign in elsewhere:
-                if reign.digest not in ends:
-                    ends[reign.digest] = self._end_of(reign)
-            found = [(reign.digest, ends[reign.digest]) for reign in elsewhere]
-            there = [(name, end) for name, end in found if end is not None]
-            if len(there) == len(found) and all(end.size <= final.size for _, end in there):
-                return final, sorted(there, key=lambda item: item[0])
-        if first_fault is not None:
+            before = [until for until in unseen if bound is None or until < bound]
+            if not before:
+                break
+            bound = max(before)  # 4
+        if history.faults:
             raise InputError(
                 "not-found",
                 f"Signed documents of {history.study} were lost, and nothing of it can be proven; "
@@ -130,6 +131,26 @@ class AuditExport:
             f"Too few institutions of {history.study} have witnessed the ledger; try again when "
             "more of their nodes are connected, also those of an earlier version of its contract.",
         )
+
+    def _ends(
+        self, history: History, final: StoredCheckpoint, ends: dict[str, StoredCheckpoint | None]
+    ) -> list[End] | None:
+        """Where else than on a checkpoint the ends of contracts were witnessed; None: nowhere.
+
+        Args:
+            ends: What was found before, by contract.
+        """
+        found = []
+        for reign in history.replaced(final.size):
+            if self._is_witnessed(final, reign.witnesses):
+                continue
+            if reign.digest not in ends:
+                ends[reign.digest] = self._end_of(reign)
+            end = ends[reign.digest]
+            if end is None or end.size > final.size:
+                return None
+            found.append((reign.digest, end))
+        return sorted(found, key=lambda item: item[0])
 
     def _is_witnessed(self, final: StoredCheckpoint, sites: Mapping[str, str] | None) -> bool:
         members = self._store.ledger.members_at(final.size)
@@ -144,9 +165,7 @@ class AuditExport:
         after = self._store.ledger.finals(TRIED, above=reign.until)
         return next((one for one in after if self._is_witnessed(one, reign.witnesses)), None)
 
-    def _handover(
-        self, end: tuple[str, StoredCheckpoint], final: StoredCheckpoint, tree: Tree
-    ) -> Handover:
+    def _handover(self, end: End, final: StoredCheckpoint, tree: Tree) -> Handover:
         contract, before = end
         return Handover(contract=contract, **self._earlier(before, final, tree))
 

@@ -397,11 +397,16 @@ class LedgerStore:
             rows = c.execute(query).yield_per(BATCH)
             return [(row.position, bytes(row.entry)) for row in rows if holding in row.entry]
 
-    def finals(self, limit: int, *, above: int | None = None) -> list[StoredCheckpoint]:
-        """The newest final checkpoints, newest first; or the first above a place, in order."""
+    def finals(
+        self, limit: int, *, above: int | None = None, upto: int | None = None
+    ) -> list[StoredCheckpoint]:
+        """Final checkpoints, newest first: the last of all, or of those of `upto` entries at most;
+        or the first that cover the entry `above`, in order.
+        """
         size = ledger_checkpoints.c.size
         query = select(ledger_checkpoints).where(ledger_checkpoints.c.final.is_(True)).limit(limit)
         if above is None:
+            query = query if upto is None else query.where(size <= upto)
             query = query.order_by(size.desc())
         else:
             query = query.where(size > above).order_by(size)

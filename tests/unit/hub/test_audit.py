@@ -35,6 +35,7 @@ from cohortium.errors import (
     PeerError,
     VerificationError,
 )
+from cohortium.hub import audit as audit_module
 from cohortium.hub.audit import AuditExport
 from cohortium.hub.ledger_notes import note
 from cohortium.hub.ledger_store import Log
@@ -431,3 +432,19 @@ async def test_evidence_ends_before_a_statement_that_a_party_never_made(world: W
     assert await world.settled(submit(world, world.contract, 2)) == "succeeded"
     report = check(await export(world))
     assert (report.size, report.unproven) == (size, ())
+
+
+async def test_evidence_of_long_ago_is_found_behind_many_checkpoints(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "TRIED", 2)
+    await witnessed(world)
+    world.link.leave("Gamma")
+    world.hub.members.remove("Gamma")
+    before = world.hub.store.ledger.size()
+    second = await amend(world, "Alpha", "Beta")
+    for number in range(4):
+        assert await world.settled(submit(world, second, number)) == "succeeded"
+    await witnessed(world)
+    assert len(world.hub.store.ledger.finals(1_000)) > 5
+    assert check(await export(world)).size == before
