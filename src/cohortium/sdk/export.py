@@ -11,6 +11,7 @@ import csv
 import hashlib
 import importlib.util
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -138,6 +139,8 @@ def _cell_writer(sheet: Any) -> Callable[[int, int, Cell], Any]:
             cell.value = clean(value)
             cell.data_type = "s"  # "=1+1" would become a formula
             cell.quotePrefix = value[:1] in {"=", "+", "-", "@"}
+        elif isinstance(value, float) and not math.isfinite(value):
+            cell.value = shown(value)
         elif value is not None:
             cell.value = value
         return cell
@@ -159,7 +162,7 @@ def as_docx(tables: Sequence[PrintedTable], lang: Language = "en") -> bytes:
     language = "zh-CN" if lang == "zh" else "en-GB"
     document.core_properties.language = language
     document.core_properties.author = "Cohortium"
-    document.core_properties.title = clean(tables[0].title) if tables else ""
+    document.core_properties.title = clean(tables[0].title)[:255] if tables else ""
     for at, table in enumerate(tables, start=1):
         title = document.add_paragraph()
         title.paragraph_format.keep_with_next = True

@@ -18,6 +18,8 @@ CHINESE: Final = "STSong-Light"
 MARGIN: Final = 56.7  # points: 2 cm
 CELL: Final = 8.0
 NOTE: Final = 7.5
+MOST_SHRUNK: Final = 1.5
+"""How much more than the page a table may ask for before it is parted."""
 
 
 def as_pdf(report: Report) -> bytes:
@@ -128,29 +130,40 @@ def _table(table: PrintedTable, styles: dict[str, Any], width: float) -> Iterato
 
     if table.title:
         yield _text(table.title, styles["h2"])
-    texts = table.texts()
-    head = [_text(name, styles["right" if c else "left"]) for c, name in enumerate(table.columns)]
-    rows = [head]
-    for row, cells in zip(table.rows, texts, strict=True):
-        first = "\u00a0" * 4 * row.indent + cells[0]
-        rows.append(
-            [_text(first, styles["left"]), *(_text(cell, styles["right"]) for cell in cells[1:])]
-        )
-    yield _grid(rows, _widths(table, texts, width), ruled=True)
-    yield Spacer(1, 3)
+    every = [list(table.columns), *table.texts()]
+    indents = [0, *(row.indent for row in table.rows)]
+    asked = _asked(every)
+    for part in _parts(asked, width):
+        rows = [
+            [
+                _text("\u00a0" * 4 * indent + cells[0], styles["left"]),
+                *(_text(cells[c], styles["right"]) for c in part[1:]),
+            ]
+            for indent, cells in zip(indents, every, strict=True)
+        ]
+        shrink = min(1.0, width / sum(asked[c] for c in part))
+        yield _grid(rows, [asked[c] * shrink for c in part], ruled=True)
+        yield Spacer(1, 3)
     for note in table.notes:
         yield _text(note, styles["note"])
     yield Spacer(1, 8)
 
 
-def _widths(table: PrintedTable, texts: Sequence[Sequence[str]], width: float) -> list[float]:
-    """What each column's longest text asks for, made smaller in proportion where it is too much."""
-    asked = []
-    for c, name in enumerate(table.columns):
-        longest = max([wide(name), *(wide(row[c]) for row in texts)])
-        asked.append(min(max(longest, 4), 48) * CELL * 0.56 + 10)
-    total = sum(asked)
-    return [one * min(1.0, width / total) for one in asked]
+def _asked(every: Sequence[Sequence[str]]) -> list[float]:
+    """The width that each column's longest text asks for; long ones are broken into lines."""
+    longest = (max(map(wide, column)) for column in zip(*every, strict=True))
+    return [min(max(one, 4), 48) * CELL * 0.56 + 10 for one in longest]
+
+
+def _parts(asked: Sequence[float], width: float) -> Iterator[list[int]]:
+    """Columns that stand beside each other; a table that is too wide goes on below, named again."""
+    part = [0]
+    for c in range(1, len(asked)):
+        if len(part) > 1 and sum(asked[k] for k in (*part, c)) > width * MOST_SHRUNK:
+            yield part
+            part = [0]
+        part.append(c)
+    yield part
 
 
 def _grid(rows: list[list[Any]], widths: list[float], *, ruled: bool) -> Any:
@@ -170,7 +183,9 @@ def _grid(rows: list[list[Any]], widths: list[float], *, ruled: bool) -> Any:
             ("LINEBELOW", (0, 0), (-1, 0), 0.5, black),
             ("LINEBELOW", (0, -1), (-1, -1), 1, black),
         ]
-    return Table(rows, widths, repeatRows=1 if ruled else 0, hAlign="LEFT", style=style)
+    return Table(
+        rows, widths, repeatRows=1 if ruled else 0, hAlign="LEFT", style=style, splitInRow=1
+    )
 
 
 def _picture(block: Chart, width: float) -> Iterator[Any]:

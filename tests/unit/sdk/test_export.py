@@ -107,6 +107,12 @@ def test_xlsx_has_numbers_and_texts_but_no_formula(tmp_path: Path) -> None:
     assert str(sheet["A9"].value).startswith("Method")
 
 
+def test_a_long_title_and_a_number_without_end_can_be_written(tmp_path: Path) -> None:
+    table = PrintedTable("t" * 300, ("a", "b"), (Row(("x", float("inf"))),))
+    assert load_workbook(export([table], tmp_path / "t.xlsx")).worksheets[0]["B4"].value == "inf"
+    assert Document(str(export([table], tmp_path / "t.docx"))).paragraphs[0].text == table.title
+
+
 def test_docx_has_the_table_with_title_and_notes(tmp_path: Path) -> None:
     document = Document(str(export([TABLE], tmp_path / "t.docx", "zh")))
     (table,) = document.tables

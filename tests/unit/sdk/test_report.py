@@ -16,6 +16,7 @@ from pypdf import PdfReader
 import cohortium as co
 from cohortium.errors import InputError, VerificationError
 from cohortium.sdk.plots import picture
+from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.report import Chart, Heading, Paragraph, Report
 from cohortium.sdk.report_pdf import as_pdf, markup
 
@@ -151,6 +152,16 @@ def test_pdf_is_the_same_for_the_same_report() -> None:
     blocks = (Heading("中 & <b>"), Paragraph("x" * 500 + "\x00\u202e"), Paragraph("小", small=True))
     report = Report("t", "en", blocks)
     assert as_pdf(report) == as_pdf(report)
+
+
+def test_a_table_that_is_too_wide_or_too_long_for_a_page_goes_on() -> None:
+    names = ("variable", *(f"a long name {c}" for c in range(40)))
+    wide = PrintedTable("wide", names, tuple(Row((f"row {r}", *range(40))) for r in range(90)))
+    long = PrintedTable("long", ("a", "b"), (Row(("x", "word " * 4000)),))
+    pages = PdfReader(io.BytesIO(as_pdf(Report("t", "en", (wide, long))))).pages
+    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    assert all(f"a long name {c} " in text for c in range(40))
+    assert text.count("word") == 4000
 
 
 def test_markup_is_escaped_and_each_script_has_its_font() -> None:
