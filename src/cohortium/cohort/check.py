@@ -9,43 +9,21 @@ case (condition, value, ..., default), coalesce, cut [edges].
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from difflib import get_close_matches
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Final
 
-from cohortium.cohort.parser import as_date, parse
+from cohortium.cohort.parser import parse
 from cohortium.cohort.syntax import Expr, Node, Type, refused
+from cohortium.cohort.values import FUNCTIONS, NUMBERS, ORDERED, WORDS, Values, listed
 from cohortium.core.dictionary import Variable, VariableType
-from cohortium.errors import InputError
+
+__all__ = ["FUNCTIONS", "check", "check_criterion"]
 
 _INTEGER, _REAL = VariableType.INTEGER, VariableType.REAL
 _BOOLEAN, _CATEGORY = VariableType.BOOLEAN, VariableType.CATEGORY
-_DATE, _DATETIME = VariableType.DATE, VariableType.DATETIME
-_NUMBERS: Final = frozenset({_INTEGER, _REAL})
-_ORDERED: Final = frozenset({_INTEGER, _REAL, _DATE, _DATETIME})
+_DATE = VariableType.DATE
 _TRUTH: Final = Type(_BOOLEAN)
-_WORDS: Final = {
-    _INTEGER: "a number",
-    _REAL: "a number",
-    _BOOLEAN: "true or false",
-    _CATEGORY: "a category",
-    _DATE: "a date",
-    _DATETIME: "a date and time",
-    None: "NULL",
-}
 _FLIPPED: Final = {">": "<", ">=": "<="}
-_SHOWN_LEVELS: Final = 20
-_MOST_EDGES: Final = 101
-_MOST_LEVELS: Final = 1000
-_REAL_FUNCTIONS: Final = frozenset({"exp", "ln", "log10", "sqrt"})
-_WHOLE_FUNCTIONS: Final = frozenset({"floor", "ceil"})
-FUNCTIONS: Final = (
-    *("ABS", "CEIL", "COALESCE", "CUT", "DATEDIFF", "EXP", "FLOOR", "GREATEST", "LEAST"),
-    *("LN", "LOG10", "POWER", "SQRT", "YEAR"),
-)
 
 
 def check(text: str, variables: Mapping[str, Variable]) -> Expr:
@@ -72,17 +50,13 @@ def check_criterion(text: str, variables: Mapping[str, Variable]) -> Expr:
         raise refused(
             text,
             parse(text).at,
-            f"A criterion is true or false of a person; this is {_WORDS[expr.type.kind]}.",
+            f"A criterion is true or false of a person; this is {WORDS[expr.type.kind]}.",
         )
     return expr
 
 
-class _Checker:
-    """One text against one dictionary."""
-
-    def __init__(self, text: str, variables: Mapping[str, Variable]) -> None:
-        self._text = text
-        self._variables = variables
+class _Checker(Values):
+    """The conditions, too."""
 
     def check(self, node: Node) -> Expr:
         """The expression that a node stands for."""
@@ -120,43 +94,12 @@ class _Checker:
                 return self._arithmetic(node)
         return self._compare(node)
 
-    def _refused(self, node: Node, message: str) -> InputError:
-        return refused(self._text, node.at, message)
-
-    def _name(self, node: Node) -> Expr:
-        name = str(node.value)
-        variable = self._variables.get(name)
-        if variable is None:
-            raise self._refused(node, f"There is no variable {name[:80]!r}.{self._hint(node)}")
-        if variable.type is VariableType.TEXT:
-            raise self._refused(node, f"{name} is free text, which cannot be used here.")
-        return Expr("column", Type(variable.type, variable.levels, variable.unit), value=name)
-
-    def _hint(self, node: Node) -> str:
-        name = str(node.value)
-        names = sorted(self._variables)
-        same = [known for known in names if known.lower() == name.lower()]
-        close = same or get_close_matches(name, names, n=1)
-        if close:
-            return f" Did you mean {close[0]}?"
-        if self._text[node.at : node.at + 1] == '"':
-            return f" Text stands in single quotes: '{name}'."
-        return f" There are {_listed(names)}."
-
-    def _level(self, node: Node) -> Expr:
-        level = str(node.value)
-        if not 1 <= len(level) <= 200 or not level.isprintable():
-            raise self._refused(node, "A level has 1 to 200 printable characters.")
-        return Expr("text", Type(_CATEGORY, (level,)), value=level)
-
-    # Truth
-
     def _boolean(self, node: Node) -> Expr:
         expr = self.check(node)
         if expr.type.kind is None:
             return Expr("null", _TRUTH)
         if expr.type.kind is not _BOOLEAN:
-            what = _WORDS[expr.type.kind]
+            what = WORDS[expr.type.kind]
             raise self._refused(node, f"This must be true or false, and is {what}.")
         return expr
 
@@ -168,11 +111,11 @@ class _Checker:
     def _compare(self, node: Node) -> Expr:
         left, right = self._pair(*node.args)
         kind = left.type.kind
-        if kind in _ORDERED:
+        if kind in ORDERED:
             return _ordered(node.op, left, right)
         if node.op not in {"=", "<>"}:
             raise self._refused(
-                node, f"{_WORDS[kind].capitalize()} has no order here; compare with = or <>."
+                node, f"{WORDS[kind].capitalize()} has no order here; compare with = or <>."
             )
         if kind is _BOOLEAN:
             equal = Expr("iff", _TRUTH, (left, right))
@@ -201,22 +144,11 @@ class _Checker:
         self._require_same(first, left, second, right)
         if right.op == "text":
             self._require_level(left, second)
-        return (right, left) if flipped and left.type.kind in _ORDERED else (left, right)
-
-    def _moment(self, node: Node, kind: VariableType | None) -> Expr | None:
-        """A text that stands for a date or time, beside one."""
-        if node.op != "text" or kind not in {_DATE, _DATETIME}:
-            return None
-        written = str(node.value)
-        value = as_date(written) if kind is _DATE else _as_seconds(written)
-        if value is None:
-            form = "'2020-01-31'" if kind is _DATE else "'2020-01-31' or '2020-01-31 12:00:00'"
-            raise self._refused(node, f"{written[:30]!r} is not {_WORDS[kind]}; write {form}.")
-        return Expr("number", Type(kind), value=float(value))
+        return (right, left) if flipped and left.type.kind in ORDERED else (left, right)
 
     def _require_same(self, first: Node, left: Expr, second: Node, right: Expr) -> None:
         one, other = left.type.kind, right.type.kind
-        if one is other or {one, other} <= _NUMBERS:
+        if one is other or {one, other} <= NUMBERS:
             return
         what, against = self._text_of(first, left), self._text_of(second, right)
         hint = ""
@@ -224,15 +156,8 @@ class _Checker:
             if expr.type.kind is _BOOLEAN and literal.op == "number":
                 hint = f" Write {expr.value or 'it'} IS TRUE or {expr.value or 'it'} IS FALSE."
             elif expr.type.kind is _CATEGORY and literal.op == "number" and expr.op != "text":
-                hint = f" Its levels are texts: {_listed(map(repr, expr.type.levels or ()))}."
+                hint = f" Its levels are texts: {listed(map(repr, expr.type.levels or ()))}."
         raise self._refused(second, f"{what} and {against} cannot be compared.{hint}")
-
-    def _text_of(self, node: Node, expr: Expr) -> str:
-        if expr.op == "column":
-            return f"{expr.value} ({_WORDS[expr.type.kind]})"
-        if node.op == "text":
-            return f"the text {str(node.value)[:30]!r}"
-        return _WORDS[expr.type.kind]
 
     def _require_level(self, expr: Expr, literal: Node) -> None:
         levels = expr.type.levels or ()
@@ -241,7 +166,7 @@ class _Checker:
             raise self._refused(
                 literal,
                 f"{what} has no level {str(literal.value)[:80]!r}; "
-                f"it has {_listed(map(repr, levels))}.",
+                f"it has {listed(map(repr, levels))}.",
             )
 
     def _between(self, node: Node) -> Expr:
@@ -249,9 +174,9 @@ class _Checker:
         parts = []
         for symbol, bound in ((">=", low), ("<=", high)):
             left, right = self._pair(subject, bound)
-            if left.type.kind not in _ORDERED:
+            if left.type.kind not in ORDERED:
                 raise self._refused(
-                    subject, f"BETWEEN needs a number or a date; this is {_WORDS[left.type.kind]}."
+                    subject, f"BETWEEN needs a number or a date; this is {WORDS[left.type.kind]}."
                 )
             parts.append(_ordered(symbol, left, right))
         return Expr("and", _TRUTH, tuple(parts))
@@ -283,7 +208,7 @@ class _Checker:
         left = self.check(subject)
         if left.type.kind is not _CATEGORY or left.op == "text":
             raise self._refused(
-                subject, f"LIKE is for categories; this is {_WORDS[left.type.kind]}."
+                subject, f"LIKE is for categories; this is {WORDS[left.type.kind]}."
             )
         if pattern.op != "text":
             raise self._refused(pattern, "LIKE is followed by a pattern: LIKE 'C34%'.")
@@ -291,180 +216,11 @@ class _Checker:
         found = tuple(level for level in left.type.levels or () if _is_like(level, wanted))
         return Expr("level", _TRUTH, (left,), value=found)
 
-    # Values
-
-    def _number(self, node: Node) -> Expr:
-        expr = self.check(node)
-        if expr.type.kind is None:
-            return Expr("null", Type(_REAL))
-        if expr.type.kind not in _NUMBERS:
-            hint = ""
-            if expr.type.kind is _DATE:
-                hint = " The days between two dates are DATEDIFF(later, earlier)."
-            elif expr.type.kind is _BOOLEAN:
-                hint = " Write CASE WHEN ... THEN 1 ELSE 0 END."
-            what = self._text_of(node, expr)
-            raise self._refused(node, f"A number is needed here, and this is {what}.{hint}")
-        return expr
-
-    def _arithmetic(self, node: Node) -> Expr:
-        args = tuple(self._number(arg) for arg in node.args)
-        whole = node.op != "/" and all(arg.type.kind is _INTEGER for arg in args)
-        unit = _common_unit(args) if node.op in {"+", "-", "neg"} else None
-        return Expr(node.op, Type(_INTEGER if whole else _REAL, unit=unit), args)
-
-    def _case(self, node: Node) -> Expr:
-        *branches, default = node.args
-        conditions = [self._boolean(condition) for condition in branches[::2]]
-        whole, values = self._alike([*branches[1::2], default])
-        parts: list[Expr] = []
-        for condition, value in zip(conditions, values, strict=False):
-            parts += [condition, value]
-        return Expr("case", whole, (*parts, values[-1]))
-
-    def _alike(self, nodes: list[Node]) -> tuple[Type, tuple[Expr, ...]]:
-        """Values of one type, and that type; a category has the levels of all."""
-        exprs = [self.check(node) for node in nodes]
-        known = [(n, e) for n, e in zip(nodes, exprs, strict=True) if e.type.kind is not None]
-        if not known:
-            raise self._refused(nodes[0], "This is NULL for everybody.")
-        kinds = {expr.type.kind for _, expr in known}
-        dated = kinds & {_DATE, _DATETIME}
-        if dated and kinds == dated | {_CATEGORY}:
-            kind = next(iter(dated))
-            exprs = [self._moment(n, kind) or e for n, e in zip(nodes, exprs, strict=True)]
-        return self._unified(nodes, exprs)
-
-    def _unified(self, nodes: list[Node], exprs: list[Expr]) -> tuple[Type, tuple[Expr, ...]]:
-        pairs = zip(nodes, exprs, strict=True)
-        known = [(node, expr) for node, expr in pairs if expr.type.kind is not None]
-        kinds = {expr.type.kind for _, expr in known}
-        if not (kinds <= _NUMBERS or len(kinds) == 1):
-            first = known[0][1].type.kind
-            other = next(pair for pair in known if pair[1].type.kind is not first)
-            raise self._refused(
-                other[0],
-                f"All values must be of one type; this is {_WORDS[other[1].type.kind]} and the "
-                f"first is {_WORDS[first]}.",
-            )
-        kind = _REAL if len(kinds) > 1 else known[0][1].type.kind
-        levels = None
-        if kind is _CATEGORY:
-            levels = tuple(dict.fromkeys(v for _, e in known for v in e.type.levels or ()))
-            if len(levels) > _MOST_LEVELS:
-                raise self._refused(nodes[0], f"A category has at most {_MOST_LEVELS} levels.")
-        whole = Type(kind, levels, _common_unit(expr for _, expr in known))
-        return whole, tuple(
-            Expr("null", whole) if expr.type.kind is None else expr for expr in exprs
-        )
-
-    def _call(self, node: Node) -> Expr:
-        name = str(node.value).lower()
-        calls: dict[str, Callable[[Node], Expr]] = {
-            "coalesce": self._coalesce,
-            "cut": self._cut,
-            "datediff": self._datediff,
-            "greatest": self._extreme,
-            "least": self._extreme,
-            "power": self._power,
-            "year": self._year,
-        }
-        if name in calls:
-            return calls[name](node)
-        if name == "log":
-            raise self._refused(node, "LOG has several meanings; write LN(x) or LOG10(x).")
-        if name.upper() not in FUNCTIONS:
-            raise self._refused(
-                node,
-                f"There is no function {str(node.value)[:30]} here; there are "
-                f"{', '.join(FUNCTIONS)}.",
-            )
-        (arg,) = self._arguments(node, 1)
-        number = self._number(arg)
-        kind = _REAL if name in _REAL_FUNCTIONS else number.type.kind
-        if name in _WHOLE_FUNCTIONS:
-            kind = _INTEGER
-        unit = None if name in _REAL_FUNCTIONS else number.type.unit
-        return Expr(name, Type(kind, unit=unit), (number,))
-
-    def _arguments(self, node: Node, n: int) -> tuple[Node, ...]:
-        if len(node.args) != n:
-            raise self._refused(
-                node, f"{str(node.value).upper()} takes {n} arguments, not {len(node.args)}."
-            )
-        return node.args
-
-    def _several(self, node: Node) -> list[Node]:
-        if len(node.args) < 2:
-            raise self._refused(node, f"{str(node.value).upper()} takes two or more arguments.")
-        return list(node.args)
-
-    def _coalesce(self, node: Node) -> Expr:
-        whole, values = self._alike(self._several(node))
-        return Expr("coalesce", whole, values)
-
-    def _extreme(self, node: Node) -> Expr:
-        whole, values = self._alike(self._several(node))
-        if whole.kind not in _ORDERED:
-            raise self._refused(node.args[0], "Numbers or dates are needed here.")
-        return Expr(str(node.value).lower(), whole, values)
-
-    def _power(self, node: Node) -> Expr:
-        base, exponent = self._arguments(node, 2)
-        if exponent.op != "number" or not isinstance(exponent.value, int | float):
-            raise self._refused(exponent, "The exponent of POWER is a number: POWER(x, 2).")
-        if abs(exponent.value) > 100:
-            raise self._refused(exponent, "The exponent of POWER is at most 100.")
-        number = self._number(base)
-        whole = isinstance(exponent.value, int) and exponent.value >= 0
-        kind = number.type.kind if whole else _REAL
-        return Expr("power", Type(kind), (number,), value=float(exponent.value))
-
-    def _dates(self, node: Node, n: int) -> tuple[Expr, ...]:
-        dates = []
-        for arg in self._arguments(node, n):
-            expr = self._moment(arg, _DATE) or self.check(arg)
-            if expr.type.kind is not _DATE:
-                raise self._refused(
-                    arg,
-                    f"{str(node.value).upper()} takes dates; this is {_WORDS[expr.type.kind]}.",
-                )
-            dates.append(expr)
-        return tuple(dates)
-
-    def _datediff(self, node: Node) -> Expr:
-        if len(node.args) == 3:
-            raise self._refused(node, "DATEDIFF takes two dates and gives days: DATEDIFF(b, a).")
-        return Expr("datediff", Type(_INTEGER, unit="days"), self._dates(node, 2))
-
-    def _year(self, node: Node) -> Expr:
-        return Expr("year", Type(_INTEGER), self._dates(node, 1))
-
-    def _cut(self, node: Node) -> Expr:
-        subject, listed = self._arguments(node, 2)
-        number = self._number(subject)
-        edges = [part.value for part in listed.args if part.op == "number"]
-        numbers = tuple(float(edge) for edge in edges if isinstance(edge, int | float))
-        rising = all(low < high for low, high in pairwise(numbers))
-        right = listed.op == "list" and len(numbers) == len(listed.args) and rising
-        if not right or not 2 <= len(numbers) <= _MOST_EDGES:
-            raise self._refused(
-                listed, f"cut needs 2 to {_MOST_EDGES} rising edges: cut(age, [18, 45, 65, 120])."
-            )
-        levels = tuple(f"[{_plain(low)}, {_plain(high)})" for low, high in pairwise(numbers))
-        return Expr("cut", Type(_CATEGORY, levels), (number,), value=numbers)
-
 
 def _ordered(symbol: str, left: Expr, right: Expr) -> Expr:
     if symbol in _FLIPPED:
         return Expr("compare", _TRUTH, (right, left), value=_FLIPPED[symbol])
     return Expr("compare", _TRUTH, (left, right), value=symbol)
-
-
-def _common_unit(exprs: Iterable[Expr]) -> str | None:
-    """The one unit of the operands that are not constants."""
-    units = {expr.type.unit for expr in exprs if expr.op not in {"number", "null"}}
-    return next(iter(units)) if len(units) == 1 else None
 
 
 def _is_like(level: str, pattern: str) -> bool:
@@ -485,25 +241,3 @@ def _is_like(level: str, pattern: str) -> bool:
         else:
             return False
     return not pattern[place:].strip("%")
-
-
-def _as_seconds(written: str) -> int | None:
-    day = as_date(written)
-    if day is not None:
-        return day * 86_400
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2})?", written):
-        return None
-    try:
-        return int(datetime.fromisoformat(written).replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = f" and {len(shown) - _SHOWN_LEVELS} more" if len(shown) > _SHOWN_LEVELS else ""
-    return ", ".join(shown[:_SHOWN_LEVELS]) + more

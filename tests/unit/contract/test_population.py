@@ -55,7 +55,8 @@ def test_what_is_derived_from_adjustable_variables_is_adjustable() -> None:
     assert check(signed, request(signed, cohort={"exclude": ("old",)})).population.reads == {"age"}
     assert refusal(signed, include=("light > 1",)).details == {"variables": ["wt_loss"]}
     named = contract(derived=(LIGHT,), cohort={"adjustable": ("light",)})
-    assert check(named, request(named, cohort={"include": ("light > 1",)}))
+    light = check(named, request(named, cohort={"include": ("light > 1",)}))
+    assert light.population.reads == {"age", "wt_loss"}
     assert refusal(named, include=("wt_loss > 1",)).details == {"variables": ["wt_loss"]}
 
 
