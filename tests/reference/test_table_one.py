@@ -1,8 +1,8 @@
 """Table 1 against printed ones, and on CNSIM.
 
-Sources: the table by treatment of the trial in primary biliary cholangitis (``pbc`` of R's survival)
-as the demonstration of R's tableone (Yoshida & Bartel) prints it; CNSIM, the simulated cohorts that
-come with DataSHIELD, with the pooled values of ``scipy.stats``.
+Sources: the table by treatment of the trial in primary biliary cholangitis (``pbc`` of R's
+survival) as the demonstration of R's tableone (Yoshida & Bartel) prints it; CNSIM, the simulated
+cohorts that come with DataSHIELD, with the pooled values of ``scipy.stats``.
 """
 
 from __future__ import annotations
