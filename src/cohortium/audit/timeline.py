@@ -132,8 +132,10 @@ def _contract(fact: ContractChanged, history: History) -> str:
 
 
 def _order(fact: RunSubmitted, runs: Runs) -> str:
-    params = canonical(runs.of_study[fact.run_id].request.params).decode()
-    return f"{fact.computation} {_short(params)}, run {fact.run_id[:8]}"
+    request = runs.of_study[fact.run_id].request
+    params = canonical(request.params).decode()
+    cohort = "" if request.cohort is None else f" of {_short(request.cohort.to_bytes().decode())}"
+    return f"{fact.computation} {_short(params)}{cohort}, run {fact.run_id[:8]}"
 
 
 def _decided(fact: RunDecided) -> str:

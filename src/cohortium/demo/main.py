@@ -35,6 +35,7 @@ purpose: >
 participants:
 {{participants}}
 variables: [age, sex, ph_ecog, wt_loss, time_days, died_1y]
+cohort: {{{{adjustable: [age, sex, ph_ecog, wt_loss]}}}}
 computations:
   - name: stats.describe
     max_runs: 50

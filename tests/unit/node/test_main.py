@@ -157,7 +157,7 @@ def test_serving_imports_nothing_large() -> None:
     code = (
         "import sys, cohortium.cli.node, cohortium.node.main, cohortium.node.status; "
         "large = {'pandas', 'scipy', 'formulaic', 'altair', 'sqlalchemy', 'dbos', 'fastapi', "
-        "'httpx', 'polars'} & set(sys.modules); print(sorted(large)); "
+        "'httpx', 'polars', 'sqlglot', 'ibis'} & set(sys.modules); print(sorted(large)); "
         "print(*[l.split()[1] for l in open('/proc/self/status') if l.startswith('RssAnon:')])"
     )
     done = subprocess.run(
