@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.support.adversary import Federation, Sums, federation, refused
-from tests.support.builders import SITES, SumParams, no_scope
+from tests.support.adversary import TIMEOUT_S, Federation, Sums, federation, refused
+from tests.support.builders import FIVE, SITES, SumParams, World, no_scope
+from tests.support.life import amended
 
 from cohortium.analysis.screen import SCREENED, SCREENING
 from cohortium.contract.model import Cohort, Contract, RunRequest
@@ -18,6 +19,9 @@ from cohortium.core.selection import Selection
 from cohortium.disclosure.limits import Disclosure
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import get_state, put_state
+from cohortium.node import outbox
+from cohortium.node.datasets import MemoryDatasets
+from cohortium.node.persons import Persons
 from cohortium.node.policy import Policy
 from cohortium.node.service import NodeService
 
@@ -264,3 +268,74 @@ def test_the_persons_of_the_attack_are_those_of_the_tests() -> None:
     )
     assert (ages == 10).sum() == 1
     assert (~((ages < 18) | (ages >= 25))).sum() == 9
+
+
+# What may happen meanwhile
+
+
+async def test_persons_are_known_again_in_a_newer_dataset(made: Federation) -> None:
+    contract = await _agree(made)
+    await _run(made, contract, 1, EVERYBODY)
+    frame = pd.DataFrame({"age": np.arange(12) + 10, "weight": np.arange(12) * 1.5 + 1})
+    turned = frame.iloc[:0:-1].reset_index(drop=True)  # without the person of 10
+    newer = MemoryDatasets.from_frame("patients", turned)
+    service = made.node("Alpha").service
+    service.datasets = newer
+    service.persons = Persons(newer)
+    service._screening._persons = service.persons
+    service._screening._released._datasets = newer
+    outbox.owe_datasets(service.store, newer.published())
+    await outbox.flush(
+        service.store, lambda message: made.uplinks["Alpha"].request(message, TIMEOUT_S)
+    )
+    published = newer.published()[0]
+    changed = {
+        "dataset_digest": published.content_digest,
+        "dictionary_digest": published.dictionary.digest,
+    }
+    mine, *others = contract.participants
+    second = amended(contract, participants=(mine.model_copy(update=changed), *others))
+    await made.propose(second)
+    for site in SITES:
+        await made.sign(site, second.digest)
+    status, request = await _run(made, second, 2, EVERYBODY)
+    assert (status, made.error(request)["code"]) == ("failed", "differencing")
+
+
+async def test_a_restarted_hub_goes_on_after_the_comparison(made: Federation) -> None:
+    contract = await _agree(made)
+    await _run(made, contract, 1, EVERYBODY)
+    made.away = lambda site, message: (
+        site == "Beta"
+        and message.WhichOneof("body") == "round_request"
+        and message.round_request.round == 2
+    )
+    status, request = await _run(made, contract, 2, HALF)
+    assert status == "failed"
+    made.away = None
+    await made.restart_hub()
+    assert await made.resume(request) == "succeeded"
+    assert made.result(request)["n"] == 36 - 9
+    assert [_rounds(made, request, site) for site in SITES] == [4, 4, 4]
+
+
+async def test_a_site_that_drops_out_of_the_comparison_is_not_in_the_result() -> None:
+    async with federation(world=World(sites=FIVE, min_sites=4), straggler_s=0.2) as made:
+        contract = await _agree(made)
+        await _run(made, contract, 1, EVERYBODY)
+        made.away = lambda site, message: (
+            site == "Kappa"
+            and message.WhichOneof("body") == "round_request"
+            and message.round_request.run_id == f"{2:032x}"
+        )
+        status, request = await _run(made, contract, 2, HALF)
+        assert (status, made.result(request)["n"]) == ("succeeded", 48 - 9)
+        assert len(_remembered(made, "Kappa")) == 1
+        assert len(_remembered(made, "Alpha")) == 2
+        # Kappa is told of these persons for the first time in a run with other numbers of rounds.
+        made.away = None
+        params = {"variable": "age", "rounds": 2}
+        again = made.request(contract, 3, cohort=HALF, params=params)
+        assert await made.run(again) == "succeeded"
+        assert made.result(again)["n"] == 60 - 9
+        assert len(_remembered(made, "Kappa")) == 2

@@ -6,12 +6,17 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.support.builders import RUN_ID, Node, World, active, round_request, run_end
 
-from cohortium.contract.model import Contract
+from cohortium.analysis.screen import SCREENED, Screen
+from cohortium.contract.model import Cohort, Contract, RunRequest
+from cohortium.core.rounds import State
+from cohortium.core.selection import Selection
 from cohortium.errors import CohortiumError
 from cohortium.link._generated import link_pb2 as pb
+from cohortium.link.codec import put_state
 from cohortium.node import consent, journal
 from cohortium.node.store import NodeStore, Stage
 
@@ -154,3 +159,102 @@ def test_without_its_journal_a_node_answers_nothing(tmp_path: Path) -> None:
     with pytest.raises(CohortiumError):
         actions[4]()
     assert steps.node.store.highest_round(RUN_ID) == 0
+
+
+# What was told of whom
+
+
+HALF = Selection(include=("age < 16 OR age >= 20",))
+COMPARED = "c" * 32
+
+
+class ComparedSteps(Steps):
+    """A run over everybody, and one over a cohort that is compared with it."""
+
+    def __init__(self, path: Path, faults: Callable[[Stage], None]) -> None:
+        super().__init__(path, faults)
+        self.contract = self.world.contract(cohort=Cohort(adjustable=("age",)))
+        for name in ("Beta", "Gamma"):
+            self.world.agree(self.world.nodes[name], self.contract)
+        self.world.agree(self.node, self.contract)
+        self.request = self.world.request(self.contract, run_id="a" * 32)
+        self.second = self.world.request(self.contract, run_id=COMPARED, cohort=HALF)
+        self.rosters: dict[str, list[bytes]] = {}
+
+    def told(self) -> list[tuple[object, ...]]:
+        return self.node.store.execute("SELECT key, body FROM released ORDER BY run_id")
+
+    def prepare(self, request: RunRequest) -> bytes:
+        mine, *others = (
+            self.world.nodes[site].ask(self.world.prepare(request)).run_advert
+            for site in ("Alpha", "Beta", "Gamma")
+        )
+        self.rosters[request.run_id] = [one.envelope for one in (mine, *others)]
+        return b"".join(one.key.encode() for one in mine.released)
+
+    def screen(self) -> State:
+        return Screen(5, ((str(self.told()[0][0]), 1),)).to_state()
+
+    def compared(self) -> State:
+        numbers = np.array([0, 5, 5, 5])
+        return State({"round": 1}, {SCREENED: numbers})
+
+    def round(self, request: RunRequest, number: int, state: State) -> bytes:
+        message = round_request(request, self.rosters[request.run_id], number)
+        put_state(state, message.round_request)
+        return self.ask(message)
+
+    def all(self) -> list[Callable[[], bytes]]:
+        first = State({"round": 1})
+        return [
+            lambda: self.prepare(self.request),
+            lambda: self.round(self.request, 1, first),
+            lambda: self.prepare(self.second),
+            lambda: self.round(self.second, 1, self.screen()),
+            lambda: self.round(self.second, 2, self.compared()),
+        ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("write", range(5))
+def test_a_crash_neither_forgets_whom_a_site_told_of_nor_tells_before(
+    tmp_path: Path, write: int, stage: Stage
+) -> None:
+    reference = ComparedSteps(tmp_path / "reference.db", lambda _stage: None)
+    expected = [step() for step in reference.all()]
+    assert [len(ComparedSteps.told(reference)), len(expected[2])] == [2, 71]
+    faults = Faults(write, stage, Crash())
+    steps = ComparedSteps(tmp_path / "node.db", faults)
+    faults.armed = True
+    answers = []
+    for number, step in enumerate(steps.all()):
+        before = len(steps.told())
+        try:
+            answers.append(step())
+        except Crash:
+            steps.node.store.close()
+            steps.start()
+            durable = stage == "after-commit" and number in {1, 4}
+            assert len(steps.told()) == before + durable
+            answers.append(step())
+    # The secrets of admissions that failed are other ones: the masked answers are not compared.
+    assert answers[2] == expected[2]
+    assert steps.told() == reference.told()
+
+
+def test_who_was_told_of_is_not_told_of_with_one_fewer_after_a_crash(tmp_path: Path) -> None:
+    faults = Faults(1, "after-commit", Crash())
+    steps = ComparedSteps(tmp_path / "node.db", faults)
+    first, second, third, compare, _ = steps.all()
+    first()
+    faults.armed, faults._left = True, 0
+    with pytest.raises(Crash):
+        second()
+    steps.node.store.close()
+    steps.start()
+    third()
+    compare()
+    forged = State({"round": 1}, {SCREENED: np.array([0, 1, 5, 5])})
+    with pytest.raises(CohortiumError) as caught:
+        steps.round(steps.second, 2, forged)
+    assert caught.value.code == "differencing"
