@@ -210,3 +210,46 @@ def test_a_package_without_words_still_has_a_table() -> None:
     assert any(note.startswith("未发布：x") for note in table.notes)
     with pytest.raises(InputError):
         result.interpret()
+
+
+def test_withheld_groups_and_levels_and_dates_are_said() -> None:
+    data = {
+        "n_sites": 2,
+        "by": "arm",
+        "groups": [
+            {"level": "a", "n": None, "variables": {}},
+            {
+                "level": "b",
+                "n": 60,
+                "variables": {
+                    "seen": {
+                        "type": "date",
+                        "n": 58,
+                        "missing": 2,
+                        "quantiles": [{"q": 0.5, "value": "2026-01-31"}],
+                    },
+                    "stage": {
+                        "type": "category",
+                        "n": 60,
+                        "missing": 0,
+                        "levels": [
+                            {"level": "I", "count": None, "share": None},
+                            {"level": "II", "count": 45, "share": 0.75},
+                        ],
+                    },
+                    "bmi": {"type": "real", "n": None, "missing": None},
+                },
+            },
+        ],
+    }
+    params = {"variables": ["seen", "stage", "bmi"], "by": "arm"}
+    result = result_of("stats.describe", data, params)
+    en = result.interpret()
+    assert "arm = a is withheld" in en
+    assert "seen median 2026-01-31 (2 missing)" in en
+    assert "stage I withheld, II 45 (75.0%)" in en
+    assert "bmi is withheld" in en
+    zh = result.interpret("zh")
+    assert "arm = a 组未发布" in zh
+    assert "seen 中位数 2026-01-31（缺失 2 人）" in zh
+    assert "stage I 隐匿、II 45（75.0%）" in zh
