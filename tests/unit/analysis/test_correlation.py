@@ -13,7 +13,9 @@ from tests.support.frames import table_of
 
 from cohortium.analysis.builtin import find, parse_params
 from cohortium.analysis.correlation_state import Sums
+from cohortium.analysis.distribution import Distribution
 from cohortium.analysis.interface import NamesColumns, Scope
+from cohortium.analysis.rank_bins import bins_of
 from cohortium.analysis.spearman import Spearman, SpearmanParams
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State, Total
@@ -201,6 +203,13 @@ def test_states_of_ranks_that_cannot_be_are_refused() -> None:
     for one in bad:
         with pytest.raises(ProtocolError):
             Spearman().local(GOOD[0], one, params, scope)
+
+
+def test_an_edge_is_the_roundest_number_between_two_values() -> None:
+    cells = np.array([-7, 3, 1000, 1030, 1031])
+    persons = np.full((5, 1), 5)
+    edges = bins_of(Distribution(cells, persons, 1.0, True), 5).edges
+    assert edges.tolist() == [0, 512, 1024, 1031]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -190,6 +190,13 @@ def test_few_persons_outside_a_core_make_it_short() -> None:
     assert choose(whole, 300_000, 0.0, 300_000.0, 2).words(2) < 1000
 
 
+@pytest.mark.parametrize("decimals", [None, 12])
+def test_no_cell_is_narrower_than_a_millionth_of_the_spread(decimals: int | None) -> None:
+    variable = Variable(name="v", type=VariableType.REAL, decimals=decimals)
+    for sd in (1.0, 1e-3, 5e4):
+        assert 1 / choose(variable, 100, 0.0, 100 * sd**2, 2).scale >= sd * 2.0**-20
+
+
 @pytest.mark.parametrize(
     ("total", "squares"), [(1e38, 0.0), (-1e38, -1e38), (0.0, -1.0), (1e38, 1e38), (1e-300, 0.0)]
 )
@@ -311,6 +318,7 @@ def test_states_that_cannot_be_are_refused() -> None:
             spoil(state, "cells", np.where(np.arange(6) == at, 2**55, cells))
             for at in (0, 1, 2, 3, 4, 5)
         ),
+        spoil(state, "cells", np.array([[0, 2**40, 0, 2**30, 0, 0]])),
         replace(state, values={"phase": "other"}),
     ]
     for one in bad:
