@@ -236,7 +236,8 @@ def connect(
     """Connect to a hub as the researcher of a profile or of a key.
 
     Without arguments the profile that ``cohortium user create`` wrote (or ``$COHORTIUM_PROFILE``)
-    says where and who. With `url` and no profile of that hub, `key` and `fingerprint` are needed.
+    says where and who. With `url` and no profile of that hub, `key` and `fingerprint` are needed,
+    and the ledger's key is believed as the hub names it: only a profile keeps it.
 
     Args:
         url: The hub's address, ``https://host:port``.
