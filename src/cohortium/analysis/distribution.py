@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,21 @@ class Distribution:
     exact: bool
 
 
+class Marks(Protocol):
+    """What tells persons of a group apart without making groups of them: an event, a stratum."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables of which a person needs a value."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def codes(self, table: Table) -> Ints:
+        """Each person's mark, shape (n_rows,), from 0; anything where a value is missing."""
+        ...
+
+
 @dataclass(frozen=True)
 class Question:
     """Whose values of what are counted.
@@ -67,12 +82,14 @@ class Question:
         groups: Axis G of the counts.
         among: Groups that are compared; empty: all.
         least: How many groups must be left.
+        marks: Within the groups; each group then has as many columns in a distribution.
     """
 
     variables: tuple[Variable, ...]
     groups: Groups
     among: tuple[int, ...] = ()
     least: int = 2
+    marks: Marks | None = None
 
     @staticmethod
     def of(
@@ -107,6 +124,16 @@ class Question:
     def names(self) -> tuple[str, ...]:
         """The variables' names."""
         return tuple(variable.name for variable in self.variables)
+
+    @property
+    def complete(self) -> tuple[str, ...]:
+        """The variables of which a person needs a value, beside those of the groups."""
+        return (*self.names, *(() if self.marks is None else self.marks.names))
+
+    @property
+    def n_marks(self) -> int:
+        """Columns of a group."""
+        return 1 if self.marks is None else len(self.marks)
 
 
 @dataclass(frozen=True)
@@ -166,7 +193,7 @@ class Known:
         rows = ints(state, "cells", (size, 6)).tolist()
         plans = tuple(Cells(one, *row) for one, row in zip(scale, rows, strict=True))
         for variable, plan in zip(question.variables, plans, strict=False):
-            plan.check(variable, len(held), known.n)
+            plan.check(variable, len(held) * question.n_marks, known.n)
         if phase == "cells" and not held:
             raise ProtocolError("malformed-message", "The state names no group.")
         return replace(known, plans=plans)
@@ -179,11 +206,11 @@ class Known:
         if self.phase in {"sums", "counts+sums"}:
             shape = (len(question.groups), len(question.variables), 2)
             of["sums"] = FieldSpec(shape, "real")
-        groups = len(self.held)
+        columns = len(self.held) * question.n_marks
         for v, plan in enumerate(self.plans):
-            sketch = plan.sketch(groups)
+            sketch = plan.sketch(columns)
             if plan.core_width:
-                of[f"core_{v}"] = FieldSpec((groups, plan.core_width), "count")
+                of[f"core_{v}"] = FieldSpec((columns, plan.core_width), "count")
             if sketch is not None:
                 of[f"outside_{v}"] = FieldSpec(sketch.shape, "count")
         return of
@@ -195,33 +222,47 @@ class Known:
             for name, spec in self.layout(question).items()
         }
         columns = [table.columns[table.variable(name).name] for name in question.names]
+        n_marks = question.n_marks
         outside: list[list[Ints]] = [[] for _ in columns]
+        marks = None if question.marks is None else question.marks.codes(table)
         for group, rows in parts(
-            table, question.groups, self.counted.status, scope, out=out, complete=question.names
+            table, question.groups, self.counted.status, scope, out=out, complete=question.complete
         ):
             if "sums" in out:
                 for v, column in enumerate(columns):
                     values = column[rows]
                     out["sums"][group, v] = (values.sum(), np.square(values).sum())
             if self.plans and group in self.held:
+                first = self.held.index(group) * n_marks
+                here = slice(first, first + n_marks)
+                among = None if marks is None else marks[rows]
                 for v, column in enumerate(columns):
-                    outside[v].append(self._count(out, self.held.index(group), v, column[rows]))
+                    outside[v].append(self._count(out, here, v, column[rows], among))
         for v, plan in enumerate(self.plans):
-            sketch = plan.sketch(len(self.held))
+            sketch = plan.sketch(len(self.held) * n_marks)
             keys = np.concatenate([*outside[v], np.empty(0, dtype=np.int64)])
             if sketch is not None and len(keys):
                 out[f"outside_{v}"] = sketch.encode(keys)
         return out
 
-    def _count(self, out: Contribution, at: int, v: int, values: Floats) -> Ints:
-        """Count what is in the core; the keys of the others."""
+    def _count(
+        self, out: Contribution, here: slice, v: int, values: Floats, marks: Ints | None
+    ) -> Ints:
+        """Count what is in the core into the columns `here`; the keys of the others."""
         plan = self.plans[v]
+        n_marks = here.stop - here.start
+        columns = len(self.held) * n_marks
         places = plan.places(values)
         first = plan.core - plan.lower
         inside = (places >= first) & (places < first + plan.core_width)
         if plan.core_width:
-            out[f"core_{v}"][at] = np.bincount(places[inside] - first, minlength=plan.core_width)
-        return np.asarray(places[~inside] * len(self.held) + at)
+            at = places[inside] - first
+            if marks is not None:
+                at += marks[inside] * plan.core_width
+            counts = np.bincount(at, minlength=n_marks * plan.core_width)
+            out[f"core_{v}"][here] = counts.reshape(n_marks, plan.core_width)
+        column = here.start if marks is None else here.start + marks[~inside]
+        return np.asarray(places[~inside] * columns + column)
 
     def advance(self, total: Total, question: Question, scope: Scope) -> Known | list[Distribution]:
         """What the totals say: the next round, or the distribution of each variable.
@@ -241,8 +282,9 @@ class Known:
                 return replace(known, phase="sums")
         if "sums" in total:
             sums = np.asarray(total["sums"])[list(known.held)].sum(axis=0).tolist()
+            columns = len(known.held) * question.n_marks
             plans = tuple(
-                choose(variable, known.n, one, squares, len(known.held))
+                choose(variable, known.n, one, squares, columns)
                 for variable, (one, squares) in zip(question.variables, sums, strict=True)
             )
             return replace(known, phase="cells", plans=plans)
@@ -256,9 +298,9 @@ class Known:
 
     def _read(self, total: Total, v: int, question: Question) -> Distribution | None:
         """The distribution of a variable; None where the sketch does not say."""
-        plan, groups = self.plans[v], len(self.held)
-        sketch = plan.sketch(groups)
-        cells, counts = np.empty(0, dtype=np.int64), np.empty((0, groups), dtype=np.int64)
+        plan, columns = self.plans[v], len(self.held) * question.n_marks
+        sketch = plan.sketch(columns)
+        cells, counts = np.empty(0, dtype=np.int64), np.empty((0, columns), dtype=np.int64)
         if plan.core_width:
             core = np.asarray(total[f"core_{v}"], dtype=np.int64)
             at = np.flatnonzero(core.any(axis=0))
@@ -268,17 +310,18 @@ class Known:
             if decoded is None:
                 return None
             keys, persons = decoded
-            place, group = np.divmod(keys, groups)  # ascending, as the keys are
+            place, column = np.divmod(keys, columns)  # ascending, as the keys are
             first = np.diff(place, prepend=-1) > 0
             at = place[first]
-            more = np.zeros((len(at), groups), dtype=np.int64)
-            more[np.cumsum(first) - 1, group] = persons
+            more = np.zeros((len(at), columns), dtype=np.int64)
+            more[np.cumsum(first) - 1, column] = persons
             cells = np.concatenate([cells, at + plan.lower])
             counts = np.concatenate([counts, more])
             order = np.argsort(cells, kind="stable")
             cells, counts = cells[order], counts[order]
         expected = self.counted.persons[list(self.held)]
-        if np.any(counts < 0) or not np.array_equal(counts.sum(axis=0), expected):
+        found = counts.sum(axis=0).reshape(len(self.held), -1).sum(axis=1)
+        if np.any(counts < 0) or not np.array_equal(found, expected):
             raise _contradiction()
         exact = plan.scale == recorded_scale(question.variables[v])
         return Distribution(cells, counts, plan.scale, exact)
