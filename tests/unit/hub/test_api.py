@@ -244,6 +244,8 @@ def _participants(**changes: Any) -> tuple[Any, ...]:
         ({"participants": _participants(dataset_digest="sha256:" + "e" * 64)}, "bad-digest"),
         ({"participants": _participants(dictionary_digest="sha256:" + "e" * 64)}, "bad-digest"),
         ({"security_level": "L4"}, "unenforceable"),
+        ({"cohort": {"include": ("height > 1",)}}, "bad-criterion"),
+        ({"derived": ({"name": "old", "expression": "age > 'x'"},)}, "bad-criterion"),
         ({"participants": _participants(sources={"age": "years"})}, "bad-proposal"),
         ({"variables": ({"name": "age", "type": "boolean"},)}, "bad-proposal"),
     ],
