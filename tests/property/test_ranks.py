@@ -36,7 +36,7 @@ def tables(draw: st.DrawFn) -> list[Table]:
     n = sum(sizes)
     scale = draw(st.sampled_from([1e-9, 1.0, 1e6]))
     x = (random.standard_cauchy(n) + draw(st.sampled_from([0.0, -1e3]))) * scale
-    k = random.integers(-3, draw(st.sampled_from([-2, 0, 40])), n).astype(float)
+    k = random.integers(-3, draw(st.sampled_from([-2, -1, 0, 40])), n).astype(float)
     d = np.round(random.lognormal(2, draw(st.sampled_from([0.1, 2.0])), n), 1)
     t = np.floor(random.uniform(15_000, 19_000, n))
     s = random.choice(3, n, p=[0.45, 0.45, 0.1]).astype(np.int32)
@@ -108,6 +108,9 @@ def test_two_groups_over_sites_are_two_groups_together(
     if isinstance(u, PolicyRefusal):
         assert isinstance(d, PolicyRefusal)
         return
+    if len(np.unique([*x, *y])) == 2:
+        shares = [int(n) for one in (x, y) for n in np.unique(one, return_counts=True)[1]]
+        assert min(shares) >= limits.min_cell
     assert min(len(x), len(y)) >= limits.min_cell
     expected = stats.ks_2samp(x, y, alternative=alternative)
     if agrees(d, expected.statistic):

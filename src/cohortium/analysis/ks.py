@@ -55,8 +55,9 @@ class Ks(RankTest):
     group have which value.
 
     Refuses: a group of fewer than `min_cell` persons, or of one institution's alone, and whatever
-    would give a smaller one away: PolicyRefusal ``too-few-persons``, ``too-few-sites``. A site with
-    the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons.
+    would give a smaller one away: PolicyRefusal ``too-few-persons``, ``too-few-sites``; so too a
+    variable of two values where 1 to ``min_cell - 1`` persons of a group have one of them. A site
+    with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons.
 
     Reference: Hodges 1958, The significance probability of the Smirnov two-sample test.
     """

@@ -33,6 +33,7 @@ from cohortium.analysis.quantiles import (
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Contribution, Layout, State, Total
 from cohortium.core.table import Table
+from cohortium.errors import PolicyRefusal
 
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 
@@ -151,6 +152,17 @@ def _shown(value: float, kind: VariableType) -> float | str:
     return float(value)
 
 
+def _require_no_small_cell(of: Distribution, name: str, scope: Scope) -> None:
+    """Refuse what gives a small cell away: of two values a test of ranks tells the whole table."""
+    min_cell = scope.disclosure.min_cell
+    if len(of.cells) == 2 and np.any((of.counts > 0) & (of.counts < min_cell)):
+        raise PolicyRefusal(
+            "too-few-persons",
+            f"{name} has two values, one of which fewer than {min_cell} persons of a group have: "
+            "the test would give them away. Ask for a contingency table.",
+        )
+
+
 class RankParams(Params):
     """What a test of ranks asks."""
 
@@ -194,6 +206,7 @@ class RankTest:
         if isinstance(next_one, Known):
             return Continue(next_one.to_state(), **progress_of(next_one))
         levels = [question.groups.names[group] for group in known.held]
+        _require_no_small_cell(next_one[0], question.names[0], scope)
         common = {
             "variable": question.names[0],
             "n": known.n,

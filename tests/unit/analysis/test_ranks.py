@@ -112,6 +112,23 @@ def test_a_level_of_nobody_is_left_out_and_named() -> None:
     assert result["suppressed"] == ["arm = c: nobody, or too few persons at each institution"]
 
 
+@pytest.mark.parametrize("name", TESTS)
+def test_a_variable_of_two_values_tells_of_no_small_cell(name: str) -> None:
+    def with_rare(rare: int) -> list[Table]:
+        tables = [arms(30, 30, 0), arms(30, 30, 0)]
+        for table in tables:
+            table.columns["k"][:] = 0
+            table.columns["k"][:rare] = table.columns["k"][30:36] = 1
+        return tables
+
+    params: dict[str, Any] = {"variable": "k", "by": "arm"}
+    if name != "kruskal":
+        params["levels"] = ["a", "b"]
+    assert code(name, with_rare(2), **params) == "too-few-persons"
+    assert run(name, with_rare(3), **params)["n"] == 120
+    assert run(name, with_rare(0), **params)["n"] == 120
+
+
 def test_equal_values_have_no_rank_test() -> None:
     assert code("mann_whitney", GOOD, variable="one", by="sex") == "no-convergence"
     assert code("kruskal", GOOD, variable="one", by="sex") == "no-convergence"
