@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError, PolicyRefusal
 from cohortium.sdk.characteristic import Characteristic, characteristic, counts, test
-from cohortium.sdk.describe import DescribeResult, VariableSummary
+from cohortium.sdk.describe import DescribeResult, VariableSummary, rounded
 from cohortium.sdk.html import result_html, table_html
 from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.publication import PrintedTable
@@ -178,12 +178,14 @@ class Differences(Result):
 
     Attributes:
         by: The grouping variable. groups: Its levels.
+        rounding: What numbers of persons are rounded to multiples of; None: exact.
         pairs: By variable, the difference of each pair of levels; None where it was withheld.
     """
 
     def __init__(self, described: DescribeResult, rows: Sequence[Characteristic]) -> None:
         super().__init__(described.run, described.to_json()["result"], {})
         self.by = str(described.by)
+        self.rounding = described.rounding
         self.groups = tuple(str(group) for group in _present(described))
         self.pairs = {
             row.name: {
@@ -220,7 +222,7 @@ class Differences(Result):
     def notes(self, lang: Language = "en") -> tuple[str, ...]:
         """How it is defined, what was withheld, the run and its contract."""
         require_language(lang)
-        return (smd_note(lang), *super().notes(lang)[1:])
+        return (smd_note(lang), *rounded(self.rounding, lang), *super().notes(lang)[1:])
 
     def interpret(self, lang: Language = "en") -> str:
         """Which variables are out of balance; nothing is adjusted for."""
@@ -230,10 +232,10 @@ class Differences(Result):
         if lang == "zh":
             found = f"超过 {BALANCED} 的有：{'、'.join(over)}" if over else f"均不超过 {BALANCED}"
             return f"{self.by} 各组之间的标准化均值差（绝对值）{found}。结果未进行任何调整。"
-        found = f"above {BALANCED} for {', '.join(over)}" if over else f"{BALANCED} or less for all"
+        found = f"above {BALANCED} for {', '.join(over)}" if over else f"not above {BALANCED}"
         return (
-            f"Absolute standardised mean differences between the groups of {self.by} are {found} "
-            f"of {len(known)} variables. Nothing is adjusted for."
+            f"Of {len(known)} variables compared between the groups of {self.by}, the absolute "
+            f"standardised mean difference is {found}. Nothing is adjusted for."
         )
 
     def plot(self) -> alt.TopLevelMixin:

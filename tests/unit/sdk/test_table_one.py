@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,7 +207,7 @@ def test_unknown_options_are_refused(frame: pd.DataFrame, options: dict[str, obj
         _study(frame).table_one(["age"], by="arm", **options)  # type: ignore[arg-type]
 
 
-def test_differences_of_each_pair(frame: pd.DataFrame) -> None:
+def test_differences_of_each_pair(frame: pd.DataFrame, tmp_path: Path) -> None:
     found = _study(frame).smd(["age", "died"], by="stage")
     assert list(found.pairs["age"]) == [("1", "2"), ("1", "3"), ("2", "3")]
     one, other = (frame[frame["stage"] == s]["died"].astype(float) for s in ("1", "3"))
@@ -218,6 +220,30 @@ def test_differences_of_each_pair(frame: pd.DataFrame) -> None:
     assert "标准化均值差" in found.interpret("zh")
     with pytest.raises(InputError):
         found["nobody"]
+    (printed,) = found.tables("zh")
+    assert printed.columns == ("变量", "1 / 2", "1 / 3", "2 / 3", "最大值")
+    assert printed.notes[0].startswith("SMD：标准化均值差")
+    assert found.save(tmp_path / "balance.json").exists()
+
+
+def test_faces_of_a_table(table: TableOne, tmp_path: Path) -> None:
+    said = table.to_json()
+    assert said["runs"] == [one.run.id for one in table.runs]
+    assert said["result"]["rows"][0]["variable"] == "age"
+    assert json.loads(json.dumps(said))["result"]["by"] == "arm"
+    assert table.save(tmp_path / "balance.json").exists()
+    assert "<td>" in table.export(tmp_path / "table.html").read_text(encoding="utf-8")
+    assert "Characteristics by arm" in table.summary()
+
+
+def test_three_groups_have_the_average_or_the_largest_difference(frame: pd.DataFrame) -> None:
+    pairs = [v for v in _study(frame).smd(["age"], by="stage").pairs["age"].values() if v]
+    average = _study(frame).table_one(["age"], by="stage")
+    assert average.smd["age"] == pytest.approx(sum(pairs) / 3)
+    assert any("the average over the pairs" in note for note in average.notes())
+    largest = _study(frame).table_one(["age"], by="stage", smd="maximum")
+    assert largest.smd["age"] == max(pairs)
+    assert any("各组两两比较的最大值" in note for note in largest.notes("zh"))
 
 
 samples = st.lists(
