@@ -32,6 +32,11 @@ class Coded:
     reference: int
     variable: str
 
+    @property
+    def makes_number(self) -> bool:
+        """Whether it is an expression, and no variable of the data."""
+        return self.levels is None and not isinstance(self.node, ast.Name)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -49,6 +54,12 @@ class Column:
     def is_cell(self) -> bool:
         """Whether it marks persons, so that its sum is a count of persons."""
         return bool(self.parts) and all(level is not None for _, level in self.parts)
+
+    @property
+    def makes_number(self) -> bool:
+        """Whether it has an expression, or multiplies numbers."""
+        numbers = [factor for factor, level in self.parts if level is None]
+        return len(numbers) > 1 or any(factor.makes_number for factor in numbers)
 
 
 def code_term(

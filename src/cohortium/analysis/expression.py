@@ -7,11 +7,12 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.cohort.singling import MAX_DEGREE, Form, NotGentle
 from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +27,15 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 """Transformations of one number, the same at every site."""
 
+_FORMS: Mapping[str, Callable[[Form], Form]] = {
+    "I": lambda form: form,
+    "log": Form.log,
+    "log2": Form.log,
+    "log10": Form.log,
+    "log1p": lambda form: (form + Form.constant()).log(),
+    "exp": Form.exp,
+    "sqrt": Form.root,
+}
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -33,14 +43,18 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-_MAX_POWER = 10
 _MAX_NUMBER = 1e15
 _MAX_DEPTH = 30
+
+
+_VARIABLE: Final = Form.variable()
 
 
 @dataclass(frozen=True)
 class Expression:
     """A checked factor.
+
+    What it makes of numbers is gentle (`cohort.singling`): it could pick out persons otherwise.
 
     Attributes:
         text: As the formula names it.
@@ -48,6 +62,7 @@ class Expression:
         names: Variables that it reads.
         category: The variable that ``C()`` makes a category of.
         reference: The level that ``Treatment()`` names.
+        form: Of the number that it makes.
     """
 
     text: str
@@ -55,6 +70,7 @@ class Expression:
     names: frozenset[str]
     category: str | None = None
     reference: str | None = None
+    form: Form = _VARIABLE
 
 
 def check(text: str, method: str) -> Expression:
@@ -80,10 +96,18 @@ def check(text: str, method: str) -> Expression:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C":
         return _category(text, node)
     names: set[str] = set()
-    _check_number(node, text, names, 0)
+    try:
+        form = _check_number(node, text, names, 0)
+    except NotGentle as found:
+        raise InputError(
+            "bad-formula",
+            f"{text[:80]!r} is not allowed in a formula. {found} It could pick out single persons "
+            "otherwise. Let the contract derive it (`derived:` in the study file), for all sites "
+            "to sign.",
+        ) from None
     if not names:
         raise InputError("bad-formula", f"{text[:80]!r} does not read a variable.")
-    return Expression(text, node, frozenset(names))
+    return Expression(text, node, frozenset(names), form=form)
 
 
 def evaluate(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
@@ -120,30 +144,40 @@ def _category(text: str, node: ast.Call) -> Expression:
     raise _refused(text)
 
 
-def _check_number(node: ast.AST, text: str, names: set[str], depth: int) -> None:
+def _check_number(node: ast.AST, text: str, names: set[str], depth: int) -> Form:
+    """The form of a number.
+
+    Raises:
+        InputError: ``bad-formula``.
+        NotGentle: It could pick out persons.
+    """
     if depth > _MAX_DEPTH:
         raise InputError("bad-formula", "The formula is nested too deeply.")
     match node:
         case ast.Name(id=name):
             names.add(name)
+            return Form.variable()
         case ast.Constant(value=int() | float() as value):
             if isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
                 raise _refused(text)
+            return Form.constant()
         case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=operand):
-            _check_number(operand, text, names, depth + 1)
+            return _check_number(operand, text, names, depth + 1)
         case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)):
-            if isinstance(power, bool) or not 0 < power <= _MAX_POWER:
-                raise InputError("bad-formula", f"A power is at most {_MAX_POWER}.")
-            _check_number(left, text, names, depth + 1)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
-            _check_number(left, text, names, depth + 1)
-            _check_number(right, text, names, depth + 1)
+            if isinstance(power, bool) or not 0 < power <= MAX_DEGREE:
+                raise InputError("bad-formula", f"A power is at most {MAX_DEGREE}.")
+            return _check_number(left, text, names, depth + 1).power(float(power))
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as op):
+            one = _check_number(left, text, names, depth + 1)
+            other = _check_number(node.right, text, names, depth + 1)
+            combine = _OPERATORS[type(op)]
+            form: Form = combine(one, other)
+            return form
         case ast.Call(func=ast.Name(id=function), args=[argument], keywords=[]) if (
             function == "I" or function in FUNCTIONS
         ):
-            _check_number(argument, text, names, depth + 1)
-        case _:
-            raise _refused(text)
+            return _FORMS[function](_check_number(argument, text, names, depth + 1))
+    raise _refused(text)
 
 
 def _evaluate(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Any:

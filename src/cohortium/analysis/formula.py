@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from cohortium.analysis.coding import Coded, Column, code_term
 from cohortium.analysis.expression import Expression, check, evaluate
+from cohortium.cohort.singling import MAX_DEGREE
 from cohortium.core.dictionary import NUMERIC, Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.errors import InputError
@@ -104,7 +105,13 @@ def parse(formula: str, variables: Mapping[str, Variable]) -> Parsed:
     if intercept:
         used[frozenset()] = {frozenset()}
     for term in terms:
-        columns += code_term([_code(factor, variables) for factor in term], used)
+        factors = [_code(factor, variables) for factor in term]
+        numbers = [f.form.degree for f, c in zip(term, factors, strict=True) if c.levels is None]
+        if sum(numbers) > MAX_DEGREE:
+            raise InputError(
+                "bad-formula", f"The powers in a term are together at most {MAX_DEGREE}."
+            )
+        columns += code_term(factors, used)
         if len(columns) > MAX_COLUMNS:
             raise InputError("bad-formula", f"The formula has more than {MAX_COLUMNS} columns.")
     if not columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from cohortium.analysis.least_squares import aliased, pack, solve, unpack
 from cohortium.core.dictionary import VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import LEAST_SITES, is_small
+from cohortium.disclosure.suppression import LEAST_SITES, follows_from_mean, is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -66,18 +67,18 @@ class Glm:
         round 1: persons, persons left out, whether the site contributes; with the floor ``site``
             also what follows, which with the floor ``total`` is the next round, once the joint
             number of persons is known to be enough;
-        moments: the p column sums, the sum of the outcome, for poisson the sum of its log
-            factorials, the persons at each level of each category;
+        moments: the p column sums and sums of squares, the sum of the outcome, for poisson the sum
+            of its log factorials, the persons at each level of each category;
         each iteration: the p (p + 1) / 2 entries of ``X'WX``, the p of ``X'(y - mean)``, the
             deviance.
 
     Refuses: a site with the floor ``site`` sends zeros where it has fewer than `min_cell` complete
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
-    two outcomes; ``too-many-parameters`` where there are fewer than 10 persons for a parameter or
-    residual degrees of freedom (or what the limits say). InputError ``no-convergence`` for columns
-    that others determine and for separated outcomes, with their names; ``bad-input`` for an outcome
-    that does not fit the family.
+    the values of a column of zeros and ones, or of two outcomes; ``too-many-parameters`` where
+    there are fewer than 10 persons for a parameter or residual degrees of freedom (or what the
+    limits say). InputError ``no-convergence`` for columns that others determine and for separated
+    outcomes, with their names; ``bad-input`` for an outcome that does not fit the family.
 
     Reference: McCullagh & Nelder 1989, ch. 2; Albert & Anderson 1984 (separation).
     """
@@ -129,6 +130,7 @@ class Glm:
             x, _ = design(block, parsed)
             if "columns" in out:
                 out["columns"] += x.sum(axis=0)
+                out["squares"] += np.square(x).sum(axis=0)
                 out["outcome"] += (y.sum(), family.saturated(y))
                 if "levels" in out:
                     out["levels"] += _level_counts(block, parsed)
@@ -137,11 +139,23 @@ class Glm:
                 _iterate(out, x, y - at.offset, at, family)
         return out
 
+    def numbers_made(self, table: Table, params: GlmParams, scope: Scope) -> list[Floats]:
+        """Columns with an expression or a product of numbers, and an outcome with an expression."""
+        parsed = parse(params.formula, scope.variables)
+        made = tuple(column for column in parsed.columns if column.makes_number)
+        if not made and not parsed.response.makes_number:
+            return []
+        out = list(design(table, replace(parsed, columns=made))[0].T)
+        if parsed.response.makes_number:
+            out.append(values_of(parsed.response, table))
+        rows = complete(table, parsed)
+        return [np.where(rows, values, np.nan) for values in out]
+
     def column(self, field: str, index: int, params: GlmParams, scope: Scope) -> str:
         """The term, or the pair of terms, of a component; the outcome where it is of no term."""
         parsed = parse(params.formula, scope.variables)
         names = parsed.names
-        if field in {"columns", "gradient"}:
+        if field in {"columns", "squares", "gradient"}:
             return names[index]
         if field == "information":
             pair = (names[int(axis[index])] for axis in np.triu_indices(len(names)))
@@ -294,6 +308,12 @@ def _release_moments(
             (f"{parsed.response.text} = {y}", c) for y, c in enumerate((n - outcome, outcome))
         ]
     small = [name for name, count in cells if is_small(round(count), min_cell)]
+    small += [
+        column.name
+        for column, of_column, squares in zip(parsed.columns, sums, total["squares"], strict=True)
+        if not column.is_cell
+        and follows_from_mean(n, float(of_column) / n, float(squares) / n, min_cell)
+    ]
     if small:
         raise PolicyRefusal(
             "too-few-persons",

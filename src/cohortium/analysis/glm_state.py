@@ -131,6 +131,7 @@ class Progress:
             of["persons"] = FieldSpec((3,), "count")
         if self.phase in {"moments", "counts+moments"}:
             of["columns"] = FieldSpec((p,), "real")
+            of["squares"] = FieldSpec((p,), "real")
             of["outcome"] = FieldSpec((2,), "real")
             if parsed.levels:
                 of["levels"] = FieldSpec((len(parsed.levels),), "count")

@@ -12,7 +12,7 @@ crash the hub replays `finish`, and a site that is asked again answers with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -198,6 +198,17 @@ class RoundsCounts(Protocol):
         ...
 
 
+@runtime_checkable
+class MakesNumbers(Protocol):
+    """An analysis whose parameters make numbers of their own from variables."""
+
+    def numbers_made(
+        self, table: Table, params: Any, scope: Scope
+    ) -> Sequence[npt.NDArray[np.float64]]:
+        """Each such number of the table's persons, shape (n_rows,); NaN where one has none."""
+        ...
+
+
 VariableNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
 
 __all__ = [
@@ -212,6 +223,7 @@ __all__ = [
     "FieldKind",
     "FieldSpec",
     "Layout",
+    "MakesNumbers",
     "NamesColumns",
     "Params",
     "Partitions",

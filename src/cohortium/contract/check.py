@@ -13,6 +13,7 @@ from typing import Any, Final
 from cohortium.analysis.interface import AnyAnalysis, BoundsPersons, Params, Scope, Splits
 from cohortium.cohort.choice import picking, with_choices
 from cohortium.cohort.population import Population
+from cohortium.cohort.singling import require_gentle
 from cohortium.contract.model import Computation, Contract, Draft, Environment, RunRequest
 from cohortium.contract.noise import Noise
 from cohortium.contract.population import asked_population, permitted_variables
@@ -121,7 +122,9 @@ def check_run(
     sites = tuple(site.name for site in contract.participants)
     chosen: tuple[str, ...] = ()
     if not isinstance(analysis, Splits):  # else it says itself what it tells of
-        population, chosen = _with_choices(population, analysis.variables(params))
+        names = analysis.variables(params)
+        population, chosen = _with_choices(population, names)
+        require_gentle(request.cohort, population, names)
         variables |= {name: population.variables[name] for name in population.gaps}
     scope = Scope(variables, contract.disclosure, len(sites), sites, chosen=chosen)
     _check_person(entry, analysis, params, scope)  # 11

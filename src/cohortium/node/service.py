@@ -64,6 +64,7 @@ from cohortium.node.persons import Persons, require_no_small_gap
 from cohortium.node.policy import PolicySource
 from cohortium.node.released import ReleasedSets
 from cohortium.node.screening import Screening, Telling
+from cohortium.node.singling import require_not_dominated
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
 from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
@@ -533,6 +534,7 @@ class NodeService:
         planned = self._noise.plan(checked, layout)
         try:
             require_no_small_gap(table, run)
+            require_not_dominated(table, run)
             contribution = analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
             if run.noise is not None:
