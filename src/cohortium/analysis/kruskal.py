@@ -54,8 +54,8 @@ class Kruskal(RankTest):
     Refuses: a group of 1 to ``min_cell - 1`` persons, or of one institution's alone, and whatever
     would give a smaller one away: PolicyRefusal ``too-few-persons``, ``too-few-sites``; so too a
     variable of two values where 1 to ``min_cell - 1`` persons of a group have one of them. A site
-    with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons. InputError
-    ``no-convergence`` where all values are equal.
+    with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons.
+    InputError ``no-convergence`` where all values are equal.
 
     Reference: Kruskal & Wallis 1952; Tomczak & Tomczak 2014 (epsilon squared).
     """

@@ -73,8 +73,8 @@ class MannWhitney(RankTest):
     Refuses: a group of fewer than `min_cell` persons, or of one institution's alone, and whatever
     would give a smaller one away: PolicyRefusal ``too-few-persons``, ``too-few-sites``; so too a
     variable of two values where 1 to ``min_cell - 1`` persons of a group have one of them. A site
-    with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons. InputError
-    ``no-convergence`` where all values are equal.
+    with the floor ``site`` sends zeros for a group of fewer than `min_cell` of its persons.
+    InputError ``no-convergence`` where all values are equal.
 
     Reference: Mann & Whitney 1947; Lehmann 1975, Nonparametrics, ch. 1; DeLong et al. 1988.
     """

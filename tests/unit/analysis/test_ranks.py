@@ -159,7 +159,7 @@ def test_groups_that_do_not_overlap_have_no_interval() -> None:
 def test_values_closer_than_the_grid_give_limits() -> None:
     table = arms(30, 30, 0)
     x = table.columns["x"].copy()
-    x[0], x[1:21], x[30:50] = 1e9, np.arange(20.0), np.arange(20.0) + 1e-4
+    x[0], x[1:21], x[30:50] = 1e4, np.arange(20.0), np.arange(20.0) + 1e-4
     close = Table(table.variables, {**table.columns, "x": x})
     pair = np.concatenate([x[:30], x[:30]]), np.concatenate([x[30:], x[30:]])
     for name, exact in (
