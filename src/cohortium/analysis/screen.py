@@ -138,11 +138,15 @@ class Screen:
     def choose(self, numbers: Ints, split: Split, least: int) -> int | None:
         """The best view of the split that may be released, from the sites' total; None: none."""
         n_new, at = len(split.sets), 0
-        comparisons = []
+        alike: dict[int, list[Ints]] = {}
         for _, n_earlier in self.earlier:
             size = Comparison.size(n_new, n_earlier)
-            comparisons.append(Comparison.of_flat(numbers[at : at + size], n_new, n_earlier))
+            alike.setdefault(n_earlier, []).append(numbers[at : at + size])
             at += size
+        comparisons = [
+            Comparison.of_flat(np.stack(rows), n_new, n_earlier)
+            for n_earlier, rows in alike.items()
+        ]
         for view, sets in enumerate(split.views):
             if not any(
                 too_close(one.among(sets), min_cell=self.min_cell, least=least)

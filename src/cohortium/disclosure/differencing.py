@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.disclosure.suppression import is_small
 from cohortium.errors import PolicyRefusal
 
 Ints = npt.NDArray[np.int64]
@@ -79,13 +78,14 @@ class PersonSets:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers of persons: of one site, or added up over sites.
+    """Numbers of persons: of one site, or added up over sites; of one earlier release, or of many
+    with equally many sets, along a first axis of each array.
 
     Attributes:
-        only_new: int64, shape (n_new, n_earlier); in the new set and not in the earlier one.
+        only_new: int64, shape (..., n_new, n_earlier); in the new set and not in the earlier one.
         only_earlier: int64, same shape; the other way round.
-        new: int64, shape (n_new,); in the new set.
-        earlier: int64, shape (n_earlier,).
+        new: int64, shape (..., n_new); in the new set.
+        earlier: int64, shape (..., n_earlier).
     """
 
     only_new: Ints
@@ -95,29 +95,34 @@ class Comparison:
 
     @staticmethod
     def size(n_new: int, n_earlier: int) -> int:
-        """How many numbers it has."""
+        """How many numbers it has, of one earlier release."""
         return 2 * n_new * n_earlier + n_new + n_earlier
 
     def flat(self) -> Ints:
-        """All numbers in one array."""
+        """All numbers of one earlier release in one array."""
         parts = (self.only_new, self.only_earlier, self.new, self.earlier)
         return np.concatenate([part.reshape(-1) for part in parts])
 
     @staticmethod
     def of_flat(numbers: Ints, n_new: int, n_earlier: int) -> Comparison:
-        """The inverse of `flat`."""
-        pairs = n_new * n_earlier
+        """The inverse of `flat`, or of several in rows."""
+        pairs, shape = n_new * n_earlier, (*numbers.shape[:-1], n_new, n_earlier)
         return Comparison(
-            numbers[:pairs].reshape(n_new, n_earlier),
-            numbers[pairs : 2 * pairs].reshape(n_new, n_earlier),
-            numbers[2 * pairs : 2 * pairs + n_new],
-            numbers[2 * pairs + n_new :],
+            numbers[..., :pairs].reshape(shape),
+            numbers[..., pairs : 2 * pairs].reshape(shape),
+            numbers[..., 2 * pairs : 2 * pairs + n_new],
+            numbers[..., 2 * pairs + n_new :],
         )
 
     def among(self, new: tuple[int, ...]) -> Comparison:
         """Only these of the new sets."""
         at = list(new)
-        return Comparison(self.only_new[at], self.only_earlier[at], self.new[at], self.earlier)
+        return Comparison(
+            self.only_new[..., at, :],
+            self.only_earlier[..., at, :],
+            self.new[..., at],
+            self.earlier,
+        )
 
 
 def compare(
@@ -183,16 +188,16 @@ def too_close(total: Comparison, *, min_cell: int, least: int) -> bool:
     """
     more, less = total.only_new, total.only_earlier
     released = total.earlier >= least
-    either = (int(more[0, 0]), int(less[0, 0]))
-    if released[0] and any(is_small(persons, min_cell) for persons in either):
+    either = np.stack([more[..., 0, 0], less[..., 0, 0]])
+    if np.any(released[..., 0] & (either > 0) & (either < min_cell)):
         return True
     same = (more == 0) & (less == 0)
-    known_new = same.any(axis=1)[:, None]  # an earlier table had this set, and all of this inside
-    known_earlier = same.any(axis=0)[None, :]
+    known_new = same.any(axis=-1)[..., :, None]  # an earlier table had this set, and this inside
+    known_earlier = same.any(axis=-2)[..., None, :]
     close = ~same & (more < min_cell) & (less < min_cell)
-    close &= (total.new >= least)[:, None] & released[None, :]
+    close &= (total.new >= least)[..., :, None] & released[..., None, :]
     close &= ~(known_new & (less == 0)) & ~(known_earlier & (more == 0))
-    close[0, 0] = False
+    close[..., 0, 0] = False
     return bool(close.any())
 
 
