@@ -24,6 +24,11 @@ HEADS: Final = {
     "all_released": Words("Nothing was withheld from these results.", "上述结果没有隐匿任何内容。"),
 }
 
+EARLIER: Final = Words(
+    "Some results were computed under another version of the contract, which their tables name.",
+    "部分结果依据该合同的其他版本计算，其表注列明所依据的版本。",
+)
+
 
 def facts(contract: Contract, status: str, now: Instant, lang: Language) -> list[tuple[str, str]]:
     """What the report is about."""
@@ -59,7 +64,10 @@ def methods(contract: Contract, runs: Sequence[RunInfo], lang: Language) -> list
         entry.noise is not None and any(entry.covers(name) for name in used)
         for entry in contract.computations
     )
-    return (_methods_zh if lang == "zh" else _methods_en)(contract, named, noisy)
+    texts = (_methods_zh if lang == "zh" else _methods_en)(contract, named, noisy)
+    if any(run.contract_digest != contract.digest for run in runs):
+        texts.append(EARLIER.of(lang))
+    return texts
 
 
 def _methods_en(contract: Contract, named: Sequence[str], noisy: bool) -> list[str]:

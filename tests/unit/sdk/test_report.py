@@ -12,13 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from pypdf import PdfReader
+from tests.support.pooled_study import run_of
 
 import cohortium as co
+from cohortium.contract.model import Cohort
+from cohortium.contract.noise import Noise
 from cohortium.errors import InputError, VerificationError
 from cohortium.sdk.plots import picture
 from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.report import Chart, Heading, Paragraph, Report
 from cohortium.sdk.report_pdf import as_pdf, markup
+from cohortium.sdk.report_words import methods
 
 HOSTILE = '<img src="x" onerror="alert(1)">'
 CHINESE = "安慰剂"
@@ -126,6 +130,25 @@ def test_the_report_in_chinese(study: co.Study) -> None:
     assert "Welch t 检验" in text
     with pytest.raises(InputError):
         study.report(lang="fr")  # type: ignore[arg-type]
+
+
+def test_methods_name_versions_criteria_and_noise(study: co.Study) -> None:
+    noise = Noise(unit="institution", epsilon=1.0, delta=1e-6, sums=9, clip=1.0)
+    changed = study.contract.model_copy(
+        update={
+            "cohort": Cohort(include=("age >= 18",), exclude=("stage = 'I'",)),
+            "computations": tuple(
+                one.model_copy(update={"noise": noise}) for one in study.contract.computations
+            ),
+        }
+    )
+    en = " ".join(methods(changed, [run_of("stats.describe", {})], "en"))
+    assert "The contract's persons; included: age >= 18, excluded: stage = 'I'." in en
+    assert "results are approximate" in en
+    assert "another version of the contract" in en
+    zh = "".join(methods(changed, [run_of("stats.describe", {})], "zh"))
+    for words in ("纳入标准：age >= 18", "排除标准：stage = 'I'", "近似值", "其他版本"):
+        assert words in zh
 
 
 def test_composed_tables_come_first(study: co.Study) -> None:
