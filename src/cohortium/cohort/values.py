@@ -287,6 +287,7 @@ def _plain(number: float) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
+    """Names in a message; the first twenty."""
     shown = list(names)
     more = f" and {len(shown) - _SHOWN_LEVELS} more" if len(shown) > _SHOWN_LEVELS else ""
     return ", ".join(shown[:_SHOWN_LEVELS]) + more
