@@ -12,7 +12,7 @@ from cohortium.analysis.correlation_result import FOLLOWS, inference, require_ro
 from cohortium.analysis.distribution import MAX_ROUNDS, Distribution, Known, Question, progress_of
 from cohortium.analysis.grouped import parts
 from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope, VariableNames
-from cohortium.analysis.rank_bins import RankBins, bins_of
+from cohortium.analysis.rank_bins import bins_of
 from cohortium.analysis.ranks import is_open, tie_sum
 from cohortium.analysis.spearman_state import Bins, is_bins
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
@@ -148,18 +148,20 @@ def _question(params: SpearmanParams, scope: Scope) -> Question:
 def _bins(known: Known, distributions: list[Distribution], scope: Scope) -> Bins:
     min_cell = scope.disclosure.min_cell
     n = known.n
-    ties, least, few = [], [], []
+    ties, least, two, few = [], [], [], []
     for of in distributions:
         persons = of.counts[:, 0]
         ties.append(tie_sum(of))
         least.append(0.0 if is_open(of) else ties[-1])
-        few.append(len(persons) == 2 and is_small(int(persons.min()), min_cell))
+        two.append(len(persons) == 2)
+        few.append(two[-1] and is_small(int(persons.min()), min_cell))
     every = float(n) ** 3 - n
     return Bins(
         counted=known.counted,
         bins=tuple(bins_of(of, min_cell) for of in distributions),
         squares=(every - np.array(ties)) / 12,
         most_squares=(every - np.array(least)) / 12,
+        two=np.array(two, dtype=np.int64),
         few=np.array(few, dtype=np.int64),
     )
 
@@ -223,7 +225,7 @@ def _small_cells(at: Bins, products: Floats, min_cell: int) -> npt.NDArray[np.bo
     n = at.counted.n
     for i, one in enumerate(at.bins):
         for j, other in enumerate(at.bins[:i]):
-            if not (_two_values(one) and _two_values(other)):
+            if found[i, j] or not (at.two[i] and at.two[j]):
                 continue
             # The ranks of two values are n / 2 apart, so that their product tells the joint table.
             upper, right = int(one.persons[1]), int(other.persons[1])
@@ -231,7 +233,3 @@ def _small_cells(at: Bins, products: Floats, min_cell: int) -> npt.NDArray[np.bo
             cells = (both, upper - both, right - both, n - upper - right + both)
             found[i, j] |= any(is_small(cell, min_cell) for cell in cells)
     return found | found.T
-
-
-def _two_values(bins: RankBins) -> bool:
-    return len(bins.persons) == 2 and bool(np.all(bins.tied))

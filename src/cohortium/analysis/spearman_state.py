@@ -36,6 +36,7 @@ class Bins:
         bins: Of each variable.
         squares: (V,); sum of squared distances of the mid-ranks from their mean, cells as ties.
         most_squares: (V,); the same if nobody in a cell that is wider than the grid were tied.
+        two: (V,); 1 where the variable has two values.
         few: (V,); 1 where the variable has two values, one of them of too few persons.
     """
 
@@ -43,12 +44,13 @@ class Bins:
     bins: tuple[RankBins, ...]
     squares: Floats
     most_squares: Floats
+    two: Ints
     few: Ints
 
     def to_state(self) -> State:
         """As the hub sends it."""
         arrays = self.counted.to_arrays()
-        arrays |= {name: getattr(self, name) for name in ("squares", "most_squares", "few")}
+        arrays |= {name: getattr(self, name) for name in ("squares", "most_squares", "two", "few")}
         arrays["scale"] = np.array([one.scale for one in self.bins], dtype=np.float64)
         for v, one in enumerate(self.bins):
             arrays[f"edges_{v}"] = one.edges
@@ -74,6 +76,7 @@ class Bins:
             ),
             squares=floats(state, "squares", (size,)),
             most_squares=floats(state, "most_squares", (size,)),
+            two=ints(state, "two", (size,)),
             few=ints(state, "few", (size,)),
         )
 

@@ -103,6 +103,17 @@ def test_a_rare_value_of_two_is_withheld_whatever_the_values(name: str) -> None:
     assert code(name, GOOD, variables=["x", "rare"]) == "too-few-persons"
 
 
+def test_a_small_cell_is_found_where_the_dictionary_knows_no_decimals() -> None:
+    free = {n: Variable(name=n, type=VariableType.REAL) for n in ("ill", "other")}
+    tables = []
+    for seed in (1, 2):
+        columns = {name: people(40, seed).columns[name].copy() for name in free}
+        columns["other"] = np.where(columns["ill"] > 0, 1.0, 2.0)
+        columns["other"][0] = 1.0
+        tables.append(Table(free, columns))
+    assert code("spearman", tables, variables=["ill", "other"]) == "too-few-persons"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_small_cell_of_two_variables_of_two_values_is_withheld(name: str) -> None:
     tables = [people(40, 1), people(40, 2)]
