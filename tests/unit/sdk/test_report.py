@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from pypdf import PdfReader
-from tests.support.pooled_study import run_of
+from tests.support.pooled_study import result_of, run_of
 
 import cohortium as co
 from cohortium.contract.model import Cohort
@@ -20,7 +22,7 @@ from cohortium.contract.noise import Noise
 from cohortium.errors import InputError, VerificationError
 from cohortium.sdk.plots import picture
 from cohortium.sdk.publication import PrintedTable, Row
-from cohortium.sdk.report import Chart, Heading, Paragraph, Report
+from cohortium.sdk.report import Chart, Heading, Paragraph, Report, compose
 from cohortium.sdk.report_pdf import as_pdf, markup
 from cohortium.sdk.report_words import methods
 
@@ -149,6 +151,26 @@ def test_methods_name_versions_criteria_and_noise(study: co.Study) -> None:
     zh = "".join(methods(changed, [run_of("stats.describe", {})], "zh"))
     for words in ("纳入标准：age >= 18", "排除标准：stage = 'I'", "近似值", "其他版本"):
         assert words in zh
+
+
+def test_an_analysis_of_a_package_stands_there_without_words(study: co.Study) -> None:
+    info = run_of("other.thing", {})
+    failed = run_of("other.thing", {}, number=2).model_copy(update={"status": "cancelled"})
+    runs: list[Any] = [
+        SimpleNamespace(info=failed, id=failed.id, status="cancelled"),
+        SimpleNamespace(
+            info=info,
+            id=info.id,
+            status="succeeded",
+            receipt=None,
+            result=lambda: result_of("other.thing", {"answer": 42}),
+        ),
+    ]
+    text = Tags(compose(study, runs, (), "en", info.submitted_at).html()).text
+    assert "other.thing" in text
+    assert "answer42" in text.replace("\n", "")
+    assert "its receipt was not checked" in text
+    assert "cancelled" in text
 
 
 def test_composed_tables_come_first(study: co.Study) -> None:
