@@ -15,7 +15,7 @@ from tests.support.life import amended
 from cohortium.analysis.screen import SCREENED, SCREENING
 from cohortium.contract.model import Cohort, Contract, RunRequest
 from cohortium.core.rounds import State
-from cohortium.core.selection import Selection
+from cohortium.core.selection import Derived, Selection
 from cohortium.disclosure.limits import Disclosure
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import get_state, put_state
@@ -339,3 +339,18 @@ async def test_a_site_that_drops_out_of_the_comparison_is_not_in_the_result() ->
         assert await made.run(again) == "succeeded"
         assert made.result(again)["n"] == 60 - 9
         assert len(_remembered(made, "Kappa")) == 2
+
+
+async def test_idle_criteria_do_not_make_another_computation_of_the_same_one() -> None:
+    """With them a researcher could have one computation over two sets of sites."""
+    async with federation(world=World(min_sites=2)) as made:
+        contract = await _agree(made)
+        await _run(made, contract, 1, EVERYBODY)
+        made.away = lambda site, message: (
+            site == "Gamma" and message.WhichOneof("body") == "run_prepare"
+        )
+        idle = Derived(name="idle", expression="age + 1")
+        for number, cohort in enumerate((EVERYBODY, Selection(), Selection(derived=(idle,))), 2):
+            status, request = await _run(made, contract, number, cohort)
+            assert (status, made.error(request)["code"]) == ("failed", "differencing")
+        assert (await _run(made, contract, 9, HALF))[0] == "succeeded"

@@ -132,6 +132,10 @@ class Population:
         """`key` without derived variables that no criterion reads, and whatever they are called."""
         return digest({"criteria": self._criteria})
 
+    def meaning(self, name: str) -> str:
+        """A digest of how a derived variable is computed, whatever it is called."""
+        return self._form(self.derivations[name])
+
     @cached_property
     def _criteria(self) -> dict[str, list[str]]:
         include = {self._form(part) for expr in self.include for part in _parts(expr, "and")}

@@ -9,6 +9,7 @@ from cohortium.analysis.screen import Screen, screened
 from cohortium.cohort.population import Population
 from cohortium.contract.model import Contract, Participant, RunRequest
 from cohortium.contract.noise import Noise
+from cohortium.contract.population import contract_population
 from cohortium.core.canonical import digest
 from cohortium.node.store import StoredRun
 
@@ -55,11 +56,14 @@ class CheckedRun:
     @property
     def params_digest(self) -> str:
         """Digest of the parameters as the analysis understands them, defaults filled in, and of the
-        cohort.
+        researcher's criteria and derived variables, where they matter.
         """
-        if self.request.cohort is None:
+        population, named = self.population, self.inner.variables(self.params)
+        persons = population.persons_key
+        derived = {n: population.meaning(n) for n in named if n in population.derivations}
+        if not derived and persons == contract_population(self.contract).persons_key:
             return self.params.digest
-        return digest({"params": self.params.digest, "population": self.population.key})
+        return digest({"params": self.params.digest, "persons": persons, "derived": derived})
 
     def among(self, n_sites: int) -> CheckedRun:
         """The run with its number of parties."""
