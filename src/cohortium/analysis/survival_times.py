@@ -238,6 +238,15 @@ class Leaving:
         return Leaving(self.times[some], counts[some], self.exact)
 
 
+def partition_of(question: Question, event: str, scope: Scope) -> tuple[str, ...]:
+    """What persons are told apart by: the groups, and the event where it is of levels."""
+    names = [variable.name for variable in question.groups.by]
+    variable = scope.variable(event)
+    if variable.levels is not None or variable.type is VariableType.BOOLEAN:
+        names.append(variable.name)
+    return tuple(dict.fromkeys(names))
+
+
 class SurvivalParams(Params):
     """What a computation on times to an event asks.
 
@@ -262,18 +271,16 @@ class SurvivalRounds:
     drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = MAX_ROUNDS
 
-    def start(self, params: SurvivalParams, scope: Scope) -> State:
+    def start(self, params: Any, scope: Scope) -> State:
         """Begin with counts, and with sums where each site guards its own floor."""
         return Known.start(params.question(scope), scope).to_state()
 
-    def layout(self, state: State, params: SurvivalParams, scope: Scope) -> Layout:
+    def layout(self, state: State, params: Any, scope: Scope) -> Layout:
         """See `cohortium.analysis.distribution`."""
         question = params.question(scope)
         return Known.from_state(state, question).layout(question)
 
-    def local(
-        self, table: Table, state: State, params: SurvivalParams, scope: Scope
-    ) -> Contribution:
+    def local(self, table: Table, state: State, params: Any, scope: Scope) -> Contribution:
         """See `cohortium.analysis.distribution`."""
         question = params.question(scope)
         return Known.from_state(state, question).local(table, question, scope)
@@ -282,15 +289,14 @@ class SurvivalRounds:
         self,
         field: str,  # noqa: ARG002 - the protocol's signature
         index: int,  # noqa: ARG002
-        params: SurvivalParams,
+        params: Any,
         scope: Scope,  # noqa: ARG002
     ) -> str:
         """The variable of a component of the sums; counts do not overflow."""
-        return params.time
+        name: str = params.time
+        return name
 
-    def finish(
-        self, total: Total, state: State, params: SurvivalParams, scope: Scope
-    ) -> Continue | Done:
+    def finish(self, total: Total, state: State, params: Any, scope: Scope) -> Continue | Done:
         """Go on until it is known who leaves when, then compute."""
         question = params.question(scope)
         known = Known.from_state(state, question)
