@@ -108,8 +108,9 @@ class Sketch:
         good = persons > 0
         at, persons, whole = at[good], persons[good], whole[good]
         for word in range(1, len(table)):
-            digit, rest = np.divmod(table[word, at], persons)
-            good = (rest == 0) & (digit >= 0) & (digit < 2**self.word_bits)
+            sums = table[word, at]
+            digit = sums // persons
+            good = (digit * persons == sums) & (digit >= 0) & (digit < 2**self.word_bits)
             at, persons, whole, digit = at[good], persons[good], whole[good], digit[good]
             whole |= digit.astype(np.uint64) << np.uint64((word - 1) * self.word_bits)
         keys = (whole >> np.uint64(CHECK_BITS)).astype(np.int64)
