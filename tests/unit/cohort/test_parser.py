@@ -122,6 +122,12 @@ def test_what_is_deep_or_long_is_refused(text: str) -> None:
     refused(text)
 
 
+def test_the_limit_of_depth_is_the_languages_own_and_not_the_stacks() -> None:
+    assert parse("(" * 12 + "a" + ")" * 12) == Node("name", value="a")
+    for text in ("(" * 13 + "a" + ")" * 13, "NOT " * 14 + "a", "CASE WHEN a THEN " * 13 + "1"):
+        assert refused(text).message.startswith("More than 12 brackets")
+
+
 def test_long_lists_of_codes_and_long_chains_are_read() -> None:
     codes = ", ".join(f"'C{n}'" for n in range(250))
     assert len(parse(f"dx IN ({codes})").args) == 251
