@@ -103,14 +103,19 @@ def test_a_rare_value_of_two_is_withheld_whatever_the_values(name: str) -> None:
     assert code(name, GOOD, variables=["x", "rare"]) == "too-few-persons"
 
 
+def with_small_cell() -> list[Table]:
+    """Of 40 who are ill 2 have the value 1 of `other`, of 40 who are not 20."""
+    tables = [people(40, 1), people(40, 2)]
+    for table in tables:
+        ill, other = table.columns["ill"] > 0, table.columns["other"]
+        other[:] = 2
+        other[np.flatnonzero(ill)[:1]] = other[np.flatnonzero(~ill)[:10]] = 1
+    return tables
+
+
 def test_a_small_cell_is_found_where_the_dictionary_knows_no_decimals() -> None:
     free = {n: Variable(name=n, type=VariableType.REAL) for n in ("ill", "other")}
-    tables = []
-    for seed in (1, 2):
-        columns = {name: people(40, seed).columns[name].copy() for name in free}
-        columns["other"] = np.where(columns["ill"] > 0, 1.0, 2.0)
-        columns["other"][0] = 1.0
-        tables.append(Table(free, columns))
+    tables = [Table(free, {name: t.columns[name] for name in free}) for t in with_small_cell()]
     assert code("spearman", tables, variables=["ill", "other"]) == "too-few-persons"
 
 
@@ -118,13 +123,7 @@ def test_a_small_cell_is_found_where_the_dictionary_knows_no_decimals() -> None:
 def test_a_small_cell_of_two_variables_of_two_values_is_withheld(name: str) -> None:
     tables = [people(40, 1), people(40, 2)]
     assert run(name, tables, variables=["ill", "other"])["correlation"][0][1] is not None
-    nearly = [
-        Table(t.variables, {**t.columns, "other": np.where(t.columns["ill"] > 0, 1.0, 2.0)})
-        for t in tables
-    ]
-    for table in nearly:
-        table.columns["other"][0] = 1.0  # a joint cell of two persons
-    assert code(name, nearly, variables=["ill", "other"]) == "too-few-persons"
+    assert code(name, with_small_cell(), variables=["ill", "other"]) == "too-few-persons"
 
 
 @pytest.mark.parametrize("name", METHODS)
