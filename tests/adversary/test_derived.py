@@ -1,6 +1,7 @@
 """A researcher who asks for one person by way of derived variables instead of criteria.
 
-One person in the data is 99 years old. Its weight is what the attacks are after.
+One person in the data is 99 years old, and was never here before. Its weight is what the attacks
+are after.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ def federation() -> Iterator[LocalFederation]:
     for number, site in enumerate(("North", "South")):
         rng = np.random.default_rng(number)
         frames[site] = pd.DataFrame(
-            {"age": rng.integers(20, 90, 60), "weight": rng.normal(80, 10, 60).round(1)}
+            {
+                "age": rng.integers(20, 90, 60),
+                "weight": rng.normal(80, 10, 60).round(1),
+                "visits": rng.integers(1, 9, 60),
+                "packs": rng.integers(0, 3, 60),
+            }
         )
-    frames["North"].loc[7, "age"] = 99
+    frames["North"].loc[7, ["age", "visits", "packs"]] = [99, 0, 1]
     with co.local(frames) as made:
         yield made
 
@@ -34,7 +40,7 @@ def refused(code: str) -> pytest.RaisesExc[co.PolicyRefusal]:
 
 def test_a_number_that_leaves_a_person_out_is_refused(federation: LocalFederation) -> None:
     study = federation.study()
-    study.derive("others = weight + 0 * LN(99 - age)")
+    study.derive("others = weight + 0 * LN(visits)")
     with refused("too-few-persons"):
         study.describe(["weight", "others"])
     study.derive("twice = others * 2")
@@ -47,7 +53,7 @@ def test_a_number_that_leaves_a_person_out_is_refused(federation: LocalFederatio
     [
         "others = CASE WHEN age < 99 THEN weight ELSE 0 END",
         "others = weight * CASE WHEN age < 99 THEN 1 ELSE 0 END",
-        "others = COALESCE(weight + 0 * LN(99 - age), 0)",
+        "others = COALESCE(weight + 0 * LN(visits), 0)",
     ],
 )
 def test_a_number_that_picks_persons_is_refused(
@@ -88,9 +94,9 @@ def test_groups_that_differ_by_one_person_are_refused(federation: LocalFederatio
 
 def test_gaps_that_differ_by_one_person_are_refused(federation: LocalFederation) -> None:
     study = federation.study()
-    study.derive("some = weight + 0 * SQRT(age - 40)")  # many persons have none, at each site
+    study.derive("some = weight + 0 * LN(packs)")  # many persons have none, at each site
     assert study.describe("some").run.status == "succeeded"
-    study.derive("others = some + 0 * SQRT(98 - age)")
+    study.derive("others = some + 0 * LN(visits)")
     with refused("differencing"):
         study.describe("others")
 

@@ -15,7 +15,7 @@ from cohortium.analysis.interface import Scope
 from cohortium.analysis.least_squares import aliased
 from cohortium.core.rounds import Total
 from cohortium.disclosure.limits import Disclosure
-from cohortium.disclosure.suppression import REASONS, Release, is_small
+from cohortium.disclosure.suppression import REASONS, Release, is_small, nearly_equal
 from cohortium.errors import InputError, PolicyRefusal
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def small_cells(pairs: Pairs, min_cell: int) -> npt.NDArray[np.bool_]:
     """Which pairs give away how many persons, fewer than `min_cell`, have a value; shape (V, V)."""
     values = pairs.two_values()
     v = len(values)
-    small = np.zeros((v, v), dtype=np.bool_)
+    small, follows = np.zeros((v, v), dtype=np.bool_), list[int]()
     for i, first in enumerate(values):
         if first is None:
             continue
@@ -139,8 +139,12 @@ def small_cells(pairs: Pairs, min_cell: int) -> npt.NDArray[np.bool_]:
                 scale = (first[1] - first[0]) * (second[1] - second[0])
                 both = pairs.products[i, j] - first[0] * pairs.residual[j, i]
                 both = (both - second[0] * pairs.residual[i, j] + n * first[0] * second[0]) / scale
-                cells += [both, upper - both, other - both, n - upper - other + both]
+                joint = [both, upper - both, other - both, n - upper - other + both]
+                if i > j and nearly_equal(np.rint(np.array(joint)).astype(np.int64), min_cell):
+                    follows.append(i)  # from a third variable's pairs with both
+                cells += joint
             small[i, j] |= any(is_small(round(float(cell)), min_cell) for cell in cells)
+    small[follows] = True
     return small | small.T
 
 

@@ -27,7 +27,13 @@ from cohortium.analysis.least_squares import aliased, pack, solve, unpack
 from cohortium.core.dictionary import VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import LEAST_SITES, follows_from_mean, is_small
+from cohortium.disclosure.suppression import (
+    LEAST_SITES,
+    follows_from_mean,
+    is_binary,
+    is_small,
+    nearly_equal,
+)
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -67,15 +73,17 @@ class Glm:
         round 1: persons, persons left out, whether the site contributes; with the floor ``site``
             also what follows, which with the floor ``total`` is the next round, once the joint
             number of persons is known to be enough;
-        moments: the p column sums and sums of squares, the sum of the outcome, for poisson the sum
-            of its log factorials, the persons at each level of each category;
+        moments: the p column sums and sums of squares, those of the outcome, for poisson the sum of
+            its log factorials, the persons at each level of each category, and the persons for whom
+            two columns, or a column and the outcome, are 1;
         each iteration: the p (p + 1) / 2 entries of ``X'WX``, the p of ``X'(y - mean)``, the
             deviance.
 
     Refuses: a site with the floor ``site`` sends zeros where it has fewer than `min_cell` complete
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
-    the values of a column of zeros and ones, or of two outcomes; ``too-many-parameters`` where
+    the values of a column of zeros and ones, or of two outcomes, or where two such columns (or one
+    and the outcome) differ by as few; ``too-many-parameters`` where
     there are fewer than 10 persons for a parameter or residual degrees of freedom (or what the
     limits say). InputError ``no-convergence`` for columns that others determine and for separated
     outcomes, with their names; ``bad-input`` for an outcome that does not fit the family.
@@ -131,7 +139,9 @@ class Glm:
             if "columns" in out:
                 out["columns"] += x.sum(axis=0)
                 out["squares"] += np.square(x).sum(axis=0)
-                out["outcome"] += (y.sum(), family.saturated(y))
+                out["outcome"] += (y.sum(), family.saturated(y), np.square(y).sum())
+                if "marks" in out:
+                    out["marks"] += _marks(x, y, parsed)
                 if "levels" in out:
                     out["levels"] += _level_counts(block, parsed)
             else:
@@ -238,6 +248,38 @@ def _level_counts(table: Table, parsed: Parsed) -> Array:
     return np.concatenate(counts)
 
 
+def _marks(x: Floats, y: Floats, parsed: Parsed) -> Array:
+    """Of how many persons two columns are 1, for each pair of columns; the outcome comes last."""
+    ones = x[:, parsed.marks] == 1
+    if parsed.response.may_mark:
+        ones = np.column_stack([ones, y == 1])
+    counts = ones.astype(np.float64)
+    return pack(counts.T @ counts).astype(np.int64)
+
+
+def _nearly_equal(
+    n: int, total: Total, binary: npt.NDArray[np.bool_], parsed: Parsed, min_cell: int
+) -> list[str]:
+    """Which two columns of zeros and ones differ by so few persons that both tell of those.
+
+    Args:
+        binary: Which columns have zeros and ones; the outcome comes last.
+    """
+    if "marks" not in total:
+        return []
+    at = [*parsed.marks, *([len(parsed.columns)] if parsed.response.may_mark else [])]
+    both = unpack(np.asarray(total["marks"], dtype=np.float64), len(at)).astype(np.int64)
+    sizes = np.diag(both)
+    first, second = sizes[:, None] - both, sizes[None, :] - both
+    cells = np.stack([both, first, second, n - first - second - both])
+    close = nearly_equal(cells, min_cell)
+    close &= np.outer(binary[at], binary[at])
+    names = [*parsed.names, parsed.response.text]
+    return [
+        f"{names[at[i]]} but not {names[at[j]]}" for i, j in np.argwhere(np.triu(close, 1)).tolist()
+    ]
+
+
 def _iterate(out: dict[str, Array], x: Floats, y: Floats, at: Progress, family: Family) -> None:
     """Add the weighted sums at the present coefficients, or at R's start."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -291,7 +333,8 @@ def _release_moments(
 ) -> Progress:
     n, min_cell = int(at.counts[0]), scope.disclosure.min_cell
     sums = np.asarray(total["columns"], dtype=np.float64)
-    outcome, saturated = (float(value) for value in total["outcome"])
+    squares = np.asarray(total["squares"], dtype=np.float64)
+    outcome, saturated, outcome_squares = (float(value) for value in total["outcome"])
     cells = [
         (f"{factor.text}[{level}]", count)
         for (factor, level), count in zip(
@@ -310,10 +353,12 @@ def _release_moments(
     small = [name for name, count in cells if is_small(round(count), min_cell)]
     small += [
         column.name
-        for column, of_column, squares in zip(parsed.columns, sums, total["squares"], strict=True)
-        if not column.is_cell
-        and follows_from_mean(n, float(of_column) / n, float(squares) / n, min_cell)
+        for column, mean, square in zip(parsed.columns, sums / n, squares / n, strict=True)
+        if not column.is_cell and follows_from_mean(n, float(mean), float(square), min_cell)
     ]
+    pairs = zip([*sums, outcome], [*squares, outcome_squares], strict=True)
+    binary = np.array([is_binary(float(s / n), float(q / n)) for s, q in pairs])
+    small = small or _nearly_equal(n, total, binary, parsed, min_cell)
     if small:
         raise PolicyRefusal(
             "too-few-persons",

@@ -132,7 +132,10 @@ class Progress:
         if self.phase in {"moments", "counts+moments"}:
             of["columns"] = FieldSpec((p,), "real")
             of["squares"] = FieldSpec((p,), "real")
-            of["outcome"] = FieldSpec((2,), "real")
+            of["outcome"] = FieldSpec((3,), "real")
+            marks = len(parsed.marks) + parsed.response.may_mark
+            if marks > 1:
+                of["marks"] = FieldSpec((marks * (marks + 1) // 2,), "count")
             if parsed.levels:
                 of["levels"] = FieldSpec((len(parsed.levels),), "count")
         if self.phase in {"start", "fit"}:

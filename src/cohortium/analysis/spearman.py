@@ -17,7 +17,7 @@ from cohortium.analysis.ranks import is_open, tie_sum
 from cohortium.analysis.spearman_state import Bins, is_bins
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import is_small
+from cohortium.disclosure.suppression import is_small, nearly_equal
 from cohortium.errors import InputError, PolicyRefusal
 
 MOST_VARIABLES = 30
@@ -232,4 +232,6 @@ def _small_cells(at: Bins, products: Floats, min_cell: int) -> npt.NDArray[np.bo
             both = round(float(4 * products[i, j] / n**2 + upper * right / n))
             cells = (both, upper - both, right - both, n - upper - right + both)
             found[i, j] |= any(is_small(cell, min_cell) for cell in cells)
+            if nearly_equal(np.array(cells), min_cell):  # a third variable's pairs would tell
+                found[i, :] = True
     return found | found.T

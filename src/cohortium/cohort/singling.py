@@ -2,14 +2,14 @@
 
 A number such as ``chol / ((age - 99) * (age - 99) + 1e-12)`` is next to nothing for everybody but
 the person of 99, whose value is then its sum. What is *gentle* cannot be made so sharp: polynomials
-of a low degree, denominators without a sum, logarithms and roots of one variable, and few EXP. What
+of a low degree, denominators without a sum, logarithms and roots that begin at 0 or below. What
 everybody signed, in a contract's `derived`, is free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -22,8 +22,6 @@ from cohortium.core.dictionary import VariableType
 from cohortium.core.selection import Selection
 
 MAX_DEGREE: Final = 4
-EXP_DEGREE: Final = 3
-"""A product has one EXP: two of them make a bell, of ``exp(-x * x) * exp(2 * c * x)``."""
 DOMINATED: Final = 0.99
 _TINY: Final = 1e-300
 
@@ -31,8 +29,10 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["constant", "monomial", "affine", "polynomial"]
 
 _ATOMS: Final = {VariableType.INTEGER, VariableType.REAL, VariableType.DATE, VariableType.DATETIME}
-_CALLS: Final = frozenset({"datediff", "exp", "ln", "log10", "power", "sqrt", "year"})
-"""Not those that choose among values, or take steps: ABS, CEIL, FLOOR, GREATEST, LEAST."""
+_CALLS: Final = frozenset({"datediff", "ln", "log10", "power", "sqrt", "year"})
+"""Neither EXP, of which the largest value alone remains, nor what chooses among values or takes
+steps: ABS, CEIL, FLOOR, GREATEST, LEAST.
+"""
 
 
 class NotGentle(Exception):
@@ -44,13 +44,16 @@ class Form:
     """What is known of a number's form.
 
     Attributes:
-        kind: ``monomial``: a product of variables, their powers and a constant. ``affine``: one
-            variable times a constant, and a constant. ``polynomial``: any other.
+        kind: ``monomial``: a product of variables, their powers and a constant. ``affine``: a
+            variable times a positive constant, and a positive constant: positive where the variable
+            is. ``polynomial``: any other.
         degree: Of all powers of a product together, those below a fraction line too.
+        sign: Of the constant; 0 where that is not followed.
     """
 
     kind: Kind
     degree: float = 0.0
+    sign: int = 1
 
     @staticmethod
     def variable() -> Form:
@@ -58,48 +61,38 @@ class Form:
         return Form("monomial", 1.0)
 
     @staticmethod
-    def constant() -> Form:
+    def constant(value: float = 0.0) -> Form:
         """Of a number that is written."""
-        return Form("constant")
+        return Form("constant", sign=1 if value >= 0 else -1)
+
+    def __neg__(self) -> Form:
+        return replace(self, sign=-self.sign)
 
     def __add__(self, other: Form) -> Form:
-        """Of a sum."""
-        kinds = {self.kind, other.kind}
-        degree = max(self.degree, other.degree)
+        kinds, degree = {self.kind, other.kind}, max(self.degree, other.degree)
+        positive = self.sign == other.sign == 1
         if kinds == {"constant"}:
-            return self
-        if "constant" in kinds and kinds <= {"constant", "monomial", "affine"} and degree == 1:
+            return Form("constant", sign=self.sign if self.sign == other.sign else 0)
+        if positive and degree == 1 and "constant" in kinds and "polynomial" not in kinds:
             return Form("affine", 1.0)
         return Form("polynomial", degree)
 
     def __sub__(self, other: Form) -> Form:
-        """Of a difference."""
-        return self + other
+        return self + -other
 
     def __mul__(self, other: Form) -> Form:
-        """Of a product.
-
-        Raises:
-            NotGentle: The degree is too high.
-        """
-        if other.kind == "constant":
-            return self
-        if self.kind == "constant":
-            return other
+        sign = self.sign * other.sign
+        for one, another in ((self, other), (other, self)):
+            if one.kind == "constant":
+                flips = another.kind == "affine" and sign != 1
+                return replace(another, kind="polynomial" if flips else another.kind, sign=sign)
         monomial = self.kind == other.kind == "monomial"
-        return _limited("monomial" if monomial else "polynomial", self.degree + other.degree)
+        return _limited("monomial" if monomial else "polynomial", self.degree + other.degree, sign)
 
     def __truediv__(self, other: Form) -> Form:
-        """Of a quotient.
-
-        Raises:
-            NotGentle: There is a sum or a function below the line, or the degree is too high.
-        """
-        if other.kind == "constant":
-            return self
-        if other.kind != "monomial":
+        if other.kind not in {"constant", "monomial"}:
             raise NotGentle("Below a fraction line stand only products of variables, no sums.")
-        return Form("monomial") * other if self.kind == "constant" else self * other
+        return self * other  # of the degree alone
 
     def power(self, exponent: float) -> Form:
         """Of a power.
@@ -107,53 +100,45 @@ class Form:
         Raises:
             NotGentle: It is negative or fractional of a sum, or the degree is too high.
         """
-        if self.kind == "constant" or exponent == 0:
-            return Form.constant()
         if exponent == 1:
             return self
+        if self.kind == "constant":
+            return Form("constant", sign=0)
         if self.kind == "monomial":
-            return _limited("monomial", self.degree * abs(exponent))
+            return _limited("monomial", self.degree * abs(exponent), self.sign * self.sign)
         if exponent < 0 or exponent != int(exponent):
             raise NotGentle("Negative and fractional powers are of products of variables, no sums.")
-        return _limited("polynomial", self.degree * exponent)
-
-    def exp(self) -> Form:
-        """Of EXP.
-
-        Raises:
-            NotGentle: It is of a sum.
-        """
-        if self.kind == "constant":
-            return self
-        if self.kind != "monomial":
-            raise NotGentle("EXP is of a product of variables and a number, without a sum.")
-        return Form("polynomial", float(EXP_DEGREE))
+        return _limited("polynomial", self.degree * exponent, 0)
 
     def log(self) -> Form:
         """Of a logarithm.
 
         Raises:
-            NotGentle: It is of a sum of variables.
+            NotGentle: It may begin anywhere, and would leave out who is below.
         """
         if self.kind == "constant":
-            return self
-        if self.kind == "polynomial":
-            raise NotGentle("A logarithm or a root is of a product of variables, or of a * x + b.")
-        return Form("polynomial", 1.0)
+            return Form("constant", sign=0)
+        if self.kind == "polynomial" or self.sign != 1:
+            raise NotGentle(
+                "A logarithm or a root is of a product of variables, or of a * x + b with positive "
+                "a and b."
+            )
+        return Form("polynomial", 1.0, 0)
 
     def root(self) -> Form:
         """Of a square root.
 
         Raises:
-            NotGentle: It is of a sum of variables.
+            NotGentle: As of a logarithm.
         """
-        return self.log() if self.kind == "affine" else self.power(0.5)
+        found = self.log()
+        return self.power(0.5) if self.kind == "monomial" else found
 
 
-def _limited(kind: Kind, degree: float) -> Form:
+def _limited(kind: Kind, degree: float, sign: int) -> Form:
     if degree > MAX_DEGREE:
         raise NotGentle(f"The powers in a product are together at most {MAX_DEGREE}.")
-    return Form(kind, degree)
+    return Form(kind, degree, sign)
 
 
 def require_gentle(asked: Selection | None, population: Population, names: Collection[str]) -> None:
@@ -228,16 +213,20 @@ class _Reader:
         match node.op:
             case "name":
                 return _form_of(str(node.value), self._texts, self._forms, self._population)
-            case "number" | "null" | "date" | "text":
+            case "number" if isinstance(node.value, int | float):
+                return Form.constant(float(node.value))
+            case "null" | "date" | "text":
                 return Form.constant()
             case "call":
                 return self._call(node)
         args = [self.form(arg) for arg in node.args]
         match node.op:
             case "neg":
-                return args[0]
-            case "+" | "-":
+                return -args[0]
+            case "+":
                 return args[0] + args[1]
+            case "-":
+                return args[0] - args[1]
             case "*":
                 return args[0] * args[1]
             case "/":
@@ -253,14 +242,12 @@ class _Reader:
             case "power":
                 exponent = node.args[1].value
                 return args[0].power(float(exponent) if isinstance(exponent, int | float) else 0.0)
-            case "exp":
-                return args[0].exp()
             case "ln" | "log10":
                 return args[0].log()
             case "sqrt":
                 return args[0].root()
             case "datediff" if "constant" in {arg.kind for arg in args}:
-                return Form("affine", 1.0)
+                return Form("polynomial", 1.0)
         return Form.variable()
 
 

@@ -69,6 +69,20 @@ def suppress(counts: Counts, min_cell: int) -> Counts:
     return status
 
 
+def nearly_equal(cells: Counts, min_cell: int) -> npt.NDArray[np.bool_]:
+    """Whether two groups of the same persons, or one and what the other leaves, differ by so few
+    that numbers of both tell of those.
+
+    Args:
+        cells: int64, shape (4, ...); persons in both groups, in the first only, in the second only,
+            and in none of them.
+    """
+    both, first, second, neither = cells
+    alike = (first < min_cell) & (second < min_cell) & (first + second > 0)
+    opposite = (both < min_cell) & (neither < min_cell) & (both + neither > 0)
+    return np.asarray(alike | opposite)
+
+
 def is_binary(mean: float, mean_square: float) -> bool:
     """Whether the values of these moments are zeros and ones."""
     return abs(mean_square - mean) <= 1e-9 * max(1.0, abs(mean))

@@ -86,7 +86,7 @@ def test_columns_are_those_of_patsy(formula: str, frame: pd.DataFrame, table: Ta
     assert np.array_equal(matrix, np.asarray(expected)[:, [order[name] for name in names]])
 
 
-@pytest.mark.parametrize("function", ["log", "log2", "log10", "log1p", "exp", "sqrt"])
+@pytest.mark.parametrize("function", ["log", "log2", "log10", "log1p", "sqrt"])
 def test_transformations_are_numpys(function: str, frame: pd.DataFrame, table: Table) -> None:
     matrix, names = design(table, parse(f"y ~ {function}(a * 2)", table.variables))
     assert names == ("Intercept", f"{function}(a * 2)")
@@ -281,11 +281,12 @@ def test_types_must_fit(formula: str, code: str, table: Table) -> None:
 
 
 def test_a_transformation_that_is_not_finite_names_the_term_and_no_value(table: Table) -> None:
-    parsed = parse("y ~ log(a - 1.5)", table.variables)
+    parsed = parse("y ~ log(a)", table.variables)
+    table = Table(table.variables, {**table.columns, "a": table.columns["a"] - 1.5})
     with pytest.raises(InputError) as caught:
         design(table, parsed)
     assert caught.value.code == "bad-input"
-    assert caught.value.details == {"term": "log(a - 1.5)"}
+    assert caught.value.details == {"term": "log(a)"}
 
 
 def test_odd_characters_are_allowed_in_a_reference_level_only() -> None:

@@ -247,7 +247,7 @@ def test_with_the_total_floor_only_counts_are_asked_for_first() -> None:
     run_pooled_sum(find("glm"), params, THREE, TOTAL, seen=seen)
     assert [sorted(total) for _, total in seen[:3]] == [
         ["persons"],
-        ["columns", "levels", "outcome", "squares"],
+        ["columns", "levels", "marks", "outcome", "squares"],
         ["deviance", "gradient", "information"],
     ]
 
