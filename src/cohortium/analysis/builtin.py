@@ -19,9 +19,11 @@ from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.interface import AnyAnalysis, Params
+from cohortium.analysis.kaplan_meier import KaplanMeier
 from cohortium.analysis.kruskal import Kruskal
 from cohortium.analysis.ks import Ks
 from cohortium.analysis.levene import Levene
+from cohortium.analysis.logrank import Logrank
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.normality import Normality
@@ -43,7 +45,9 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Crosstab(),
             Describe(),
             Glm(),
+            KaplanMeier(),
             Kruskal(),
+            Logrank(),
             Ks(),
             MannWhitney(),
             McNemar(),

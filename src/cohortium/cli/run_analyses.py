@@ -67,6 +67,9 @@ def _number(help_: str = "A number.") -> Parameter:
 _VARIABLES = Parameter("variables", "Variables.", list[str], argument=True)
 _BY = Parameter("by", "Groups: a category or boolean.")
 _GROUPS = Parameter("by", "Groups: a category or boolean.", argument=True)
+_TIME = Parameter("time", "Time to the event or the end of observation.", argument=True)
+_EVENT = Parameter("event", "A boolean, a number of 0 and 1, or a category.", argument=True)
+_EVENT_LEVEL = Parameter("event_level", "Of a category, the level that is the event.")
 _LEVELS = Parameter(
     "levels", "Two levels of the groups, the first against the second.", tuple[str, str]
 )
@@ -181,6 +184,41 @@ COMMANDS: Final = (
         "spearman",
         "Spearman's correlations of ranks with intervals.",
         (_VARIABLES, _CONFIDENCE),
+    ),
+    Command(
+        "km",
+        "Kaplan-Meier survival curves: medians, survival at times, persons at risk.",
+        (
+            _TIME,
+            _EVENT,
+            Parameter("by", "A curve for each level of this category or boolean."),
+            Parameter("at", "A time at which survival is asked for; several times.", list[float]),
+            Parameter(
+                "quantiles",
+                "A share of persons with the event; several times; default 0.5, the median.",
+                list[float],
+            ),
+            _EVENT_LEVEL,
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "logrank",
+        "Log-rank test: do groups have the same survival?",
+        (
+            _TIME,
+            _EVENT,
+            _GROUPS,
+            Parameter("strata", "Compare within the levels of this category or boolean."),
+            Parameter("within_sites", "Compare within institutions only.", bool),
+            Parameter(
+                "weights",
+                "Of the times; default: logrank.",
+                ("logrank", "wilcoxon", "tarone-ware", "peto"),
+            ),
+            _EVENT_LEVEL,
+            _CONFIDENCE,
+        ),
     ),
     Command(
         "table_one",

@@ -297,7 +297,7 @@ def _proposal(
                 for v in usable
             ),
             cohort=Cohort(adjustable=tuple(v.name for v in usable)),
-            computations=tuple(Computation(name=name) for name in ("stats.*", "glm")),
+            computations=tuple(Computation(name=name) for name in ("stats.*", "survival.*", "glm")),
             min_sites=len(sites) if min_sites is None else min_sites,
             disclosure=Disclosure(min_cell=min_cell, floor=floor),
             recipients=(RESEARCHER,),

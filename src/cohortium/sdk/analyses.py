@@ -11,13 +11,21 @@ from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
 from cohortium.sdk.ranks import RankMethods
 from cohortium.sdk.submission import as_type
+from cohortium.sdk.survival import SurvivalMethods
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
 
 Family = Literal["binomial", "gaussian", "poisson"]
 
 
-class Analyses(CorrelationMethods, MeanMethods, RankMethods, TableMethods, TableOneMethods):
+class Analyses(
+    CorrelationMethods,
+    MeanMethods,
+    RankMethods,
+    SurvivalMethods,
+    TableMethods,
+    TableOneMethods,
+):
     """The analyses that a contract may permit."""
 
     def describe(

@@ -136,6 +136,11 @@ def side_by_side(charts: Sequence[Any]) -> alt.TopLevelMixin:
     return _styled(alt.concat(*charts, columns=2).resolve_scale(color="independent"))
 
 
+def one_above_another(charts: Sequence[Any]) -> alt.TopLevelMixin:
+    """Charts over the same horizontal axis."""
+    return _styled(alt.vconcat(*charts, spacing=8).resolve_scale(x="shared"))
+
+
 def means(name: str, rows: Rows, order: list[str], by: str | None) -> Any:
     """A small chart: one line a group.
 

@@ -15,6 +15,7 @@ from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResul
 from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
 from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
@@ -32,6 +33,8 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.ks": KsResult,
     "stats.mann_whitney": MannWhitneyResult,
     "stats.spearman": CorrelationResult,
+    "survival.km": KaplanMeierResult,
+    "survival.logrank": LogrankResult,
     "glm": GlmResult,
 }
 

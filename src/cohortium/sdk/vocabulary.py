@@ -55,6 +55,8 @@ COMPUTATIONS: Mapping[str, Words] = {
     "stats.normality": Words("Normality from moments", "基于矩的正态性检验"),
     "stats.spearman": Words("Spearman's rank correlation", "Spearman 秩相关"),
     "stats.t_test": Words("t-test", "t 检验"),
+    "survival.km": Words("Kaplan-Meier curves", "Kaplan-Meier 生存曲线"),
+    "survival.logrank": Words("Log-rank test", "log-rank 检验"),
 }
 """Names of computations, for headings."""
 
@@ -117,6 +119,16 @@ METHODS: Mapping[str, Words] = {
     ),
     "stats.t_test": Words(
         "From the pooled group sizes, means and variances.", "由汇总的各组例数、均值和方差计算。"
+    ),
+    "survival.km": Words(
+        "Kaplan-Meier estimate from the pooled numbers at risk and of events at each time; "
+        "Greenwood's standard error, limits on the scale of log(-log S).",
+        "由各时间点汇总的在险人数与事件数计算 Kaplan-Meier 估计；"
+        "标准误用 Greenwood 公式，置信限在 log(-log S) 尺度上计算。",
+    ),
+    "survival.logrank": Words(
+        "From the pooled observed and expected events at each time.",
+        "由各时间点汇总的实际与期望事件数计算。",
     ),
 }
 """How it was computed, in a footnote."""
@@ -234,6 +246,33 @@ TERMS: Mapping[str, str] = {
     "second": "变量二",
     "low": "置信下限",
     "high": "置信上限",
+    # Survival
+    "Kaplan-Meier curves": "Kaplan-Meier 生存曲线",
+    "Log-rank test": "log-rank 检验",
+    "Gehan-Breslow-Wilcoxon test": "Gehan-Breslow-Wilcoxon 检验",
+    "Tarone-Ware test": "Tarone-Ware 检验",
+    "Peto-Peto test": "Peto-Peto 检验",
+    "hazard ratio (Peto)": "风险比（Peto 法）",
+    "Persons at risk": "在险人数",
+    "Survival at times": "各时间点的生存率",
+    "time": "时间",
+    "at_risk": "在险人数",
+    "events": "事件数",
+    "censored": "删失人数",
+    "survival": "生存率",
+    "observed": "实际事件数",
+    "expected": "期望事件数",
+    "after": "晚于",
+    "least": "下界",
+    "most": "上界",
+    "too few persons had the event, or were censored, for any point of the curve": (
+        "发生事件或删失的人数过少，曲线无可发布的点"
+    ),
+    "fewer persons had the event, or were censored, than the minimum cell size": (
+        "发生事件或删失的人数少于最小单元格人数"
+    ),
+    "observed and expected events": "实际与期望事件数",
+    "a smaller number of censored persons follows from them": "可由其推算过少的删失人数",
     # Alternatives
     "two-sided": "双侧",
     "less": "单侧（小于）",

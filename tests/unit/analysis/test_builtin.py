@@ -28,6 +28,8 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.normality",
         "stats.spearman",
         "stats.t_test",
+        "survival.km",
+        "survival.logrank",
     }
     for name, analysis in BUILTIN.items():
         assert analysis.name == name

@@ -1,0 +1,94 @@
+"""Survival: the methods of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
+
+Weights = Literal["logrank", "wilcoxon", "tarone-ware", "peto"]
+
+
+class SurvivalMethods(Submits):
+    """Survival curves and tests of them."""
+
+    def km(
+        self,
+        time: str,
+        event: str,
+        by: str | None = None,
+        *,
+        at: Iterable[float] = (),
+        quantiles: Iterable[float] = (0.5,),
+        event_level: str | None = None,
+        confidence: float = 0.95,
+    ) -> KaplanMeierResult:
+        """Kaplan-Meier curves of the pooled persons.
+
+        Args:
+            time: A number from 0 on; its unit is the dictionary's.
+            event: A boolean, a number of 0 and 1, or a category.
+            by: A category or boolean: a curve for each level.
+            at: Times at which survival is asked for.
+            quantiles: Shares of persons with the event whose times are asked for.
+            event_level: Of a category, the level that is the event.
+            confidence: Of the limits.
+
+        Raises:
+            InputError: What is named does not fit together.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        params = {
+            "time": time,
+            "event": event,
+            "event_level": event_level,
+            "by": by,
+            "at": [float(one) for one in at],
+            "quantiles": [float(one) for one in quantiles],
+            "confidence": float(confidence),
+        }
+        return as_type(KaplanMeierResult, self.submit("survival.km", params).result())
+
+    def logrank(
+        self,
+        time: str,
+        event: str,
+        by: str,
+        *,
+        strata: str | None = None,
+        within_sites: bool = False,
+        weights: Weights = "logrank",
+        event_level: str | None = None,
+        confidence: float = 0.95,
+    ) -> LogrankResult:
+        """The log-rank test of two groups or more, or a weighted one.
+
+        Args:
+            time: A number from 0 on.
+            event: A boolean, a number of 0 and 1, or a category.
+            by: A category or boolean.
+            strata: A category or boolean within whose levels persons are compared.
+            within_sites: Whether they are compared within their institution only; then no time
+                leaves a site.
+            weights: ``wilcoxon`` (Gehan and Breslow), ``tarone-ware`` and ``peto`` look more at
+                early times.
+            event_level: Of a category, the level that is the event.
+            confidence: Of the limits of the hazard ratio of two groups.
+
+        Raises:
+            InputError: What is named does not fit together; no event tells groups apart.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        params = {
+            "time": time,
+            "event": event,
+            "event_level": event_level,
+            "by": by,
+            "strata": strata,
+            "within_sites": within_sites,
+            "weights": weights,
+            "confidence": float(confidence),
+        }
+        return as_type(LogrankResult, self.submit("survival.logrank", params).result())
