@@ -17,8 +17,8 @@ from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import Entry, TakenOver, parse_entry
 from cohortium.ledger.replica import Standing
 
-CONTRACT = make_contract("sha256:" + "c" * 64)
 FINGERPRINT = "sha256:" + "5a" * 32
+CONTRACT = make_contract(FINGERPRINT)
 OLD = Log("Test", FINGERPRINT, SigningKey.from_seed(b"1" * 32))
 NEW = Log("Test", FINGERPRINT, SigningKey.from_seed(b"2" * 32), (OLD.verifier.text,))
 
