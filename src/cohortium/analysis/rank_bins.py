@@ -69,7 +69,7 @@ def bins_of(of: Distribution, min_cell: int) -> RankBins:
     sizes = np.add.reduceat(persons, first)
     tied = (first == last) & of.exact
     return RankBins(
-        edges=_roundest(of.cells[last[:-1]], of.cells[first[1:]]),
+        edges=roundest(of.cells[last[:-1]], of.cells[first[1:]]),
         persons=np.asarray(sizes, dtype=np.int64),
         tied=np.asarray(tied, dtype=np.int64),
         scale=of.scale,
@@ -103,7 +103,7 @@ def _last_cells(persons: Ints, enough: int, min_cell: int) -> Ints:
     return np.array(last, dtype=np.int64)
 
 
-def _roundest(below: Ints, above: Ints) -> Ints:
+def roundest(below: Ints, above: Ints) -> Ints:
     """The roundest number above `below` and not above `above`: it tells least of either."""
     low, high = below + _OFFSET, above + _OFFSET
     apart = low ^ high

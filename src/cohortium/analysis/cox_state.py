@@ -1,0 +1,254 @@
+"""What `survival.cox` knows between rounds, and how it travels to the sites."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cohortium.analysis.cox_grid import Grid
+from cohortium.analysis.cox_model import Model
+from cohortium.analysis.distribution import Known
+from cohortium.analysis.interface import FieldSpec
+from cohortium.analysis.untrusted import floats, ints, phase_of
+from cohortium.core.rounds import Array, Layout, State
+from cohortium.errors import ProtocolError
+
+Phase = Literal[
+    "counts", "counts+moments", "moments", "grid", "fit", "risk", "information", "last", "final"
+]
+PHASES: tuple[Phase, ...] = (
+    "counts",
+    "counts+moments",
+    "moments",
+    "grid",
+    "fit",
+    "risk",
+    "information",
+    "last",
+    "final",
+)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The totals and coefficients so far; p columns, K steps of time.
+
+    Attributes:
+        counts: int64 (5,); complete persons, persons left out, sites with any, events, sites with
+            any event.
+        centre: (p,); joint means of the columns.
+        spread: (p,); their standard deviations.
+        beta: (p,); coefficients.
+        previous: (p,); those of the step before.
+        scalars: (6,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
+            the transformed time over events, log-likelihood at `beta` where it is known.
+        step: Newton steps.
+        halvings: Half steps taken back from `beta`.
+        known: In the phase ``grid``.
+        grid: Later, with a pooled baseline.
+        arrays: What else a phase carries; see `layouts`.
+        released: The baseline hazard, as it will be released.
+    """
+
+    phase: Phase
+    counts: Ints
+    centre: Floats
+    spread: Floats
+    beta: Floats
+    previous: Floats
+    scalars: Floats
+    step: int = 0
+    halvings: int = 0
+    known: Known | None = None
+    grid: Grid | None = None
+    arrays: dict[str, Array] = field(default_factory=dict)
+    released: tuple[dict[str, Any], ...] = ()
+
+    @staticmethod
+    def nothing(model: Model, phase: Phase) -> Progress:
+        """Before the first round."""
+        zeros, ones = np.zeros(model.p), np.ones(model.p)
+        counts = np.zeros(5, dtype=np.int64)
+        return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(6))
+
+    @property
+    def n(self) -> int:
+        """Persons in the model."""
+        return int(self.counts[0])
+
+    @property
+    def events(self) -> int:
+        """Persons with the event."""
+        return int(self.counts[3])
+
+    def but(self, **changes: Any) -> Progress:
+        """With some values replaced."""
+        return replace(self, **changes)
+
+    def scalar(self, at: int, value: float) -> Progress:
+        """With one of the scalars replaced."""
+        scalars = self.scalars.copy()
+        scalars[at] = value
+        return replace(self, scalars=scalars)
+
+    def to_state(self) -> State:
+        """As the hub sends it."""
+        names = ("centre", "spread", "beta", "previous", "scalars", "counts")
+        arrays: dict[str, Array] = {name: getattr(self, name) for name in names}
+        values: dict[str, Any] = {"phase": self.phase, "steps": [self.step, self.halvings]}
+        if self.known is not None:
+            inner = self.known.to_state()
+            values["known"] = dict(inner.values)
+            arrays |= {f"known_{name}": array for name, array in inner.arrays.items()}
+        if self.grid is not None:
+            values["grid"] = self.grid.to_values()
+            arrays |= self.grid.to_arrays()
+        if self.released:
+            values["released"] = list(self.released)
+        return State(values=values, arrays=arrays | self.arrays)
+
+    @staticmethod
+    def from_state(state: State, model: Model) -> Progress:
+        """Read an untrusted state.
+
+        Raises:
+            ProtocolError: ``malformed-message``.
+        """
+        phase = next(p for p in PHASES if p == phase_of(state, PHASES))
+        if model.pooled == (phase == "fit") and phase in {
+            "fit",
+            "grid",
+            "risk",
+            "information",
+            "last",
+        }:
+            raise _malformed()
+        vectors: dict[str, Any] = {
+            name: _finite(floats(state, name, (model.p,)))
+            for name in ("centre", "spread", "beta", "previous")
+        }
+        steps = state.values.get("steps")
+        if (
+            not isinstance(steps, list)
+            or len(steps) != 2
+            or not all(type(value) is int and 0 <= value < 1000 for value in steps)
+        ):
+            raise _malformed()
+        known = grid = None
+        if phase == "grid":
+            known = Known.from_state(_inner(state), model.question)
+        elif phase in {"risk", "information", "last", "final"} and model.pooled:
+            grid = Grid.from_state(state, model.n_strata)
+        at = Progress(
+            phase=phase,
+            counts=ints(state, "counts", (5,)),
+            scalars=_finite(floats(state, "scalars", (6,))),
+            step=steps[0],
+            halvings=steps[1],
+            known=known,
+            grid=grid,
+            released=_released(state),
+            **vectors,
+        )
+        shapes = at.carried(model)
+        return at.but(
+            arrays={name: _finite(floats(state, name, shape)) for name, shape in shapes.items()}
+        )
+
+    def carried(self, model: Model) -> dict[str, tuple[int, ...]]:
+        """The shapes of `arrays` in this phase."""
+        p, packed = model.p, model.p * (model.p + 1) // 2
+        if self.grid is None or self.phase not in {"information", "final"}:
+            return {}
+        steps = len(self.grid)
+        of: dict[str, tuple[int, ...]] = {"a": (steps,), "c": (steps,)}
+        if self.phase == "information":
+            return of | {"score": (p,), "products": (packed,)}
+        of |= {"means": (p,), "products": (3, packed)}
+        if model.params.robust:
+            of |= dict.fromkeys(("drift", "late", "mean"), (steps, p))
+        return of
+
+    def layout(self, model: Model) -> Layout:
+        """The fields of this phase's contribution."""
+        p, packed = model.p, model.p * (model.p + 1) // 2
+        of: dict[str, FieldSpec] = {}
+        if self.phase == "grid" and self.known is not None:
+            return self.known.layout(model.question)
+        if self.phase in {"counts", "counts+moments"}:
+            of["persons"] = FieldSpec((5,), "count")
+        if self.phase in {"moments", "counts+moments"}:
+            of["columns"] = FieldSpec((p,), "real")
+            if not model.pooled:
+                of["times"] = FieldSpec((2,), "real")
+            if model.n_strata > 1:
+                of["strata"] = FieldSpec((model.n_strata,), "count")
+            if model.parsed.levels:
+                of["levels"] = FieldSpec((2, len(model.parsed.levels)), "count")
+        if self.phase == "fit" or (self.phase == "final" and self.grid is None):
+            of["loglik"] = FieldSpec((1,), "real")
+            of["score"] = FieldSpec((p,), "real")
+        if self.phase in {"fit", "information"}:
+            of["information"] = FieldSpec((packed,), "real")
+            if self.step == 0:
+                of["squares"] = FieldSpec((p,), "real")
+        if self.phase in {"risk", "last"} and self.grid is not None:
+            steps = len(self.grid)
+            of["leaving"] = FieldSpec((steps, 1 + p), "real")
+            if model.efron:
+                of["dying"] = FieldSpec((steps, 1 + p), "real")
+            of["events"] = FieldSpec((2, steps), "count")
+            of["dead"] = FieldSpec((p,), "real")
+        if self.phase == "final":
+            of["information"] = FieldSpec((3, packed), "real")
+            of["drifts"] = FieldSpec((p,), "real")
+            of["pairs"] = FieldSpec((3,), "count")
+            if model.params.robust:
+                of["spread"] = FieldSpec((packed,), "real")
+        return of
+
+
+def _inner(state: State) -> State:
+    """The state of the rounds that count who leaves when."""
+    values = state.values.get("known")
+    if not isinstance(values, dict):
+        raise _malformed()
+    first = "known_"
+    arrays = {
+        name.removeprefix(first): array
+        for name, array in state.arrays.items()
+        if name.startswith(first)
+    }
+    return State(values=values, arrays=arrays)
+
+
+def _released(state: State) -> tuple[dict[str, Any], ...]:
+    """The baseline hazard on its way to the result; a site makes no use of it."""
+    found = state.values.get("released", [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise _malformed()
+    return tuple(found)
+
+
+def _finite(array: Floats) -> Floats:
+    if not np.all(np.isfinite(array)):
+        raise _malformed()
+    return array
+
+
+def _malformed() -> ProtocolError:
+    return ProtocolError("malformed-message", "The state of the round is not a Cox model's.")
+
+
+def spread_of(total: float, squares: float, n: int) -> tuple[float, float]:
+    """Mean and standard deviation from sums; a spread of 0 is given as 1."""
+    mean = total / n
+    variance = max(squares / n - mean**2, 0.0)
+    return mean, math.sqrt(variance) if variance > 0 else 1.0
