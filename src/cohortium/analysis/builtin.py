@@ -15,6 +15,7 @@ from cohortium.analysis.anova import Anova
 from cohortium.analysis.attrition import Attrition
 from cohortium.analysis.cmh import Cmh
 from cohortium.analysis.correlation import Correlation
+from cohortium.analysis.cox import Cox
 from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
@@ -42,6 +43,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Attrition(),
             Cmh(),
             Correlation(),
+            Cox(),
             Crosstab(),
             Describe(),
             Glm(),
