@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,16 +23,11 @@ from cohortium.analysis.glm_result import assemble
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope
 from cohortium.analysis.least_squares import aliased, pack, solve, unpack
+from cohortium.analysis.marks import joint_counts, numbers_made, singled_out
 from cohortium.core.dictionary import VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import (
-    LEAST_SITES,
-    follows_from_mean,
-    is_binary,
-    is_small,
-    nearly_equal,
-)
+from cohortium.disclosure.suppression import LEAST_SITES, is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -141,7 +135,7 @@ class Glm:
                 out["squares"] += np.square(x).sum(axis=0)
                 out["outcome"] += (y.sum(), family.saturated(y), np.square(y).sum())
                 if "marks" in out:
-                    out["marks"] += _marks(x, y, parsed)
+                    out["marks"] += joint_counts(x, y, parsed)
                 if "levels" in out:
                     out["levels"] += _level_counts(block, parsed)
             else:
@@ -151,15 +145,7 @@ class Glm:
 
     def numbers_made(self, table: Table, params: GlmParams, scope: Scope) -> list[Floats]:
         """Columns with an expression or a product of numbers, and an outcome with an expression."""
-        parsed = parse(params.formula, scope.variables)
-        made = tuple(column for column in parsed.columns if column.makes_number)
-        if not made and not parsed.response.makes_number:
-            return []
-        out = list(design(table, replace(parsed, columns=made))[0].T)
-        if parsed.response.makes_number:
-            out.append(values_of(parsed.response, table))
-        rows = complete(table, parsed)
-        return [np.where(rows, values, np.nan) for values in out]
+        return numbers_made(table, parse(params.formula, scope.variables))
 
     def column(self, field: str, index: int, params: GlmParams, scope: Scope) -> str:
         """The term, or the pair of terms, of a component; the outcome where it is of no term."""
@@ -248,38 +234,6 @@ def _level_counts(table: Table, parsed: Parsed) -> Array:
     return np.concatenate(counts)
 
 
-def _marks(x: Floats, y: Floats, parsed: Parsed) -> Array:
-    """Of how many persons two columns are 1, for each pair of columns; the outcome comes last."""
-    ones = x[:, parsed.marks] == 1
-    if parsed.response.may_mark:
-        ones = np.column_stack([ones, y == 1])
-    counts = ones.astype(np.float64)
-    return pack(counts.T @ counts).astype(np.int64)
-
-
-def _nearly_equal(
-    n: int, total: Total, binary: npt.NDArray[np.bool_], parsed: Parsed, min_cell: int
-) -> list[str]:
-    """Which two columns of zeros and ones differ by so few persons that both tell of those.
-
-    Args:
-        binary: Which columns have zeros and ones; the outcome comes last.
-    """
-    if "marks" not in total:
-        return []
-    at = [*parsed.marks, *([len(parsed.columns)] if parsed.response.may_mark else [])]
-    both = unpack(np.asarray(total["marks"], dtype=np.float64), len(at)).astype(np.int64)
-    sizes = np.diag(both)
-    first, second = sizes[:, None] - both, sizes[None, :] - both
-    cells = np.stack([both, first, second, n - first - second - both])
-    close = nearly_equal(cells, min_cell)
-    close &= np.outer(binary[at], binary[at])
-    names = [*parsed.names, parsed.response.text]
-    return [
-        f"{names[at[i]]} but not {names[at[j]]}" for i, j in np.argwhere(np.triu(close, 1)).tolist()
-    ]
-
-
 def _iterate(out: dict[str, Array], x: Floats, y: Floats, at: Progress, family: Family) -> None:
     """Add the weighted sums at the present coefficients, or at R's start."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -333,7 +287,6 @@ def _release_moments(
 ) -> Progress:
     n, min_cell = int(at.counts[0]), scope.disclosure.min_cell
     sums = np.asarray(total["columns"], dtype=np.float64)
-    squares = np.asarray(total["squares"], dtype=np.float64)
     outcome, saturated, outcome_squares = (float(value) for value in total["outcome"])
     cells = [
         (f"{factor.text}[{level}]", count)
@@ -351,14 +304,14 @@ def _release_moments(
             (f"{parsed.response.text} = {y}", c) for y, c in enumerate((n - outcome, outcome))
         ]
     small = [name for name, count in cells if is_small(round(count), min_cell)]
-    small += [
-        column.name
-        for column, mean, square in zip(parsed.columns, sums / n, squares / n, strict=True)
-        if not column.is_cell and follows_from_mean(n, float(mean), float(square), min_cell)
-    ]
-    pairs = zip([*sums, outcome], [*squares, outcome_squares], strict=True)
-    binary = np.array([is_binary(float(s / n), float(q / n)) for s, q in pairs])
-    small = small or _nearly_equal(n, total, binary, parsed, min_cell)
+    small = small or singled_out(
+        n,
+        np.append(sums, outcome),
+        np.append(total["squares"], outcome_squares),
+        total.get("marks"),
+        parsed=parsed,
+        min_cell=min_cell,
+    )
     if small:
         raise PolicyRefusal(
             "too-few-persons",

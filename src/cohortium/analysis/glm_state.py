@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cohortium.analysis.formula import Parsed
 from cohortium.analysis.interface import FieldSpec
+from cohortium.analysis.marks import n_marks
 from cohortium.analysis.untrusted import floats, ints, phase_of
 from cohortium.core.rounds import Layout, State
 from cohortium.errors import ProtocolError
@@ -133,7 +134,7 @@ class Progress:
             of["columns"] = FieldSpec((p,), "real")
             of["squares"] = FieldSpec((p,), "real")
             of["outcome"] = FieldSpec((3,), "real")
-            marks = len(parsed.marks) + parsed.response.may_mark
+            marks = n_marks(parsed)
             if marks > 1:
                 of["marks"] = FieldSpec((marks * (marks + 1) // 2,), "count")
             if parsed.levels:

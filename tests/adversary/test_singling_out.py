@@ -1,0 +1,169 @@
+"""A researcher whose numbers and models single out one person, though every cohort is large.
+
+One of 240 persons is 99 years old, has the only open wound, and was never here before: 333.3 is
+this person's cholesterol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.support.adversary import Federation, federation
+
+import cohortium as co
+from cohortium.contract.model import Cohort
+from cohortium.core.selection import Derived, Selection
+from cohortium.inprocess.federation import LocalFederation
+
+VICTIM = 333.3
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[LocalFederation]:
+    frames = {}
+    for number, site in enumerate(("North", "South")):
+        rng = np.random.default_rng(number)
+        age = rng.integers(20, 90, 120)
+        frames[site] = pd.DataFrame(
+            {
+                "age": np.where(age > 80, 97, age),
+                "chol": rng.normal(200, 30, 120).round(1),
+                "weight": rng.normal(80, 10, 120).round(1),
+                "height": rng.normal(1.7, 0.1, 120).round(2),
+                "wound": np.zeros(120, dtype=bool),
+                "wounds": np.zeros(120, dtype=int),
+            }
+        )
+    frames["North"].loc[7, ["age", "chol", "wound", "wounds"]] = [99, VICTIM, True, 1]
+    with co.local(frames) as one:
+        yield one
+
+
+def _refused(code: str) -> pytest.RaisesExc[co.CohortiumError]:
+    return pytest.raises(co.CohortiumError, check=lambda error: error.code == code)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "chol + 0 / (age - 99)",
+        "chol * 0.000000000001 / ((age - 99) * (age - 99) + 0.000000000001)",
+        "chol * POWER((age - 99) * (age - 99) + 0.001, -4)",
+        "chol * EXP(-1000 * (age - 99) * (age - 99))",
+        "chol * EXP(7 * age)",
+        "chol + LN(99 - age)",
+        "chol + SQRT(98 - age)",
+        "GREATEST(age - 98, 0) * chol",
+        "(ABS(age - 98) + age - 98) * chol",
+        "FLOOR(age / 99) * chol",
+        "chol * (age - 20) * (age - 21) * (age - 22) * (age - 23)",
+    ],
+)
+def test_a_number_that_is_sharp_around_one_value_is_refused(
+    made: LocalFederation, definition: str
+) -> None:
+    study = made.study()
+    study.derive(f"y = {definition}")
+    with _refused("bad-criterion"):
+        study.describe(["y"])
+    study.derive("hidden = y + 1")
+    with _refused("bad-criterion") as caught:
+        study.t_test("hidden", by="wound")
+    assert "let the contract derive it" in caught.value.message.lower()
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        "I(chol * exp(-1000 * (age - 99) ** 2))",
+        "I(chol / ((age - 99) ** 2 + 1e-12))",
+        "I(age ** 9)",
+        "log(98 - age)",
+        "I((age - 99) ** 0.5)",
+    ],
+)
+def test_such_a_factor_of_a_formula_is_refused(made: LocalFederation, factor: str) -> None:
+    for formula in (f"{factor} ~ 1", f"weight ~ {factor}"):
+        with _refused("bad-formula"):
+            made.study().glm(formula, "gaussian")
+
+
+def test_a_number_that_one_person_dominates_is_refused(made: LocalFederation) -> None:
+    study = made.study()
+    study.derive("y = chol * wounds * wounds")
+    for run in (lambda: study.describe(["y"]), lambda: study.t_test("y", by="wound")):
+        with _refused("too-few-persons"):
+            run()
+    with _refused("too-few-persons"):
+        study.glm("I(chol * wounds) ~ age", "gaussian")
+    with _refused("too-few-persons"):
+        study.glm("chol ~ age:wounds", "gaussian")
+
+
+@pytest.mark.parametrize("column", ["wound", "wounds"])
+def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column: str) -> None:
+    for family in ("gaussian", "poisson"):
+        formula = f"chol ~ {column}" if family == "gaussian" else f"age ~ {column}"
+        with _refused("too-few-persons") as caught:
+            made.study().glm(formula, family)
+        assert caught.value.details["cells"] == [column]
+
+
+@pytest.mark.parametrize("formula", ["chol ~ old + older", "chol ~ C(old) + C(older) - 1"])
+def test_two_groups_that_differ_by_one_person_in_a_model_are_refused(
+    made: LocalFederation, formula: str
+) -> None:
+    study = made.study()
+    study.derive("old = age > 80")
+    study.derive("older = age > 80 AND age < 99")
+    with _refused("too-few-persons"):
+        study.glm(formula, "gaussian")
+
+
+def test_two_groups_that_differ_by_one_person_are_not_both_correlated(
+    made: LocalFederation,
+) -> None:
+    study = made.study()
+    study.derive("old = age > 80")
+    study.derive("older = age > 80 AND age < 99")
+    for method in (study.correlation, study.spearman):
+        found = method(["chol", "old", "older"]).to_frame().loc["chol"]
+        assert found.isna().to_dict() == {"chol": False, "old": False, "older": True}
+
+
+def test_ordinary_numbers_pass(made: LocalFederation) -> None:
+    study = made.study()
+    study.derive("bmi = weight / (height * height)")
+    study.derive("z = (bmi - 25) / 4")
+    study.derive("log_chol = LN(chol + 1)")
+    study.derive("ratio = 175 * POWER(chol / 100, -1.154) * POWER(age, -0.203)")
+    names = ["bmi", "z", "log_chol", "ratio"]
+    assert study.describe(names).to_frame()["n"].tolist() == [240] * 4
+    assert study.glm("bmi ~ log(chol) + I(age ** 2) + age", "gaussian").nobs == 240
+
+
+# A hub that lets it through
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[Federation]:
+    async with federation() as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("expression", "code"),
+    [("age / (age - 10)", "bad-criterion"), ("CASE WHEN age > 10 THEN age END", "not-permitted")],
+)
+async def test_a_node_refuses_what_its_hub_lets_through(
+    nodes: Federation, expression: str, code: str
+) -> None:
+    contract = await nodes.agree(cohort=Cohort(adjustable=("age",)))
+    asked = Selection(derived=(Derived(name="y", expression=expression),))
+    params = {"variable": "y", "rounds": 3}
+    with _refused(code):
+        await nodes.by_hand(contract, cohort=asked, params=params)
+    assert nodes.refusals("Alpha") == [("run", code)]
