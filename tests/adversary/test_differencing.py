@@ -191,7 +191,7 @@ async def test_a_comparison_that_leaves_out_an_earlier_result_is_refused(made: F
         if SCREENING not in state.values:
             return None
         body = dict(state.values[SCREENING])
-        return State({SCREENING: {**body, "earlier": [["sha256:" + "0" * 64, 1]]}})
+        return State({SCREENING: {**body, "earlier": [["sha256:" + "0" * 64, 1, 0]]}})
 
     request, refusals = await _lied(made, without)
     assert refusals == [("round", "wrong-round")]
@@ -253,10 +253,11 @@ async def test_a_malformed_comparison_is_refused(made: Federation) -> None:
         {},
         {"min_cell": 5, "earlier": []},
         {"min_cell": 5, "earlier": [["key"]]},
-        {"min_cell": True, "earlier": [["key", 1]]},
-        {"min_cell": 5, "earlier": [["key", 1], ["key", 1]]},
-        {"min_cell": 5, "earlier": [["key", 1]], "more": 1},
-        {"min_cell": 5, "earlier": [["key", 10**7]]},
+        {"min_cell": 5, "earlier": [["key", 2, 2]]},
+        {"min_cell": True, "earlier": [["key", 1, 0]]},
+        {"min_cell": 5, "earlier": [["key", 1, 0], ["key", 1, 0]]},
+        {"min_cell": 5, "earlier": [["key", 1, 0]], "more": 1},
+        {"min_cell": 5, "earlier": [["key", 10**7, 0]]},
     ):
         question = hub.question("Alpha", values={SCREENING: body})
         await refused(made, "Alpha", question, "malformed-message")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.support.builders import RUN_ID, Node, World, active, round_request, run_end
 
-from cohortium.analysis.screen import SCREENED, Screen
+from cohortium.analysis.screen import SCREENED, Release, Screen
 from cohortium.contract.model import Cohort, Contract, RunRequest
 from cohortium.core.rounds import State
 from cohortium.core.selection import Selection
@@ -193,7 +193,7 @@ class ComparedSteps(Steps):
         return b"".join(one.key.encode() for one in mine.released)
 
     def screen(self) -> State:
-        return Screen(5, ((str(self.told()[0][0]), 1),)).to_state()
+        return Screen(5, (Release(str(self.told()[0][0]), 1),)).to_state()
 
     def compared(self) -> State:
         numbers = np.array([0, 5, 5, 5])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cohortium.analysis.screen import Screen
+from cohortium.analysis.screen import Release, Screen
 from cohortium.disclosure.differencing import PersonSets, Split, compare, too_close
 
 MIN_CELL = 5
@@ -99,7 +99,7 @@ def test_the_decision_is_that_on_the_pooled_persons(
         pooled = compare(new, earlier, clip=10**6)
         said = _said(_persons(new), _persons(earlier))
         assert too_close(pooled, min_cell=MIN_CELL, least=MIN_CELL) is said
-    listed = [(f"{i}", len(_sets(*one)[1].sets)) for i, one in enumerate(found[:-1])]
+    listed = [Release(f"{i}", len(_sets(*one)[1].sets)) for i, one in enumerate(found[:-1])]
     screen = Screen(MIN_CELL, tuple(listed))
     numbers = np.minimum(np.concatenate(totals), MIN_CELL)
     assert (screen.choose(numbers, split, MIN_CELL) is None) is expected

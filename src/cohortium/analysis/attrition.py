@@ -165,9 +165,9 @@ class Attrition:
         after[0] = True
         order = tuple(range(n + 1))
         if not _combined(params):
-            return Split(parts, after, (order,))
+            return Split(parts, after, (order,), kept=n)
         sets = np.concatenate([after, np.eye(parts, parts + 1, dtype=np.bool_)])
-        return Split(parts, sets, (tuple(range(len(sets))), order))
+        return Split(parts, sets, (tuple(range(len(sets))), order), kept=n)
 
     def parts(self, table: Table, params: AttritionParams, scope: Scope) -> Codes:
         """Bit i of a person's code: whether step i keeps them; for many steps, how many first

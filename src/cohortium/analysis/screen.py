@@ -6,9 +6,9 @@ what came of it travels to the sites in the next one, so that each decides for i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,23 @@ MAX_MIN_CELL: Final = 1000
 """A site whose own minimum is larger may go beyond it."""
 
 Codes = npt.NDArray[np.integer]
-Earlier = tuple[tuple[str, int], ...]
-"""Key and number of sets of each earlier release."""
+
+
+class Release(NamedTuple):
+    """What is known of an earlier release where it was not made.
+
+    Attributes:
+        key: See `set_key`.
+        n_sets: How many sets it has.
+        kept: See `Split.kept`.
+    """
+
+    key: str
+    n_sets: int
+    kept: int = 0
+
+
+Earlier = tuple[Release, ...]
 
 
 @dataclass(frozen=True)
@@ -66,31 +81,29 @@ class Screen:
 
     Attributes:
         min_cell: Of the strictest site.
-        earlier: Key and number of sets of each earlier release that any site remembers, sorted.
+        earlier: Each earlier release that any site remembers, sorted.
     """
 
     min_cell: int
     earlier: Earlier
 
     @staticmethod
-    def over(min_cells: Sequence[int], lists: Sequence[Mapping[str, int]]) -> Screen:
+    def over(min_cells: Sequence[int], lists: Iterable[Iterable[Release]]) -> Screen:
         """From what each site remembers.
 
         Raises:
             ProtocolError: ``malformed-message`` where sites contradict each other.
         """
-        joint: dict[str, int] = {}
-        for one in lists:
-            for key, n_sets in one.items():
-                if joint.setdefault(key, n_sets) != n_sets:
-                    raise ProtocolError(
-                        "malformed-message", "Sites disagree on the parts of an earlier result."
-                    )
-        return Screen(max(min_cells), tuple(sorted(joint.items())))
+        joint = {release for one in lists for release in one}
+        if len({release.key for release in joint}) != len(joint):
+            raise ProtocolError(
+                "malformed-message", "Sites disagree on the parts of an earlier result."
+            )
+        return Screen(max(min_cells), tuple(sorted(joint)))
 
     def to_state(self) -> State:
         """As the hub sends it in the round."""
-        earlier = [[key, n_sets] for key, n_sets in self.earlier]
+        earlier = [list(release) for release in self.earlier]
         return State({SCREENING: {"min_cell": self.min_cell, "earlier": earlier}})
 
     @staticmethod
@@ -106,18 +119,23 @@ class Screen:
         earlier = body.get("earlier") if isinstance(body, dict) else None
         if not isinstance(earlier, list) or not 0 < len(earlier) <= MAX_EARLIER:
             raise _malformed()
-        pairs: list[tuple[str, int]] = []
+        releases: list[Release] = []
         for item in earlier:
-            if not isinstance(item, list) or len(item) != 2:
+            if not isinstance(item, list) or len(item) != 3:
                 raise _malformed()
-            key, n_sets = item
+            key, n_sets, kept = item
             if not isinstance(key, str) or not _whole_number(n_sets, MAX_COMPARISONS):
                 raise _malformed()
-            pairs.append((key, n_sets))
+            if kept != 0 and not _whole_number(kept, n_sets - 1):
+                raise _malformed()
+            releases.append(Release(key, n_sets, int(kept)))
         if not _whole_number(body.get("min_cell"), 1_000_000):
             raise _malformed()
-        screen = Screen(body["min_cell"], tuple(pairs))
-        if len(dict(pairs)) != len(pairs) or screen.to_state().digest != state.digest:
+        screen = Screen(body["min_cell"], tuple(releases))
+        if (
+            len({one.key for one in releases}) != len(releases)
+            or screen.to_state().digest != state.digest
+        ):
             raise _malformed()
         return screen
 
@@ -127,7 +145,7 @@ class Screen:
         Raises:
             PolicyRefusal: ``differencing``.
         """
-        if sum(Comparison.size(len(split.sets), n) for _, n in self.earlier) > MAX_COMPARISONS:
+        if _size(self, split) > MAX_COMPARISONS:
             raise PolicyRefusal(
                 "differencing",
                 "This computation tells of so many parts of the cohort that they cannot be "
@@ -138,19 +156,25 @@ class Screen:
     def choose(self, numbers: Ints, split: Split, least: int) -> int | None:
         """The best view of the split that may be released, from the sites' total; None: none."""
         n_new, at = len(split.sets), 0
-        alike: dict[int, list[Ints]] = {}
-        for _, n_earlier in self.earlier:
+        alike: dict[tuple[int, int], list[Ints]] = {}
+        for _, n_earlier, kept in self.earlier:
             size = Comparison.size(n_new, n_earlier)
-            alike.setdefault(n_earlier, []).append(numbers[at : at + size])
+            alike.setdefault((n_earlier, kept), []).append(numbers[at : at + size])
             at += size
         comparisons = [
-            Comparison.of_flat(np.stack(rows), n_new, n_earlier)
-            for n_earlier, rows in alike.items()
+            (Comparison.of_flat(np.stack(rows), n_new, n_earlier), kept)
+            for (n_earlier, kept), rows in alike.items()
         ]
         for view, sets in enumerate(split.views):
             if not any(
-                too_close(one.among(sets), min_cell=self.min_cell, least=least)
-                for one in comparisons
+                too_close(
+                    one.among(sets),
+                    min_cell=self.min_cell,
+                    least=least,
+                    kept=split.kept,
+                    kept_earlier=kept,
+                )
+                for one, kept in comparisons
             ):
                 return view
         return None
@@ -164,8 +188,7 @@ class OwnSets(Protocol):
 
         Args:
             parts: Of each person of the cohort, as `parts_of` gives them.
-            earlier: Key and number of sets of each release; nobody here is in those that the site
-                does not remember.
+            earlier: The releases; nobody here is in those that the site does not remember.
 
         Returns:
             `joint_counts`, and the earlier release's sets, for each release.
@@ -414,7 +437,7 @@ def _unmarked(state: State) -> tuple[State, int]:
 
 
 def _size(screen: Screen, split: Split) -> int:
-    return sum(Comparison.size(len(split.sets), n) for _, n in screen.earlier)
+    return sum(Comparison.size(len(split.sets), one.n_sets) for one in screen.earlier)
 
 
 def _whole_number(value: object, most: int) -> bool:

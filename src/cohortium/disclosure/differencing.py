@@ -30,11 +30,14 @@ class Split:
             none. The first set is the whole cohort.
         views: What may be released instead of one another, best first: indexes into `sets`, each
             beginning with the whole cohort.
+        kept: Where in every view the set is that the computation tells of rather than of those
+            near it, which it then withholds itself; 0: none.
     """
 
     parts: int
     sets: Bools
     views: tuple[tuple[int, ...], ...]
+    kept: int = 0
 
     @staticmethod
     def whole() -> Split:
@@ -173,18 +176,22 @@ def compare_parts(
     return Comparison(*(np.minimum(part, clip).astype(np.int64) for part in numbers))
 
 
-def too_close(total: Comparison, *, min_cell: int, least: int) -> bool:
+def too_close(
+    total: Comparison, *, min_cell: int, least: int, kept: int = 0, kept_earlier: int = 0
+) -> bool:
     """Whether releasing the new sets beside the earlier ones would tell of few persons.
 
     Two whole cohorts: where 1 to ``min_cell - 1`` persons are in one and not in the other. Parts of
     a cohort, of which there are many: where they differ, and by fewer than `min_cell` persons in
     either direction. A part inside a larger set that is released beside it is the business of the
-    suppression of small cells, in that very table: it does not count here.
+    suppression of small cells, in that very table: it does not count here. Nor does a set near the
+    one that a computation keeps, and so withholds the others.
 
     Args:
         total: Added up over sites.
         min_cell: Of the strictest site.
         least: Sets of fewer persons are not released by any computation.
+        kept, kept_earlier: `Split.kept` of the new and of the earlier sets; 0: none.
     """
     more, less = total.only_new, total.only_earlier
     released = total.earlier >= least
@@ -192,11 +199,19 @@ def too_close(total: Comparison, *, min_cell: int, least: int) -> bool:
     if np.any(released[..., 0] & (either > 0) & (either < min_cell)):
         return True
     same = (more == 0) & (less == 0)
-    known_new = same.any(axis=-1)[..., :, None]  # an earlier table had this set, and this inside
-    known_earlier = same.any(axis=-2)[..., None, :]
+    # What a set stood in, so that its table withheld what would follow: any set of a table, but
+    # only the whole where a computation keeps one set and withholds others, larger ones too.
+    within_earlier = same[..., :, :1] if kept_earlier else same
+    within_new = same[..., :1, :] if kept else same
+    known_new = within_earlier.any(axis=-1)[..., :, None]
+    known_earlier = within_new.any(axis=-2)[..., None, :]
     close = ~same & (more < min_cell) & (less < min_cell)
     close &= (total.new >= least)[..., :, None] & released[..., None, :]
     close &= ~(known_new & (less == 0)) & ~(known_earlier & (more == 0))
+    if kept:
+        close[..., 1:, :] &= ~same[..., kept, :][..., None, :]
+    if kept_earlier:
+        close[..., :, 1:] &= ~same[..., :, kept_earlier][..., :, None]
     close[..., 0, 0] = False
     return bool(close.any())
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from cohortium.analysis.screen import MAX_EARLIER
+from cohortium.analysis.screen import MAX_EARLIER, Release
 from cohortium.core.rest import RunInfo
 from cohortium.disclosure.differencing import MAX_COMPARISONS
 from cohortium.errors import CohortiumError, ConflictError, InputError, ProtocolError
@@ -31,11 +31,11 @@ class Memory:
     """What a site says of its memory.
 
     Attributes:
-        sets: Key and number of sets of each release in the study.
+        releases: In the study, by key.
     """
 
     min_cell: int
-    sets: Mapping[str, int]
+    releases: Mapping[str, Release]
 
     @staticmethod
     def of(advert: RunAdvert) -> Memory:
@@ -44,15 +44,16 @@ class Memory:
         Raises:
             ProtocolError: ``malformed-message``.
         """
-        sets = {one.key: one.sets for one in advert.released}
-        good = len(sets) == len(advert.released) <= MAX_EARLIER and all(
-            _KEY.fullmatch(key) and 1 <= n <= MAX_COMPARISONS for key, n in sets.items()
+        found = {one.key: Release(one.key, one.sets, one.kept) for one in advert.released}
+        good = len(found) == len(advert.released) <= MAX_EARLIER and all(
+            _KEY.fullmatch(one.key) and one.kept < one.n_sets <= MAX_COMPARISONS
+            for one in found.values()
         )
         if not good:
             raise ProtocolError(
                 "malformed-message", "What a site remembers of earlier results cannot be read."
             )
-        return Memory(advert.min_cell, sets)
+        return Memory(advert.min_cell, found)
 
 
 @dataclass

@@ -54,11 +54,12 @@ class Comparison:
                 population=admitted.population,
                 view=view,
             )
-            if all(key in one.sets for one in memories):
+            if all(key in one.releases for one in memories):
                 return Comparison(None, view, known=True)
-        if not any(one.sets for one in memories):
+        if not any(one.releases for one in memories):
             return Comparison(None, 0, known=False)
-        return Comparison(Screen.over(least, [one.sets for one in memories]), 0, known=False)
+        screen = Screen.over(least, [one.releases.values() for one in memories])
+        return Comparison(screen, 0, known=False)
 
     def to_json(self) -> dict[str, Any]:
         """For the run's journal."""

@@ -25,7 +25,7 @@ from cohortium.node.alarms import require_none
 from cohortium.node.checked import CheckedRun
 from cohortium.node.identity import Identity
 from cohortium.node.policy import DAY, PolicySource
-from cohortium.node.screening import Release, Screening
+from cohortium.node.screening import NewSets, Screening
 from cohortium.node.store import NodeStore
 from cohortium.node.witness import require_following
 from cohortium.secagg.binding import RoundBinding
@@ -80,7 +80,7 @@ class CheckedRound:
     binding: RoundBinding
     starts: bool
     answered: str | None
-    release: Release | None
+    release: NewSets | None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cohortium.analysis.screen import Codes, Earlier
+from cohortium.analysis.screen import Codes, Earlier, Release
 from cohortium.contract.model import Contract, Participant
 from cohortium.core.dictionary import Variable
 from cohortium.core.table import Table
@@ -79,10 +79,10 @@ class ReleasedSets:
         self._lock = threading.Lock()
         self._atoms: OrderedDict[tuple[str, str], Atoms] = OrderedDict()
 
-    def known(self, study: str) -> dict[str, int]:
-        """Key and number of sets of each release under the study."""
-        rows = self._store.execute("SELECT key, n_sets FROM released WHERE study = ?", study)
-        return {str(key): int(n_sets) for key, n_sets in rows}
+    def known(self, study: str) -> dict[str, Release]:
+        """The releases under the study, by key."""
+        rows = self._store.execute("SELECT key, n_sets, kept FROM released WHERE study = ?", study)
+        return {str(key): Release(str(key), int(n), int(kept)) for key, n, kept in rows}
 
     def holds(self, study: str, key: str) -> bool:
         """Whether these very sets were released before."""
@@ -90,14 +90,15 @@ class ReleasedSets:
             self._store.execute("SELECT 1 FROM released WHERE study = ? AND key = ?", study, key)
         )
 
-    def add(self, place: Place, key: str, sets: PersonSets, run_id: str) -> None:
+    def add(self, place: Place, release: Release, sets: PersonSets, run_id: str) -> None:
         """Remember a release for good; what is remembered already stays as it is."""
         self._store.execute(
-            "INSERT OR IGNORE INTO released VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO released VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             place.study,
-            key,
+            release.key,
             place.digest,
-            len(sets.sets),
+            release.n_sets,
+            release.kept,
             _encode(sets),
             run_id,
             self._store.now(),
@@ -114,13 +115,13 @@ class ReleasedSets:
         with self._lock:
             atoms = self._atoms_of(place)
             known = self.known(place.study)
-            here = [key for key, _ in earlier if key in known]
+            here = [one.key for one in earlier if one.key in known]
             for key in here:
                 if key not in atoms:
                     atoms.add(key, self._read(place, key))
             counted = atoms.count(codes, n_parts + 1)
             found = {key: counted.with_release(key) for key in here}
-        for key, n_sets in earlier:
+        for key, n_sets, _ in earlier:
             joint, sets = found[key] if key in found else counted.with_nobody(n_sets)
             if len(sets) != n_sets:
                 raise PolicyRefusal(

@@ -51,7 +51,8 @@ CREATE TABLE IF NOT EXISTS screens (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS released (
     study TEXT NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL, n_sets INTEGER NOT NULL,
-    body BLOB NOT NULL, run_id TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (study, key)
+    kept INTEGER NOT NULL, body BLOB NOT NULL, run_id TEXT NOT NULL, at TEXT NOT NULL,
+    PRIMARY KEY (study, key)
 ) STRICT;
 CREATE TRIGGER IF NOT EXISTS released_keeps BEFORE UPDATE ON released
     BEGIN SELECT RAISE(ABORT, 'what was released stays released'); END;

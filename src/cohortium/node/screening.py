@@ -17,6 +17,7 @@ from cohortium.analysis.screen import (
     Codes,
     Earlier,
     OwnSets,
+    Release,
     Screen,
     compared,
     only_rounded,
@@ -38,7 +39,7 @@ from cohortium.node.store import NodeStore
 
 
 @dataclass(frozen=True)
-class Release:
+class NewSets:
     """Sets of persons that a round tells of for the first time here.
 
     Attributes:
@@ -59,7 +60,7 @@ class Telling:
     """
 
     place: Place
-    key: str
+    release: Release
     sets: PersonSets
     rows: KnownRows | None
 
@@ -75,11 +76,11 @@ class Screening:
 
     def advert(self, run: CheckedRun, envelope: bytes) -> pb.RunAdvert:
         """What the hub hears when the site takes part: its key, and what it remembers."""
-        known = [] if self._exempt(run) else sorted(self._known(run).items())
+        known = [] if run.noise is not None else sorted(self._known(run).values())
         return pb.RunAdvert(
             envelope=envelope,
             min_cell=run.scope.disclosure.min_cell,
-            released=[pb.ReleasedSets(key=key, sets=n_sets) for key, n_sets in known],
+            released=[pb.ReleasedSets(key=k, sets=n, kept=kept) for k, n, kept in known],
         )
 
     def resumed(self, run: CheckedRun) -> CheckedRun:
@@ -91,7 +92,7 @@ class Screening:
         screen = None if body["state"] is None else Screen.from_state(State(body["state"]))
         return replace(run, screen=screen, view=body["view"])
 
-    def check(self, run: CheckedRun, number: int, state: State) -> Release | None:
+    def check(self, run: CheckedRun, number: int, state: State) -> NewSets | None:
         """Decide whether a round may tell of its persons.
 
         Raises:
@@ -105,7 +106,7 @@ class Screening:
         exempt = self._exempt(run)
         if number == 1:  # 1
             if run.screen is not None:
-                self._check_comparison(run, run.screen, state, exempt)
+                self._check_comparison(run, run.screen, state)
                 return None
             first = screened(run.inner, None, view=view_of(state)).start(run.params, run.common)
             _require_state(first, state)
@@ -132,13 +133,10 @@ class Screening:
                 "These persons were not compared with those of earlier results; submit the run "
                 "again.",
             )
-        return Release(key, view)
+        return NewSets(key, view)
 
-    def _check_comparison(
-        self, run: CheckedRun, screen: Screen, state: State, exempt: bool
-    ) -> None:
-        own, given = self._known(run), dict(screen.earlier)
-        if exempt or any(given.get(key) != n_sets for key, n_sets in own.items()):
+    def _check_comparison(self, run: CheckedRun, screen: Screen, state: State) -> None:
+        if run.noise is not None or not set(self._known(run).values()) <= set(screen.earlier):
             raise ProtocolError(
                 "wrong-round", "The comparison leaves out what this site remembers."
             )
@@ -167,16 +165,15 @@ class Screening:
         codes = self._on_all_rows(run, parts)
         return self._released.joint(self._place(run), codes, n_parts, earlier)
 
-    def telling(self, run: CheckedRun, release: Release, table: Table) -> Telling:
+    def telling(self, run: CheckedRun, release: NewSets, table: Table) -> Telling:
         """What is to be remembered with the round."""
         place = self._place(run)
         split = split_of(run.inner, run.params, run.scope)
         parts = parts_of(run.inner, table, run.params, run.scope)
-        sets = PersonSets(
-            self._on_all_rows(run, parts), split.sets[list(split.views[release.view])]
-        )
+        view = list(split.views[release.view])
+        sets = PersonSets(self._on_all_rows(run, parts), split.sets[view])
         rows = self._released.new_rows(place, run.contract, run.participant)
-        return Telling(place, release.key, sets, rows)
+        return Telling(place, Release(release.key, len(view), split.kept), sets, rows)
 
     def record(self, run: CheckedRun, number: int, state: State, telling: Telling | None) -> None:
         """Remember, in the transaction of the round, what was agreed and what is told."""
@@ -185,7 +182,7 @@ class Screening:
         elif (run.screen is not None and number == 2) or (number == 1 and view_of(state)):
             self._put(run, view_of(state))
         if telling is not None:
-            self._released.add(telling.place, telling.key, telling.sets, run.request.run_id)
+            self._released.add(telling.place, telling.release, telling.sets, run.request.run_id)
             if telling.rows is not None:
                 self._released.add_rows(telling.place, telling.rows)
 
@@ -196,7 +193,7 @@ class Screening:
             "INSERT OR REPLACE INTO screens VALUES (?, ?)", run.request.run_id, body
         )
 
-    def _known(self, run: CheckedRun) -> dict[str, int]:
+    def _known(self, run: CheckedRun) -> dict[str, Release]:
         return self._released.known(run.contract.study)
 
     def _exempt(self, run: CheckedRun) -> bool:

@@ -125,6 +125,24 @@ def test_a_table_has_its_cells_and_the_margins_of_both_sides() -> None:
     assert split.sets[9].tolist() == [True, False, False, True, False, False, False]
 
 
+def test_what_a_computation_withholds_near_the_set_it_keeps_is_not_compared_with() -> None:
+    # After each of two criteria: the second removes two persons, so the first number is withheld.
+    steps = PersonSets(
+        np.where(EVERYBODY < 30, 0, np.where(EVERYBODY < 32, 1, 2)).astype(np.int8),
+        np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1]], dtype=np.bool_),
+    )
+    last = _whole(range(32, 100))
+    for new, earlier, kept in (
+        (last, steps, {"kept_earlier": 2}),
+        (steps, last, {"kept": 2}),
+    ):
+        total = compare(new, earlier, clip=5)
+        assert too_close(total, min_cell=5, least=5)
+        assert not too_close(total, min_cell=5, least=5, **kept)
+    nearly = compare(_whole(range(30, 100)), steps, clip=5)  # who would be told of is the first
+    assert too_close(nearly, min_cell=5, least=5, kept_earlier=2)
+
+
 def test_the_refusal_says_what_to_do_and_nothing_about_anybody() -> None:
     error = refusal(7, ("stats.describe with noise, of which 3 sums are left",))
     assert error.code == "differencing"

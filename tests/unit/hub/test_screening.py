@@ -9,7 +9,7 @@ import pytest
 from tests.support.builders import NOW, RoundSums, SumParams, World
 
 from cohortium.analysis.interface import Scope
-from cohortium.analysis.screen import MAX_EARLIER, Screen, set_key
+from cohortium.analysis.screen import MAX_EARLIER, Release, Screen, set_key
 from cohortium.contract.check import Admitted
 from cohortium.contract.noise import Noise
 from cohortium.contract.population import contract_population
@@ -42,6 +42,10 @@ def _key(admitted: Admitted) -> str:
     )
 
 
+def _memory(min_cell: int, sets: dict[str, int]) -> Memory:
+    return Memory(min_cell, {key: Release(key, n_sets) for key, n_sets in sets.items()})
+
+
 def test_nothing_is_compared_where_nothing_was_released() -> None:
     comparison = Comparison.of(_admitted(), [Memory(5, {})] * 3)
     assert (comparison.screen, comparison.known) == (None, False)
@@ -49,29 +53,30 @@ def test_nothing_is_compared_where_nothing_was_released() -> None:
 
 def test_nothing_is_compared_where_all_sites_told_of_these_persons_before() -> None:
     admitted = _admitted()
-    memories = [Memory(5, {_key(admitted): 1, OTHER: 1}), Memory(5, {_key(admitted): 1})]
+    memories = [_memory(5, {_key(admitted): 1, OTHER: 1}), _memory(5, {_key(admitted): 1})]
     comparison = Comparison.of(admitted, memories)
     assert (comparison.screen, comparison.known) == (None, True)
 
 
 def test_a_run_is_compared_with_all_that_any_site_remembers_at_the_strictest_minimum() -> None:
     admitted = _admitted()
-    memories = [Memory(5, {_key(admitted): 1}), Memory(9, {OTHER: 3}), Memory(0, {})]
+    memories = [_memory(5, {_key(admitted): 1}), _memory(9, {OTHER: 3}), _memory(0, {})]
     comparison = Comparison.of(admitted, memories)
-    assert comparison.screen == Screen(9, tuple(sorted([(_key(admitted), 1), (OTHER, 3)])))
+    expected = sorted([Release(_key(admitted), 1), Release(OTHER, 3)])
+    assert comparison.screen == Screen(9, tuple(expected))
     assert not comparison.known
     assert Comparison.from_json(comparison.to_json()) == comparison
 
 
 def test_noise_is_not_compared() -> None:
-    comparison = Comparison.of(_admitted(NOISE), [Memory(5, {OTHER: 1})])
+    comparison = Comparison.of(_admitted(NOISE), [_memory(5, {OTHER: 1})])
     assert (comparison.screen, comparison.known) == (None, True)
     assert Comparison.from_json(comparison.to_json()) == comparison
 
 
 def test_sites_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ProtocolError):
-        Comparison.of(_admitted(), [Memory(5, {OTHER: 1}), Memory(5, {OTHER: 2})])
+        Comparison.of(_admitted(), [_memory(5, {OTHER: 1}), _memory(5, {OTHER: 2})])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,8 @@ def test_a_cancelled_run_does_not_wait_for_its_turn() -> None:
 
 
 def test_numbers_of_releases_with_different_sets_are_read_in_their_order() -> None:
-    screen = Screen(5, ((OTHER, 1), ("sha256:" + "1" * 64, 2), ("sha256:" + "2" * 64, 1)))
+    keys = [f"sha256:{number}" for number in range(3)]
+    screen = Screen(5, tuple(map(Release, keys, (1, 2, 1))))
     split = Split.whole()
     fine, close = [5, 5, 5, 5], [1, 0, 5, 5]
     two = [5, 5, 5, 5, 5, 5, 5]

@@ -141,6 +141,16 @@ def test_a_few_persons_are_merged_in_an_attrition(study: Study) -> None:
     assert len(flow.suppressed) == 1
 
 
+def test_a_cohort_may_be_described_before_and_after_an_attrition_that_merges(study: Study) -> None:
+    cohort = study.cohort(exclude=["age < 40", BUT_VICTIM])
+    cohort.describe(["income"])
+    assert cohort.attrition().remaining[0] is None
+    other = study.cohort(exclude=["age < 50", BUT_VICTIM])
+    assert other.attrition().remaining[0] is None
+    other.describe(["income"])
+    _refused(lambda: study.cohort(exclude=["age < 50"]).describe(["income"]))
+
+
 def _asked(study: Study) -> int:
     return len(study.runs())
 

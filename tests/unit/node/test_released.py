@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.support.builders import World
 
+from cohortium.analysis.screen import Release
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.disclosure.differencing import PersonSets, Split, joint_counts
@@ -42,7 +43,7 @@ def _add(memory: ReleasedSets, place: Place, sets: PersonSets, key: str = KEY) -
     contract = world.contract()
     rows = memory.new_rows(place, contract, contract.participants[0])
     with memory._store.transaction():
-        memory.add(place, key, sets, "run")
+        memory.add(place, Release(key, len(sets.sets)), sets, "run")
         if rows is not None:
             memory.add_rows(place, rows)
 
@@ -54,7 +55,7 @@ def _whole(inside: list[int]) -> PersonSets:
 def _inside(memory: ReleasedSets, place: Place, n_sets: int) -> int:
     """How many of all persons were told of."""
     codes = np.zeros(place.n_rows, dtype=np.int8)
-    ((joint, sets),) = memory.joint(place, codes, 0, ((KEY, n_sets),))
+    ((joint, sets),) = memory.joint(place, codes, 0, (Release(KEY, n_sets),))
     assert len(sets) == n_sets
     return int(joint[1, 1:].sum())
 
@@ -70,7 +71,7 @@ def test_sets_are_read_back_as_they_were_told(tmp_path: Path, parts: int) -> Non
     memory, place = _memory(tmp_path / "node.db", frame)
     _add(memory, place, PersonSets(codes, split))
     again, _ = _memory(tmp_path / "node.db", frame)
-    assert again.known(STUDY) == {KEY: len(split)}
+    assert again.known(STUDY) == {KEY: Release(KEY, len(split))}
     assert again.holds(STUDY, KEY)
     assert not again.holds("other", KEY)
     found = again._read(place, KEY)
@@ -106,7 +107,7 @@ def test_persons_are_known_again_when_the_dataset_changes(tmp_path: Path) -> Non
     found = later._read(now, KEY)
     assert found.codes[:4].tolist() == [-1, -1, 0, -1]
     assert found.codes[4:].tolist() == [0, 0]
-    ((joint, _),) = later.joint(now, np.array([0, 0, -1, 0]), 0, ((KEY, 1),))
+    ((joint, _),) = later.joint(now, np.array([0, 0, -1, 0]), 0, (Release(KEY, 1),))
     assert joint.tolist() == [[0, 3], [3, 0]]  # the one who was told of left; two others are gone
 
 

@@ -245,12 +245,14 @@ class RunAdvert(_message.Message):
     def __init__(self, envelope: _Optional[bytes] = ..., min_cell: _Optional[int] = ..., released: _Optional[_Iterable[_Union[ReleasedSets, _Mapping]]] = ...) -> None: ...
 
 class ReleasedSets(_message.Message):
-    __slots__ = ("key", "sets")
+    __slots__ = ("key", "sets", "kept")
     KEY_FIELD_NUMBER: _ClassVar[int]
     SETS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     key: str
     sets: int
-    def __init__(self, key: _Optional[str] = ..., sets: _Optional[int] = ...) -> None: ...
+    kept: int
+    def __init__(self, key: _Optional[str] = ..., sets: _Optional[int] = ..., kept: _Optional[int] = ...) -> None: ...
 
 class Array(_message.Message):
     __slots__ = ("name", "dtype", "shape", "data")
