@@ -212,7 +212,8 @@ class Logrank(SurvivalRounds):
 
 def _strata(leaving: Leaving, ways: int) -> list[Leaving]:
     """Each stratum alone, whose columns stand side by side in each group."""
-    counts = leaving.counts.reshape(*leaving.counts.shape[:2], -1, ways)
+    n_times, n_groups, columns = leaving.counts.shape
+    counts = leaving.counts.reshape(n_times, n_groups, columns // ways, ways)
     return [Leaving(leaving.times, counts[:, :, at]) for at in range(counts.shape[2])]
 
 

@@ -206,7 +206,8 @@ class Leaving:
     @staticmethod
     def of(found: Distribution, ways: int) -> Leaving:
         """From a joint distribution whose columns are groups by ways to leave."""
-        counts = found.counts.reshape(len(found.cells), -1, ways)
+        cells, columns = found.counts.shape
+        counts = found.counts.reshape(cells, columns // ways, ways)
         return Leaving(found.cells / found.scale, counts, found.exact)
 
     @staticmethod
