@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cohortium.analysis.attrition_result import released_steps
 from cohortium.analysis.screen import Release, Screen
 from cohortium.disclosure.differencing import PersonSets, Split, compare, too_close
 
@@ -103,3 +104,39 @@ def test_the_decision_is_that_on_the_pooled_persons(
     screen = Screen(MIN_CELL, tuple(listed))
     numbers = np.minimum(np.concatenate(totals), MIN_CELL)
     assert (screen.choose(numbers, split, MIN_CELL) is None) is expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_two_sets_that_are_shown_are_nearly_the_same(seed: int) -> None:
+    """Cohorts and attritions in any order, many of them nearly the same."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(15, 60))
+    pool = [rng.random(n) < rng.choice([0.5, 0.9, 0.97]) for _ in range(4)]
+    told: list[tuple[Split, PersonSets]] = []
+    shown: list[frozenset[int]] = []
+    for _ in range(6):
+        steps = [pool[i] for i in rng.choice(4, rng.integers(1, 4), replace=False)]
+        if rng.random() < 0.5:
+            inside = np.all(steps, axis=0)
+            split = Split.whole()
+            new = PersonSets(inside.astype(np.int8) - np.int8(1), split.sets)
+            after = [frozenset(np.flatnonzero(inside).tolist())]
+            kept = [0] if len(after[0]) >= MIN_CELL else []
+        else:
+            left = np.cumprod(np.array([np.ones(n), *steps]), axis=0).astype(bool)
+            parts = len(steps) + 1
+            sets = np.array([np.arange(parts + 1) >= j for j in range(parts)])
+            split = Split(parts, sets, (tuple(range(parts)),), kept=len(steps))
+            new = PersonSets((left.sum(axis=0) - 1).astype(np.int8), sets)
+            after = [frozenset(np.flatnonzero(row).tolist()) for row in left]
+            kept = released_steps([len(one) for one in after], MIN_CELL)
+        listed = tuple(Release(f"{i}", len(one.sets), s.kept) for i, (s, one) in enumerate(told))
+        flat = [compare(new, one, clip=MIN_CELL).flat() for _, one in told]
+        if told and Screen(MIN_CELL, listed).choose(np.concatenate(flat), split, MIN_CELL) is None:
+            continue
+        told.append((split, new))
+        for a in (after[j] for j in kept if after[j]):
+            for b in shown:
+                assert a == b or len(a - b) >= MIN_CELL or len(b - a) >= MIN_CELL
+        shown += [after[j] for j in kept if after[j]]
