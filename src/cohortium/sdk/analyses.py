@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from cohortium.sdk.correlation import CorrelationMethods
+from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
@@ -20,6 +21,7 @@ Family = Literal["binomial", "gaussian", "poisson"]
 
 class Analyses(
     CorrelationMethods,
+    CoxMethods,
     MeanMethods,
     RankMethods,
     SurvivalMethods,

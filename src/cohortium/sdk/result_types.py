@@ -9,6 +9,7 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import ProtocolError
 from cohortium.sdk.attrition import AttritionResult
 from cohortium.sdk.correlation_results import CorrelationResult
+from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
@@ -33,6 +34,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.ks": KsResult,
     "stats.mann_whitney": MannWhitneyResult,
     "stats.spearman": CorrelationResult,
+    "survival.cox": CoxResult,
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
     "glm": GlmResult,

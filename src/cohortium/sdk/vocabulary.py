@@ -55,6 +55,7 @@ COMPUTATIONS: Mapping[str, Words] = {
     "stats.normality": Words("Normality from moments", "基于矩的正态性检验"),
     "stats.spearman": Words("Spearman's rank correlation", "Spearman 秩相关"),
     "stats.t_test": Words("t-test", "t 检验"),
+    "survival.cox": Words("Cox proportional hazards model", "Cox 比例风险模型"),
     "survival.km": Words("Kaplan-Meier curves", "Kaplan-Meier 生存曲线"),
     "survival.logrank": Words("Log-rank test", "log-rank 检验"),
 }
@@ -119,6 +120,11 @@ METHODS: Mapping[str, Words] = {
     ),
     "stats.t_test": Words(
         "From the pooled group sizes, means and variances.", "由汇总的各组例数、均值和方差计算。"
+    ),
+    "survival.cox": Words(
+        "Maximum partial likelihood by Newton's method on the pooled score and information; Wald "
+        "intervals and tests.",
+        "基于各机构汇总的得分与信息矩阵，以 Newton 法求偏似然最大估计；置信区间与检验为 Wald 法。",
     ),
     "survival.km": Words(
         "Kaplan-Meier estimate from the pooled numbers at risk and of events at each time; "
@@ -247,6 +253,11 @@ TERMS: Mapping[str, str] = {
     "low": "置信下限",
     "high": "置信上限",
     # Survival
+    "hazard ratio": "风险比",
+    "hazard_ratio": "风险比",
+    "hazard_ratio_low": "风险比下限",
+    "hazard_ratio_high": "风险比上限",
+    "Test of proportional hazards": "比例风险假定检验",
     "Kaplan-Meier curves": "Kaplan-Meier 生存曲线",
     "Log-rank test": "log-rank 检验",
     "Gehan-Breslow-Wilcoxon test": "Gehan-Breslow-Wilcoxon 检验",
