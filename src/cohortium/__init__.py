@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.hypothesis import HypothesisTest
     from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
     from cohortium.sdk.multiple import adjust_p
+    from cohortium.sdk.power import power_logrank, power_means, power_proportions
+    from cohortium.sdk.power_results import PowerAnalysis
     from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
     from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
@@ -83,6 +85,7 @@ _HOMES = {
     "NormalityResult": "cohortium.sdk.mean_results",
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
+    "PowerAnalysis": "cohortium.sdk.power_results",
     "ProtocolError": "cohortium.errors",
     "Report": "cohortium.sdk.report",
     "Result": "cohortium.sdk.results",
@@ -95,6 +98,9 @@ _HOMES = {
     "adjust_p": "cohortium.sdk.multiple",
     "connect": "cohortium.sdk.federation",
     "local": "cohortium.inprocess.federation",
+    "power_logrank": "cohortium.sdk.power",
+    "power_means": "cohortium.sdk.power",
+    "power_proportions": "cohortium.sdk.power",
 }
 
 __all__ = [
@@ -122,6 +128,7 @@ __all__ = [
     "NormalityResult",
     "PeerError",
     "PolicyRefusal",
+    "PowerAnalysis",
     "ProtocolError",
     "Report",
     "Result",
@@ -135,6 +142,9 @@ __all__ = [
     "adjust_p",
     "connect",
     "local",
+    "power_logrank",
+    "power_means",
+    "power_proportions",
 ]
 
 
