@@ -112,7 +112,18 @@ def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column
         assert caught.value.details["cells"] == [column]
 
 
-@pytest.mark.parametrize("formula", ["chol ~ old + older", "chol ~ C(old) + C(older) - 1"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "chol ~ old + older",
+        "chol ~ C(old) + C(older) - 1",
+        "chol ~ C(old):age + C(older):age",
+        "chol ~ old:age + older:age",
+        "chol ~ I(2 * old) + older",
+        "old ~ older + chol",
+        "I(1 * old) ~ older + chol",
+    ],
+)
 def test_two_groups_that_differ_by_one_person_in_a_model_are_refused(
     made: LocalFederation, formula: str
 ) -> None:

@@ -37,11 +37,6 @@ class Coded:
         """Whether it is an expression, and no variable of the data."""
         return self.levels is None and not isinstance(self.node, ast.Name)
 
-    @property
-    def may_mark(self) -> bool:
-        """Whether its values may be zeros and ones that mark persons."""
-        return not self.makes_number and (self.levels is None or len(self.levels) == 2)
-
 
 @dataclass(frozen=True)
 class Column:
@@ -59,11 +54,6 @@ class Column:
     def is_cell(self) -> bool:
         """Whether it marks persons, so that its sum is a count of persons."""
         return bool(self.parts) and all(level is not None for _, level in self.parts)
-
-    @property
-    def may_mark(self) -> bool:
-        """Whether its values may be zeros and ones that mark persons."""
-        return bool(self.parts) and not self.makes_number and (self.is_cell or len(self.parts) == 1)
 
     @property
     def makes_number(self) -> bool:

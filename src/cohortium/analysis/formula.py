@@ -60,11 +60,6 @@ class Parsed:
         """The columns' names."""
         return tuple(column.name for column in self.columns)
 
-    @cached_property
-    def marks(self) -> tuple[int, ...]:
-        """The columns whose values may be zeros and ones that mark persons."""
-        return tuple(at for at, column in enumerate(self.columns) if column.may_mark)
-
     @property
     def intercept(self) -> bool:
         """Whether the first column is of ones."""

@@ -135,7 +135,7 @@ class Glm:
                 out["squares"] += np.square(x).sum(axis=0)
                 out["outcome"] += (y.sum(), family.saturated(y), np.square(y).sum())
                 if "marks" in out:
-                    out["marks"] += joint_counts(x, y, parsed)
+                    out["marks"] += joint_counts(block, parsed)
                 if "levels" in out:
                     out["levels"] += _level_counts(block, parsed)
             else:
@@ -143,7 +143,7 @@ class Glm:
                 _iterate(out, x, y - at.offset, at, family)
         return out
 
-    def numbers_made(self, table: Table, params: GlmParams, scope: Scope) -> list[Floats]:
+    def numbers_made(self, table: Table, params: GlmParams, scope: Scope) -> Iterator[Floats]:
         """Columns with an expression or a product of numbers, and an outcome with an expression."""
         return numbers_made(table, parse(params.formula, scope.variables))
 

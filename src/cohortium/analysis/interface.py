@@ -12,7 +12,7 @@ crash the hub replays `finish`, and a site that is asked again answers with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -204,8 +204,10 @@ class MakesNumbers(Protocol):
 
     def numbers_made(
         self, table: Table, params: Any, scope: Scope
-    ) -> Sequence[npt.NDArray[np.float64]]:
-        """Each such number of the table's persons, shape (n_rows,); NaN where one has none."""
+    ) -> Iterable[npt.NDArray[np.float64]]:
+        """Each such number of the table's persons, shape (n_rows,), and what must not be told of
+        few of them either; NaN where one has none.
+        """
         ...
 
 

@@ -6,11 +6,14 @@ about that person alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.analysis.coding import Column
 from cohortium.analysis.formula import Parsed, complete, design, values_of
 from cohortium.analysis.least_squares import pack, unpack
 from cohortium.core.rounds import Array
@@ -19,31 +22,105 @@ from cohortium.disclosure.suppression import follows_from_mean, is_binary, nearl
 
 Floats = npt.NDArray[np.float64]
 
+_ROUNDING: Final = 1e-9
+_TINY: Final = 1e-300
 
-def numbers_made(table: Table, parsed: Parsed) -> list[Floats]:
-    """Columns with an expression or a product of numbers, and an outcome with an expression; see
-    `MakesNumbers`.
+
+def numbers_made(table: Table, parsed: Parsed) -> Iterator[Floats]:
+    """Columns with an expression or a product of numbers, an outcome with an expression, and what
+    others leave of each; see `MakesNumbers`.
+
+    What all others leave together shows one person where they nearly explain the column; where
+    another is the same but for few persons, those are marked.
     """
-    made = tuple(column for column in parsed.columns if column.makes_number)
-    if not made and not parsed.response.makes_number:
-        return []
-    out = list(design(table, replace(parsed, columns=made))[0].T)
-    if parsed.response.makes_number:
-        out.append(values_of(parsed.response, table))
+    made = [at for at, column in enumerate(parsed.columns) if column.makes_number]
+    outcome = parsed.response.makes_number
+    if not made and not outcome:
+        return
     rows = complete(table, parsed)
-    return [np.where(rows, values, np.nan) for values in out]
+    x = design(table, parsed)[0][rows]
+    looked_at = [(x[:, at], np.delete(x, at, axis=1)) for at in made]
+    if outcome:
+        looked_at.append((values_of(parsed.response, table)[rows], x))
+    for values, others in looked_at:
+        yield _on_all(values, rows)
+        yield _on_all(_residual(values, others), rows)
+        for other in others.T:
+            yield _on_all(_differs(values, other), rows)
+
+
+def _residual(values: Floats, others: Floats) -> Floats:
+    """What a constant and other columns leave of a column; 0 where that is rounding."""
+    x = np.column_stack([np.ones(len(values)), others])
+    x /= np.maximum(np.abs(x).max(axis=0, initial=0.0), _TINY)
+    left = values - x @ np.linalg.lstsq(x, values, rcond=None)[0]
+    rounding = _ROUNDING * np.abs(values).max(initial=0.0)
+    return np.where(np.abs(left) > rounding, left, 0.0)
+
+
+def _differs(values: Floats, other: Floats) -> Floats:
+    """1 for persons of whom one column is not what it is of most: a multiple of another."""
+    if not len(values):
+        return values
+    one, another = values - np.median(values), other - np.median(other)
+    there = (one != 0) & (another != 0)
+    if not there.any():
+        return np.zeros(len(values))
+    left = one - np.median(one[there] / another[there]) * another
+    differs = np.abs(left) > _ROUNDING * np.abs(one).max()
+    return np.asarray(differs & (2 * np.count_nonzero(differs) < len(values)), dtype=np.float64)
+
+
+def _on_all(values: Floats, rows: npt.NDArray[np.bool_]) -> Floats:
+    out = np.full(len(rows), np.nan)
+    out[rows] = values
+    return out
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Persons whom a column tells from others.
+
+    Attributes:
+        column: Of zeros and ones.
+        number: Its place in the model where it is a variable that may have other values too; the
+            outcome has the last.
+    """
+
+    column: Column
+    number: int | None
+
+
+def marks_of(parsed: Parsed) -> tuple[Mark, ...]:
+    """The cells of categories, and variables that may be of zeros and ones; the outcome's last."""
+    found: dict[tuple[tuple[str, int | None], ...], Mark] = {}
+    for at, column in enumerate(parsed.columns):
+        cells = tuple(part for part in column.parts if part[1] is not None)
+        if cells or (len(column.parts) == 1 and not column.makes_number):
+            parts = cells or column.parts
+            key = tuple((factor.text, level) for factor, level in parts)
+            found.setdefault(key, Mark(Column(column.name, parts), None if cells else at))
+    outcome = parsed.response
+    if outcome.makes_number:
+        return tuple(found.values())
+    return (*found.values(), Mark(Column(outcome.text, ((outcome, None),)), len(parsed.columns)))
 
 
 def n_marks(parsed: Parsed) -> int:
-    """How many columns, the outcome among them, may be of zeros and ones."""
-    return len(parsed.marks) + parsed.response.may_mark
+    """How many of them there are."""
+    return len(marks_of(parsed))
 
 
-def joint_counts(x: Floats, y: Floats, parsed: Parsed) -> Array:
-    """Of how many persons two columns are 1, for each pair of columns; the outcome comes last."""
-    ones = x[:, parsed.marks] == 1
-    if parsed.response.may_mark:
-        ones = np.column_stack([ones, y == 1])
+def joint_counts(table: Table, parsed: Parsed) -> Array:
+    """Of how many persons two columns are 1, for each pair of `marks_of`.
+
+    Args:
+        table: Of persons with a value of every variable.
+    """
+    columns = tuple(mark.column for mark in marks_of(parsed) if mark.number != len(parsed.columns))
+    ones = design(table, replace(parsed, columns=columns))[0] == 1
+    if len(columns) < n_marks(parsed):
+        ones = np.column_stack([ones, values_of(parsed.response, table) == 1])
     counts = ones.astype(np.float64)
     return pack(counts.T @ counts).astype(np.int64)
 
@@ -65,7 +142,6 @@ def singled_out(
         squares: Of their squares.
         joint: See `joint_counts`; None where there are not two such columns.
     """
-    names = [*parsed.names, parsed.response.text]
     means, mean_squares = (sums / n).tolist(), (squares / n).tolist()
     small = [
         column.name
@@ -74,12 +150,14 @@ def singled_out(
     ]
     if small or joint is None:
         return small
-    binary = np.array([is_binary(*pair) for pair in zip(means, mean_squares, strict=True)])
-    at = [*parsed.marks, *([len(parsed.columns)] if parsed.response.may_mark else [])]
-    both = unpack(np.asarray(joint, dtype=np.float64), len(at)).astype(np.int64)
+    marks = marks_of(parsed)
+    binary = np.array(
+        [m.number is None or is_binary(means[m.number], mean_squares[m.number]) for m in marks]
+    )
+    both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
     sizes = np.diag(both)
     first, second = sizes[:, None] - both, sizes[None, :] - both
     close = nearly_equal(np.stack([both, first, second, n - first - second - both]), min_cell)
-    close &= np.outer(binary[at], binary[at])
+    close &= np.outer(binary, binary)
     pairs = np.argwhere(np.triu(close, 1)).tolist()
-    return [f"{names[at[i]]} but not {names[at[j]]}" for i, j in pairs]
+    return [f"what {marks[i].column.name} and {marks[j].column.name} differ in" for i, j in pairs]

@@ -64,7 +64,7 @@ from cohortium.node.persons import Persons, require_no_small_gap
 from cohortium.node.policy import PolicySource
 from cohortium.node.released import ReleasedSets
 from cohortium.node.screening import Screening, Telling
-from cohortium.node.singling import require_not_dominated
+from cohortium.node.singling import Singling
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
 from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
@@ -125,6 +125,7 @@ class NodeService:
         self.witness = Witness(identity, store, clock)
         released = ReleasedSets(store, datasets, os.urandom)
         self._screening = Screening(store, released, self.persons)
+        self._singling = Singling()
         self._guard = Guard(identity, store, policy, find, clock, screening=self._screening)
         self._noise = RoundNoise(store)
 
@@ -534,7 +535,7 @@ class NodeService:
         planned = self._noise.plan(checked, layout)
         try:
             require_no_small_gap(table, run)
-            require_not_dominated(table, run)
+            self._singling.require_none(table, run)
             contribution = analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)
             if run.noise is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from cohortium.analysis.interface import MakesNumbers, Splits
 from cohortium.analysis.screen import parts_of
@@ -12,31 +15,43 @@ from cohortium.errors import PolicyRefusal
 from cohortium.node.checked import CheckedRun
 
 
-def require_not_dominated(table: Table, run: CheckedRun) -> None:
-    """No number that a researcher makes varies by a few of the site's persons nearly alone.
+class Singling:
+    """Looks at the numbers that researchers make; a run's rounds have the same ones."""
 
-    It is asked of the site's persons of the run, and of those in each part that it tells of.
+    def __init__(self) -> None:
+        self._passed: str | None = None
 
-    Raises:
-        PolicyRefusal: ``too-few-persons``.
-    """
+    def require_none(self, table: Table, run: CheckedRun) -> None:
+        """No number of the request varies by a few of the site's persons nearly alone.
+
+        It is asked of the site's persons of the run, and of those in each part that it tells of.
+
+        Raises:
+            PolicyRefusal: ``too-few-persons``.
+        """
+        if self._passed == run.request.run_id:
+            return
+        parts = None
+        least = run.scope.disclosure.min_cell
+        for values in _made(table, run):
+            if parts is None:
+                parts = parts_of(run.inner, table, run.params, run.scope)
+            for rows in (slice(None), *(parts == part for part in np.unique(parts))):
+                if dominated(values[rows], least):
+                    raise PolicyRefusal(
+                        "too-few-persons",
+                        f"Fewer than {least} persons of a site make up nearly all of how a number "
+                        "of this request varies, which would be told of them alone. Use a "
+                        "transformation that is less steep, or let the contract derive it "
+                        "(`derived:` in the study file), for all sites to sign.",
+                    )
+        self._passed = run.request.run_id
+
+
+def _made(table: Table, run: CheckedRun) -> Iterator[npt.NDArray[np.float64]]:
     if isinstance(run.inner, Splits):  # it reads variables for its criteria only
         return
-    names = numbers_made(run.population, run.inner.variables(run.params))
-    made = [np.asarray(table.columns[name], dtype=np.float64) for name in names]
+    for name in numbers_made(run.population, run.inner.variables(run.params)):
+        yield np.asarray(table.columns[name], dtype=np.float64)
     if isinstance(run.inner, MakesNumbers):
-        made += run.inner.numbers_made(table, run.params, run.common)
-    if not made:
-        return
-    parts = parts_of(run.inner, table, run.params, run.scope)
-    least = run.scope.disclosure.min_cell
-    for values in made:
-        for rows in (slice(None), *(parts == part for part in np.unique(parts))):
-            if dominated(values[rows], least):
-                raise PolicyRefusal(
-                    "too-few-persons",
-                    f"Fewer than {least} persons of a site make up nearly all of how a number of "
-                    "this request varies, which would be told of them alone. Use a transformation "
-                    "that is less steep, or let the contract derive it (`derived:` in the study "
-                    "file), for all sites to sign.",
-                )
+        yield from run.inner.numbers_made(table, run.params, run.common)
