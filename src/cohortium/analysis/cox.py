@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -21,6 +22,8 @@ from cohortium.analysis.formula import variables_of
 from cohortium.analysis.grouped import Counted
 from cohortium.analysis.interface import Continue, Done, DropOuts, Scope
 from cohortium.analysis.least_squares import unpack
+from cohortium.analysis.marks import numbers_made, singled_out
+from cohortium.analysis.survival_times import partition_of
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.disclosure.suppression import LEAST_SITES, is_small
@@ -47,8 +50,9 @@ class Cox:
 
     Leaves the site, summed under masks, over its complete persons (p columns), never for a person:
         counts: persons, persons left out, events, whether there are any;
-        moments: the p column sums, persons and events at each level of each category, persons in
-            each stratum, the sum of the event times and of their squares (baseline ``site``);
+        moments: the p column sums and sums of squares, persons and events at each level of each
+            category, persons in each stratum, the persons for whom two columns, or a column and
+            the event, are 1, the sum of the event times and of their squares (baseline ``site``);
         each iteration, baseline ``site``: log-likelihood, the p of the score, the p (p + 1) / 2 of
             the information;
         baseline ``pooled``: once, who leaves when (`cohortium.analysis.survival_times`); then, each
@@ -60,10 +64,12 @@ class Cox:
     Refuses: a site with the floor ``site`` sends zeros where it has fewer than `min_cell` complete
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where 1 to
     ``min_cell - 1`` have the event or have it not, or are at a level, in a column of crossed levels
-    or in a stratum; ``too-few-sites`` where only one has events; ``too-many-parameters`` where
-    there are fewer than 10 events for a parameter (`persons_per_parameter` of the limits) or too
-    few residual degrees of freedom. InputError ``no-convergence`` for columns that others determine
-    and where the likelihood grows without end (nobody at a level has the event), with their names.
+    or in a stratum, have one of the values of a column of zeros and ones, or where two such columns
+    (or one and the event) differ by as few; ``too-few-sites`` where only one has events;
+    ``too-many-parameters`` where there are fewer than 10 events for a parameter
+    (`persons_per_parameter` of the limits) or too few residual degrees of freedom. InputError
+    ``no-convergence`` for columns that others determine and where the likelihood grows without end
+    (nobody at a level has the event), with their names.
 
     Reference: Cox 1972; Efron 1977; Breslow 1974; Lin & Wei 1989; Grambsch & Therneau 1994;
     Therneau & Grambsch 2000.
@@ -77,12 +83,18 @@ class Cox:
 
     def variables(self, params: CoxParams) -> frozenset[str]:
         """Time, event, entry, strata and the names in the formula."""
-        names = {*variables_of(params.whole_formula), params.event, *params.strata}
+        names = {*variables_of(params.whole_formula), params.time, *params.strata}
         return frozenset(names | ({params.entry} if params.entry else set()))
 
     def partition(self, params: CoxParams, scope: Scope) -> tuple[str, ...]:
-        """The strata, where each gets a baseline hazard."""
-        return params.strata if Model.of(params, scope).pooled else ()
+        """The strata, where each gets a baseline hazard; the event, which is counted."""
+        question = Model.of(params, scope).question
+        events = partition_of(question, params.event, scope)
+        return (*(params.strata if params.baseline == "pooled" else ()), *events)
+
+    def numbers_made(self, table: Table, params: CoxParams, scope: Scope) -> Iterable[Floats]:
+        """Columns with an expression or a product of numbers."""
+        return numbers_made(table, Model.of(params, scope).parsed)
 
     def start(self, params: CoxParams, scope: Scope) -> State:
         """Begin with counts, and with moments where each site guards its own floor."""
@@ -242,6 +254,14 @@ def _release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> 
     strata = np.asarray(total.get("strata", np.zeros(0, dtype=np.int64))).tolist()
     cells += [(model.strata.where(at), count) for at, count in enumerate(strata) if count]
     small = [name for name, count in cells if is_small(count, min_cell)]
+    small = small or singled_out(
+        at.n,
+        np.append(sums, at.events),
+        np.append(total["squares"], at.events),
+        total.get("marks"),
+        parsed=model.parsed,
+        min_cell=min_cell,
+    )
     if small:
         raise PolicyRefusal(
             "too-few-persons",

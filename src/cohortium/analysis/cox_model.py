@@ -52,8 +52,8 @@ class CoxParams(Params):
 
     @property
     def whole_formula(self) -> str:
-        """With the time as the outcome, as `formula.parse` wants one."""
-        return f"{self.time} ~ {self.formula}"
+        """With the event as the outcome, as `formula.parse` wants one."""
+        return f"{self.event} ~ {self.formula}"
 
     @property
     def time_transform(self) -> Transform:
@@ -97,7 +97,7 @@ class Model:
             else Endpoint.of(scope, params.entry, params.event, params.event_level).time
         )
         taken = (params.time, params.event, *(() if entry is None else (entry.name,)))
-        covariates = parsed.variables - {params.time}
+        covariates = parsed.variables - {params.event}
         twice = (covariates | set(params.strata)) & set(taken)
         if twice or len({*taken, *params.strata}) < len(taken) + len(params.strata):
             raise InputError(
@@ -115,7 +115,9 @@ class Model:
                 f"The transform {params.time_transform!r} needs everybody's times in order: use "
                 'baseline="pooled", or "identity" or "log".',
             )
-        bare = replace(parsed, columns=parsed.columns[1:])
+        # The outcome is a mark of 0 and 1, whatever the event's type is: see `analysis.marks`.
+        outcome = replace(parsed.response, levels=None, variable="")
+        bare = replace(parsed, response=outcome, columns=parsed.columns[1:])
         return Model(params, bare, endpoint, Groups.of(scope, *params.strata), entry)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from cohortium.analysis.cox_risk import (
 from cohortium.analysis.cox_state import Progress
 from cohortium.analysis.formula import design, values_of
 from cohortium.analysis.least_squares import pack
+from cohortium.analysis.marks import marks_of
 from cohortium.core.rounds import Array
 from cohortium.core.table import Table
 from cohortium.errors import InputError
@@ -96,6 +97,14 @@ class Persons:
         """The site's own event times."""
         return Blocks.of_times(self.time, self.event, self.stratum, self.model.n_strata, self.entry)
 
+    def marked(self) -> Ints:
+        """Of how many persons two columns of `marks_of` are 1, packed; the event is the last."""
+        parsed = self.model.parsed
+        marks = tuple(m.column for m in marks_of(parsed) if m.number != len(parsed.columns))
+        ones = design(self.table, replace(parsed, columns=marks))[0] == 1
+        counts = np.column_stack([ones, self.event]).astype(np.float64)
+        return pack(gram(counts, counts)).astype(np.int64)
+
     def transformed(self) -> Floats:
         """Time as the test of proportionality takes it; at least at events it is finite.
 
@@ -119,6 +128,9 @@ def moments(out: dict[str, Array], persons: Persons) -> None:
     """Sums of the columns, and persons and events at each level."""
     model = persons.model
     out["columns"] += persons.x.sum(axis=0)
+    out["squares"] += np.square(persons.x).sum(axis=0)
+    if "marks" in out:
+        out["marks"] += persons.marked()
     if "times" in out:
         when = persons.transformed()[persons.event]
         out["times"] += (when.sum(), (when * when).sum())

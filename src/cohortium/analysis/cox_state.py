@@ -13,6 +13,7 @@ from cohortium.analysis.cox_grid import Grid
 from cohortium.analysis.cox_model import Model
 from cohortium.analysis.distribution import Known
 from cohortium.analysis.interface import FieldSpec
+from cohortium.analysis.marks import n_marks
 from cohortium.analysis.untrusted import floats, ints, phase_of
 from cohortium.core.rounds import Array, Layout, State
 from cohortium.errors import ProtocolError
@@ -186,6 +187,10 @@ class Progress:
             of["persons"] = FieldSpec((5,), "count")
         if self.phase in {"moments", "counts+moments"}:
             of["columns"] = FieldSpec((p,), "real")
+            of["squares"] = FieldSpec((p,), "real")
+            marks = n_marks(model.parsed)
+            if marks > 1:
+                of["marks"] = FieldSpec((marks * (marks + 1) // 2,), "count")
             if not model.pooled:
                 of["times"] = FieldSpec((2,), "real")
             if model.n_strata > 1:
