@@ -25,11 +25,13 @@ GLM, FORMULA = (
     "unit/analysis/test_formula.py",
 )
 RANKS = "unit/analysis/test_ranks.py"
+SURVIVAL = "unit/analysis/test_survival.py"
 RESEARCHER = "adversary/test_lying_researcher.py"
 HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 
 DIFFERENCING = "adversary/test_differencing.py"
 LOCAL = "unit/inprocess/test_differencing.py"
+SINGLING = "adversary/test_singling_out.py"
 
 SHOWN: dict[str, tuple[str, ...]] = {
     # The hub
@@ -161,6 +163,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Learn which values a variable has that a test of ranks": (
         f"{RANKS}::test_the_hub_sees_who_has_which_value_of_all_sites_together",
         f"{RANKS}::test_a_site_counts_on_no_finer_grid_than_the_recorded_one",
+    ),
+    "Learn when persons had an event": (
+        f"{SURVIVAL}::test_the_hub_sees_when_persons_of_all_sites_leave",
+        f"{SURVIVAL}::test_within_sites_no_time_leaves",
     ),
     "See metadata: who takes part": (),
     "Alter the total or the result": (
@@ -307,6 +313,20 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "property/test_differencing.py::test_the_decision_is_that_on_the_pooled_persons",
         f"{LOCAL}::test_groups_are_no_way_round",
         f"{LOCAL}::test_attrition_is_no_way_round",
+    ),
+    "Single out a person by a derived number": (
+        f"{SINGLING}::test_a_number_that_is_sharp_around_one_value_is_refused",
+        f"{SINGLING}::test_such_a_factor_of_a_formula_is_refused",
+        f"{SINGLING}::test_a_number_that_one_person_dominates_is_refused",
+        f"{SINGLING}::test_a_node_refuses_what_its_hub_lets_through",
+    ),
+    "Single out a person by two columns": (
+        f"{SINGLING}::test_a_column_that_marks_one_person_is_refused",
+        f"{SINGLING}::test_two_groups_that_differ_by_one_person_in_a_model_are_refused",
+        f"{SINGLING}::test_two_groups_that_differ_by_one_person_are_not_both_correlated",
+    ),
+    "Hide a number that few persons dominate": (
+        f"{SINGLING}::test_what_a_known_number_hides_is_not_found",
     ),
     "Combine three or more permitted results": (),
     "Learn from being refused as too close": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _STEPS = ("time", "at_risk", "events", "censored", "survival", "std_error", "low", "high")
-_TICKS = 6
+_TICKS = 8
+_WIDTH = 90
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,8 @@ class KaplanMeierResult(Result):
         tables = self.tables()
         plain = [PrintedTable(t.title, t.columns, t.rows) for t in tables]
         notes = [*point_notes(self, "en"), *(f"Not released: {why}" for why in self.suppressed)]
-        return "\n".join([*(table.text() for table in plain), *notes])
+        lines = [line for note in notes for line in textwrap.wrap(note, _WIDTH)]
+        return "\n".join([*(table.text() for table in plain), *lines])
 
 
 def _floats(one: Mapping[str, Any]) -> dict[str, Any]:
