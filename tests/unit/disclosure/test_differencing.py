@@ -68,7 +68,7 @@ def test_a_table_of_known_persons_may_have_a_small_cell_that_it_withholds_itself
 
 
 def test_a_table_may_stand_beside_its_margin_but_a_cell_may_not() -> None:
-    sex, rare = EVERYBODY % 2, (EVERYBODY < 4).astype(int)
+    sex, rare = EVERYBODY % 2, (EVERYBODY < 8).astype(int)
     table = PersonSets((2 * rare + sex).astype(np.int8), Split.into((2, 2)).sets)
     by_sex = _by(sex, 2)
     assert not _close(table, by_sex)
