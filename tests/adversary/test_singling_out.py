@@ -145,6 +145,15 @@ def test_two_groups_that_differ_by_one_person_are_not_both_correlated(
         assert found.isna().to_dict() == {"chol": False, "old": False, "older": True}
 
 
+def test_what_a_known_number_hides_is_not_found(made: LocalFederation) -> None:
+    """Open: see the threat model."""
+    study = made.study()
+    study.derive("hiding = 1000000 * age + chol * wounds")
+    found = study.describe(["age", "hiding"]).to_frame().set_index("variable")
+    sums = found["mean"] * found["n"]
+    assert sums["hiding"] - 1_000_000 * sums["age"] == pytest.approx(VICTIM, abs=0.01)
+
+
 def test_ordinary_numbers_pass(made: LocalFederation) -> None:
     study = made.study()
     study.derive("bmi = weight / (height * height)")

@@ -6,7 +6,6 @@ about that person alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,7 +25,7 @@ _ROUNDING: Final = 1e-9
 _TINY: Final = 1e-300
 
 
-def numbers_made(table: Table, parsed: Parsed) -> Iterator[Floats]:
+def numbers_made(table: Table, parsed: Parsed) -> list[Floats]:
     """Columns with an expression or a product of numbers, an outcome with an expression, and what
     others leave of each; see `MakesNumbers`.
 
@@ -36,17 +35,18 @@ def numbers_made(table: Table, parsed: Parsed) -> Iterator[Floats]:
     made = [at for at, column in enumerate(parsed.columns) if column.makes_number]
     outcome = parsed.response.makes_number
     if not made and not outcome:
-        return
+        return []
     rows = complete(table, parsed)
     x = design(table, parsed)[0][rows]
     looked_at = [(x[:, at], np.delete(x, at, axis=1)) for at in made]
     if outcome:
         looked_at.append((values_of(parsed.response, table)[rows], x))
+    out = []
     for values, others in looked_at:
-        yield _on_all(values, rows)
-        yield _on_all(_residual(values, others), rows)
-        for other in others.T:
-            yield _on_all(_differs(values, other), rows)
+        out += [values, _residual(values, others)]
+        marked = (_differs(values, other) for other in others.T)
+        out += [marks for marks in marked if marks.any()]
+    return [_on_all(values, rows) for values in out]
 
 
 def _residual(values: Floats, others: Floats) -> Floats:
