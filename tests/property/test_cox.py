@@ -284,7 +284,7 @@ def test_the_baseline_hazard_is_lifelines() -> None:
     steps = {u: died[t == u].sum() / w[t >= u].sum() for u in np.unique(t[died])}
     expected = [sum(h for u, h in steps.items() if u <= until) for until in curve["time"]]
     assert curve["cumulative_hazard"] == pytest.approx(expected, rel=1e-10)
-    assert len(expected) == len(steps)
+    assert set(curve["time"]) >= set(steps)
 
 
 @pytest.mark.parametrize("baseline", ["site", "pooled"])

@@ -170,7 +170,7 @@ class Cox:
         if at.phase == "risk":
             return after_risk(at, total, model)
         if at.phase == "last":
-            return after_last(at, total, model, scope)
+            return after_last(at, total, model)
         if at.phase == "final":
             return Done(assemble(at, total, model, scope))
         information = unpack(np.asarray(total["information"]), model.p)
@@ -199,10 +199,9 @@ def _next_grid(at: Progress, total: Total, model: Model, scope: Scope) -> Contin
         return Continue(at.but(known=found).to_state(), 0.2, "event times")
     grid = choose(
         found[0],
+        scope.disclosure,
         efron=model.efron,
         transform=model.params.time_transform,
-        min_cell=scope.disclosure.min_cell,
-        at_risk=scope.disclosure.at_risk,
     )
     return Continue(at.but(phase="risk", known=None, grid=grid).to_state(), 0.3, "iteration 1")
 

@@ -21,9 +21,11 @@ import numpy.typing as npt
 from cohortium.analysis.cox_risk import Blocks
 from cohortium.analysis.distribution import Distribution
 from cohortium.analysis.rank_bins import roundest
+from cohortium.analysis.survival_curve import points_of
 from cohortium.analysis.survival_times import Leaving
 from cohortium.analysis.untrusted import floats, ints, length
 from cohortium.core.rounds import Array, State
+from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +33,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_STEPS = 20_000
+MAX_POINTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,23 @@ class Grid:
 
     Attributes:
         starts: (K,); the first cell of a step. Who leaves before the first is in no risk set.
-        ends: (strata,); the cell after which nobody is left.
         edges: (strata + 1,); the steps of stratum s are ``edges[s]`` to ``edges[s + 1]``.
         tied: (K,); whether several persons have the event.
         transformed: (K,); time as the test of proportionality takes it, of mean 0 and variance 1.
+        points: (P, 2); stratum and step after which the cumulative hazard may be released; a step
+            before the stratum's own: it is 0.
+        point_times: (P,); when that is.
         scale: Cells per unit.
         event_times: Distinct ones, over all strata.
         exact: Whether the steps are the event times as they are recorded.
     """
 
     starts: Ints
-    ends: Ints
     edges: Ints
     tied: Ints
     transformed: Floats
+    points: Ints
+    point_times: Floats
     scale: float
     event_times: int
     exact: bool
@@ -64,22 +70,16 @@ class Grid:
         """Which steps a site's persons are at risk in."""
         cell = np.rint(time * self.scale)
         last = np.full(len(time), -1, dtype=np.int64)
-        for s in range(len(self.ends)):
+        for s in range(len(self.edges) - 1):
             begin, end = int(self.edges[s]), int(self.edges[s + 1])
             rows = stratum == s
             place = np.searchsorted(self.starts[begin:end], cell[rows], side="right") - 1
             last[rows] = np.where(place < 0, -1, begin + place)
         return Blocks(last, None, self.edges, event)
 
-    def until(self, step: int) -> float:
-        """The last time that is surely in the step, in the unit of time."""
-        s = int(np.searchsorted(self.edges, step, side="right")) - 1
-        end = self.ends[s] if step + 1 == self.edges[s + 1] else self.starts[step + 1] - 1
-        return float(end / self.scale)
-
     def to_arrays(self) -> dict[str, Array]:
         """For a state."""
-        names = ("starts", "ends", "edges", "tied", "transformed")
+        names = ("starts", "edges", "tied", "transformed", "points", "point_times")
         return {f"grid_{name}": getattr(self, name) for name in names}
 
     def to_values(self) -> dict[str, Any]:
@@ -96,6 +96,7 @@ class Grid:
         steps = length(state, "grid_starts", MAX_STEPS)
         edges = ints(state, "grid_edges", (n_strata + 1,))
         starts = ints(state, "grid_starts", (steps,))
+        points = ints(state, "grid_points", (length(state, "grid_points", MAX_POINTS), 2))
         values = state.values.get("grid")
         if not isinstance(values, dict) or (
             edges[0] != 0 or edges[-1] != steps or np.any(np.diff(edges) < 0)
@@ -111,19 +112,18 @@ class Grid:
             raise _malformed()
         return Grid(
             starts,
-            ints(state, "grid_ends", (n_strata,)),
             edges,
             ints(state, "grid_tied", (steps,)),
             floats(state, "grid_transformed", (steps,)),
+            points,
+            floats(state, "grid_point_times", (len(points),)),
             float(scale),
             times,
             exact,
         )
 
 
-def choose(
-    found: Distribution, *, efron: bool, transform: str, min_cell: int, at_risk: int
-) -> Grid:
+def choose(found: Distribution, limits: Disclosure, *, efron: bool, transform: str) -> Grid:
     """The steps, from who leaves when: two columns (censored, event) of each stratum.
 
     Raises:
@@ -131,44 +131,78 @@ def choose(
     """
     leaving = Leaving.of(found, 2)
     when = _transform(leaving, transform)
-    starts, ends, edges, tied, transformed = [], [], [0], [], []
-    natural = 0
-    for stratum in range(leaving.counts.shape[1]):
-        censored, events = leaving.counts[:, stratum, 0], leaving.counts[:, stratum, 1]
-        at = np.flatnonzero(events)
-        natural += len(at)
-        leavers = np.flatnonzero(events + censored)
-        ends.append(
-            roundest(found.cells[leavers[-1:]], 2 * found.cells[leavers[-1:]] + 2)
-            if len(leavers)
-            else np.zeros(1, dtype=np.int64)
-        )
-        if not len(at):
-            edges.append(edges[-1])
-            continue
-        without = np.add.reduceat(censored, at)
-        least = max(min_cell, -(-int(events.sum()) // MAX_STEPS) if len(at) > MAX_STEPS else 1)
-        first = _merge(events[at], without, least, max(at_risk, least), efron=efron)
-        begin = at[first]
-        before = np.array(
-            [found.cells[leavers[leavers < b]][-1] if np.any(leavers < b) else -1 for b in begin]
-        )
-        starts.append(roundest(before, found.cells[begin]))
-        died = np.add.reduceat(events[at], first)
-        tied.append((died > 1).astype(np.int64))
-        transformed.append(np.add.reduceat(events[at] * when[at], first) / died)
-        edges.append(edges[-1] + len(first))
-    steps = int(edges[-1])
+    natural = int(np.count_nonzero(leaving.events))
+    least = limits.min_cell
+    if natural > MAX_STEPS:
+        least = max(least, -(-int(leaving.counts.sum()) // MAX_STEPS))
+    strata = [
+        _Steps.of(found.cells, one, when, least, max(limits.at_risk, least), efron=efron)
+        for one in np.moveaxis(leaving.counts, 1, 0)
+    ]
+    edges = np.cumsum([0, *(len(one.starts) for one in strata)])
+    points, times = [], []
+    for s, steps in enumerate(strata):
+        there = leaving.group(s)
+        found_points = points_of(there, limits)
+        step = steps.complete(there.times[found_points.last] * found.scale)
+        points += [(s, int(edges[s]) + at) for at in step[step > -2].tolist()]
+        times.append(found_points.time[step > -2])
     return Grid(
-        np.concatenate(starts),
-        np.concatenate(ends),
-        np.array(edges, dtype=np.int64),
-        np.concatenate(tied),
-        np.concatenate(transformed),
+        np.concatenate([one.starts for one in strata]),
+        edges.astype(np.int64),
+        np.concatenate([one.tied for one in strata]),
+        np.concatenate([one.transformed for one in strata]),
+        np.array(points, dtype=np.int64).reshape(-1, 2),
+        np.concatenate(times),
         found.scale,
         natural,
-        found.exact and steps == natural,
+        bool(found.exact and edges[-1] == natural),
     )
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Those of one stratum.
+
+    Attributes:
+        starts, tied, transformed: See `Grid`.
+        begin, end: The cells of a step's first and last event.
+    """
+
+    starts: Ints
+    tied: Ints
+    transformed: Floats
+    begin: Ints
+    end: Ints
+
+    @staticmethod
+    def of(
+        cells: Ints, counts: Ints, when: Floats, least: int, at_risk: int, *, efron: bool
+    ) -> _Steps:
+        """From the stratum's persons by cell and way to leave."""
+        censored, events = counts.T
+        at = np.flatnonzero(events)
+        if not len(at):
+            none = np.zeros(0, dtype=np.int64)
+            return _Steps(none, none, np.zeros(0), none, none)
+        first = _merge(events[at], np.add.reduceat(censored, at), least, at_risk, efron=efron)
+        begin, end = cells[at[first]], cells[at[np.append(first[1:], len(at)) - 1]]
+        leavers = cells[events + censored > 0]
+        before = np.append(-1, leavers)[np.searchsorted(leavers, begin)]
+        died = np.add.reduceat(events[at], first)
+        return _Steps(
+            roundest(before, begin),
+            (died > 1).astype(np.int64),
+            np.add.reduceat(events[at] * when[at], first) / died,
+            begin,
+            end,
+        )
+
+    def complete(self, cells: Floats) -> Ints:
+        """The step that is over at a cell; -1 before the first, -2 in the middle of one."""
+        step = np.searchsorted(self.end, cells + 0.5) - 1
+        within = np.searchsorted(self.begin, cells + 0.5) - 1
+        return np.where(step == within, step, -2)
 
 
 def _merge(events: Ints, without: Ints, least: int, at_risk: int, *, efron: bool) -> Ints:

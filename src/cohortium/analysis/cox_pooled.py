@@ -11,7 +11,7 @@ from cohortium.analysis.cox_grid import Grid
 from cohortium.analysis.cox_model import Model
 from cohortium.analysis.cox_risk import Blocks, Expected, RiskSums, Ties
 from cohortium.analysis.cox_state import Progress
-from cohortium.analysis.interface import Continue, Scope
+from cohortium.analysis.interface import Continue
 from cohortium.analysis.least_squares import pack
 from cohortium.core.rounds import Total
 from cohortium.errors import ProtocolError
@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 def after_risk(at: Progress, total: Total, model: Model) -> Continue:
     """The likelihood and its score; the information needs one more round."""
-    grid, sums, _ = _risk_sums(at, total)
+    grid, sums = _risk_sums(at, total)
     ties = Ties.of(sums, model.params.ties)
     loglik, score = _likelihood(at, total, sums, ties)
     arrays = {
@@ -35,9 +35,9 @@ def after_risk(at: Progress, total: Total, model: Model) -> Continue:
     return Continue(onward.to_state(), 0.4, f"iteration {at.step + 1}")
 
 
-def after_last(at: Progress, total: Total, model: Model, scope: Scope) -> Continue:
+def after_last(at: Progress, total: Total, model: Model) -> Continue:
     """What the tests need, and the baseline hazard."""
-    grid, sums, persons = _risk_sums(at, total)
+    grid, sums = _risk_sums(at, total)
     ties = Ties.of(sums, model.params.ties)
     loglik, _ = _likelihood(at, total, sums, ties)
     when = grid.transformed
@@ -53,12 +53,12 @@ def after_last(at: Progress, total: Total, model: Model, scope: Scope) -> Contin
     final = at.but(
         phase="final",
         arrays=arrays,
-        released=_baseline(grid, ties.a, sums.events, persons, model=model, scope=scope),
+        released=_baseline(grid, ties.a, model),
     )
     return Continue(final.scalar(5, loglik).to_state(), 0.95, "tests")
 
 
-def _risk_sums(at: Progress, total: Total) -> tuple[Grid, RiskSums, Ints]:
+def _risk_sums(at: Progress, total: Total) -> tuple[Grid, RiskSums]:
     grid = at.grid
     if grid is None:
         raise RuntimeError("this phase is of a pooled baseline")
@@ -81,7 +81,7 @@ def _risk_sums(at: Progress, total: Total) -> tuple[Grid, RiskSums, Ints]:
             "what is not so. Run again.",
         )
     sums = RiskSums(at_risk[:, 0], at_risk[:, 1:], dying[:, 0], dying[:, 1:], events)
-    return grid, sums, leaving
+    return grid, sums
 
 
 def _likelihood(at: Progress, total: Total, sums: RiskSums, ties: Ties) -> tuple[float, Floats]:
@@ -90,29 +90,18 @@ def _likelihood(at: Progress, total: Total, sums: RiskSums, ties: Ties) -> tuple
     return loglik, np.asarray(dead - ties.means(sums).sum(axis=0))
 
 
-def _baseline(
-    grid: Grid, hazard: Floats, events: Ints, leaving: Ints, *, model: Model, scope: Scope
-) -> tuple[dict[str, Any], ...]:
-    """The cumulative hazard at the means, where enough persons have the event and are at risk."""
-    limits = scope.disclosure
+def _baseline(grid: Grid, hazard: Floats, model: Model) -> tuple[dict[str, Any], ...]:
+    """The cumulative hazard at the means, where `survival_curve.points_of` says."""
     out = []
     for s in range(model.n_strata):
         begin, end = int(grid.edges[s]), int(grid.edges[s + 1])
-        at_risk = leaving[begin:end][::-1].cumsum()[::-1]
-        cumulative = np.cumsum(hazard[begin:end])
-        since, rows = 0, []
-        for step in range(end - begin):
-            if at_risk[step] < limits.at_risk:
-                break
-            since += int(events[begin + step])
-            if since >= limits.min_cell:
-                rows.append((grid.until(begin + step), float(cumulative[step])))
-                since = 0
+        cumulative = np.concatenate([[0.0], np.cumsum(hazard[begin:end])])
+        here = grid.points[:, 0] == s
         out.append(
             {
                 "stratum": model.strata.names[s],
-                "time": [time for time, _ in rows],
-                "cumulative_hazard": [value for _, value in rows],
+                "time": grid.point_times[here].tolist(),
+                "cumulative_hazard": cumulative[grid.points[here, 1] - begin + 1].tolist(),
             }
         )
     return tuple(out)

@@ -18,6 +18,7 @@ from cohortium.core.rounds import Total
 Floats = npt.NDArray[np.float64]
 
 _CONFIDENCE = 0.95
+PAIRS = ("concordant", "discordant", "tied")
 
 
 def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str, Any]:
@@ -42,8 +43,8 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
     z = beta / bse
     width = float(special.ndtri(0.5 + _CONFIDENCE / 2))
     null = float(at.scalars[1])
-    concordant, discordant, tied = (int(pairs) for pairs in total["pairs"])
-    pairs = concordant + discordant + tied
+    counted = [int(pairs) for pairs in total["pairs"]]
+    pairs, shown = sum(counted), scope.disclosure.shown
     n, missing, sites, events, _ = (int(count) for count in at.counts)
     return {
         **_about(model, scope),
@@ -71,10 +72,8 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
             "tests": _proportionality(drift, parts, model),
         },
         "concordance": {
-            "value": None if pairs == 0 else (concordant + tied / 2) / pairs,
-            "concordant": concordant,
-            "discordant": discordant,
-            "tied": tied,
+            "value": None if pairs == 0 else (counted[0] + counted[2] / 2) / pairs,
+            **({} if scope.disclosure.rounding else dict(zip(PAIRS, counted, strict=True))),
         },
         "baseline_hazard": list(at.released),
         "grid": None
@@ -85,9 +84,9 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
             "exact": at.grid.exact,
         },
         "iterations": at.step,
-        "n": n,
-        "n_missing": missing,
-        "n_events": events,
+        "n": shown(n),
+        "n_missing": shown(missing),
+        "n_events": shown(events),
         "n_sites": scope.n_sites,
         "n_sites_contributing": sites,
     }

@@ -92,7 +92,9 @@ def _baseline(fit: CoxResult, lang: Language) -> str:
     strata = [*fit.strata]
     if lang == "zh":
         names = "、".join(["机构", *strata] if fit.baseline == "site" else strata)
-        return f"基线风险按{names}分层，仅在层内比较。" if names else "各机构人员共用同一基线风险。"
+        return (
+            f"基线风险按 {names} 分层，仅在层内比较。" if names else "各机构人员共用同一基线风险。"
+        )
     names = " and ".join(["institution", *strata] if fit.baseline == "site" else strata)
     if names:
         return f"Persons are compared within the same {names} only (stratified baseline hazard)."
