@@ -112,6 +112,15 @@ def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column
         assert caught.value.details["cells"] == [column]
 
 
+def test_a_slope_of_one_person_is_refused(made: LocalFederation) -> None:
+    study = made.study()
+    study.derive("elder = age > 75")
+    study.derive("eldest = age > 97 OR age < 30")
+    with _refused("too-few-persons") as caught:
+        study.glm("chol ~ C(elder):C(eldest):age", "gaussian")
+    assert caught.value.details["cells"] == ["C(elder)[True]:C(eldest)[True]:age"]
+
+
 @pytest.mark.parametrize(
     "formula",
     [

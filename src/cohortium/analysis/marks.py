@@ -156,6 +156,9 @@ def singled_out(
     )
     both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
     sizes = np.diag(both)
+    few = binary & (sizes > 0) & (sizes < min_cell)
+    if few.any():
+        return [marks[i].column.name for i in np.flatnonzero(few).tolist()]
     first, second = sizes[:, None] - both, sizes[None, :] - both
     close = nearly_equal(np.stack([both, first, second, n - first - second - both]), min_cell)
     close &= np.outer(binary, binary)
