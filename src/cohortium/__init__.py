@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.hypothesis import HypothesisTest
     from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
     from cohortium.sdk.multiple import adjust_p
+    from cohortium.sdk.pca_results import PcaResult
     from cohortium.sdk.power import power_logrank, power_means, power_proportions
     from cohortium.sdk.power_results import PowerAnalysis
     from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
@@ -83,6 +84,7 @@ _HOMES = {
     "MannWhitneyResult": "cohortium.sdk.rank_results",
     "McNemarResult": "cohortium.sdk.table_results",
     "NormalityResult": "cohortium.sdk.mean_results",
+    "PcaResult": "cohortium.sdk.pca_results",
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
     "PowerAnalysis": "cohortium.sdk.power_results",
@@ -126,6 +128,7 @@ __all__ = [
     "MannWhitneyResult",
     "McNemarResult",
     "NormalityResult",
+    "PcaResult",
     "PeerError",
     "PolicyRefusal",
     "PowerAnalysis",

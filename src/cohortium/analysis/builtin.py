@@ -17,6 +17,7 @@ from cohortium.analysis.cmh import Cmh
 from cohortium.analysis.correlation import Correlation
 from cohortium.analysis.cox import Cox
 from cohortium.analysis.crosstab import Crosstab
+from cohortium.analysis.cumulative_incidence import CumulativeIncidence
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.interface import AnyAnalysis, Params
@@ -28,6 +29,7 @@ from cohortium.analysis.logrank import Logrank
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.normality import Normality
+from cohortium.analysis.pca import Pca
 from cohortium.analysis.spearman import Spearman
 from cohortium.analysis.t_test import TTest
 from cohortium.core.model import explain
@@ -47,6 +49,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Crosstab(),
             Describe(),
             Glm(),
+            CumulativeIncidence(),
             KaplanMeier(),
             Kruskal(),
             Logrank(),
@@ -55,6 +58,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             McNemar(),
             Levene(),
             Normality(),
+            Pca(),
             Spearman(),
             TTest(),
         )

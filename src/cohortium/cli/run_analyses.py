@@ -181,6 +181,15 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "pca",
+        "Principal components: explained variance and weights.",
+        (
+            _VARIABLES,
+            Parameter("scale", "Of the correlation matrix (default), or of covariances.", bool),
+            Parameter("components", "How many, the largest first; default: all.", int),
+        ),
+    ),
+    Command(
         "spearman",
         "Spearman's correlations of ranks with intervals.",
         (_VARIABLES, _CONFIDENCE),
@@ -203,6 +212,18 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "cumulative_incidence",
+        "Cumulative incidence of events that compete.",
+        (
+            _TIME,
+            Parameter("event", "A category of the events and the censored.", argument=True),
+            Parameter("by", "Curves for each level of this category or boolean."),
+            Parameter("censored", "The level of those without an event; default: the first."),
+            Parameter("at", "A time at which it is asked for; several times.", list[float]),
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
         "logrank",
         "Log-rank test: do groups have the same survival?",
         (
@@ -218,6 +239,30 @@ COMMANDS: Final = (
             ),
             _EVENT_LEVEL,
             _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "cox",
+        "Cox's proportional hazards model.",
+        (
+            Parameter(
+                "formula",
+                'Covariates, "age + sex" with --time and --event, or "Surv(time, event) ~ age".',
+                argument=True,
+            ),
+            Parameter("time", "Time to the event or the end of observation."),
+            Parameter("event", "A boolean, a number of 0 and 1, or a category."),
+            Parameter("entry", "When a person came under observation."),
+            Parameter("strata", "With a baseline hazard of its own; several times.", list[str]),
+            _EVENT_LEVEL,
+            Parameter("baseline", "Default: site.", ("site", "pooled")),
+            Parameter("ties", "Default: efron.", ("efron", "breslow")),
+            Parameter("robust", "Lin and Wei's standard errors.", bool),
+            Parameter(
+                "transform",
+                "Of time, for the test of proportionality.",
+                ("km", "rank", "identity", "log"),
+            ),
         ),
     ),
     Command(

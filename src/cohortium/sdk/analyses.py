@@ -10,6 +10,7 @@ from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
+from cohortium.sdk.pca import PcaMethods
 from cohortium.sdk.ranks import RankMethods
 from cohortium.sdk.submission import as_type
 from cohortium.sdk.survival import SurvivalMethods
@@ -23,6 +24,7 @@ class Analyses(
     CorrelationMethods,
     CoxMethods,
     MeanMethods,
+    PcaMethods,
     RankMethods,
     SurvivalMethods,
     TableMethods,

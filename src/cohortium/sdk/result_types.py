@@ -12,7 +12,9 @@ from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
+from cohortium.sdk.pca_results import PcaResult
 from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
@@ -33,8 +35,10 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.kruskal": KruskalResult,
     "stats.ks": KsResult,
     "stats.mann_whitney": MannWhitneyResult,
+    "stats.pca": PcaResult,
     "stats.spearman": CorrelationResult,
     "survival.cox": CoxResult,
+    "survival.cumulative_incidence": CumulativeIncidenceResult,
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
     "glm": GlmResult,

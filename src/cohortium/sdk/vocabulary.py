@@ -53,9 +53,11 @@ COMPUTATIONS: Mapping[str, Words] = {
     "stats.mann_whitney": Words("Mann-Whitney U test", "Mann-Whitney U 检验"),
     "stats.mcnemar": Words("McNemar's test", "McNemar 检验"),
     "stats.normality": Words("Normality from moments", "基于矩的正态性检验"),
+    "stats.pca": Words("Principal components", "主成分分析"),
     "stats.spearman": Words("Spearman's rank correlation", "Spearman 秩相关"),
     "stats.t_test": Words("t-test", "t 检验"),
     "survival.cox": Words("Cox proportional hazards model", "Cox 比例风险模型"),
+    "survival.cumulative_incidence": Words("Cumulative incidence", "累积发生率"),
     "survival.km": Words("Kaplan-Meier curves", "Kaplan-Meier 生存曲线"),
     "survival.logrank": Words("Log-rank test", "log-rank 检验"),
 }
@@ -115,6 +117,10 @@ METHODS: Mapping[str, Words] = {
         "From the pooled skewness and kurtosis; Shapiro-Wilk's test would need the records.",
         "由汇总的偏度与峰度计算；Shapiro-Wilk 检验需要个体记录，故不提供。",
     ),
+    "stats.pca": Words(
+        "Eigenvalues and eigenvectors of the pooled correlation or covariance matrix.",
+        "对汇总的相关矩阵或协方差矩阵作特征值分解。",
+    ),
     "stats.spearman": Words(
         "Product-moment correlation of the pooled mid-ranks.", "汇总平均秩次的积矩相关系数。"
     ),
@@ -125,6 +131,12 @@ METHODS: Mapping[str, Words] = {
         "Maximum partial likelihood by Newton's method on the pooled score and information; Wald "
         "intervals and tests.",
         "基于各机构汇总的得分与信息矩阵，以 Newton 法求偏似然最大估计；置信区间与检验为 Wald 法。",
+    ),
+    "survival.cumulative_incidence": Words(
+        "Aalen-Johansen estimate from the pooled numbers at risk and of each event at each time; "
+        "standard error by the delta method, limits on the scale of log(-log I).",
+        "由各时间点汇总的在险人数与各类事件数计算 Aalen-Johansen 估计；"
+        "标准误用 delta 法，置信限在 log(-log I) 尺度上计算。",
     ),
     "survival.km": Words(
         "Kaplan-Meier estimate from the pooled numbers at risk and of events at each time; "
@@ -252,6 +264,9 @@ TERMS: Mapping[str, str] = {
     "second": "变量二",
     "low": "置信下限",
     "high": "置信上限",
+    "component": "主成分",
+    "variance_share": "方差贡献率",
+    "cumulative_share": "累计方差贡献率",
     # Survival
     "hazard ratio": "风险比",
     "hazard_ratio": "风险比",
@@ -259,6 +274,9 @@ TERMS: Mapping[str, str] = {
     "hazard_ratio_high": "风险比上限",
     "Test of proportional hazards": "比例风险假定检验",
     "Kaplan-Meier curves": "Kaplan-Meier 生存曲线",
+    "Cumulative incidence": "累积发生率",
+    "cause": "事件",
+    "incidence": "累积发生率",
     "Log-rank test": "log-rank 检验",
     "Gehan-Breslow-Wilcoxon test": "Gehan-Breslow-Wilcoxon 检验",
     "Tarone-Ware test": "Tarone-Ware 检验",

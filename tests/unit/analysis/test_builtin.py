@@ -26,8 +26,10 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.mann_whitney",
         "stats.mcnemar",
         "stats.normality",
+        "stats.pca",
         "stats.spearman",
         "stats.t_test",
+        "survival.cumulative_incidence",
         "survival.km",
         "survival.logrank",
     }

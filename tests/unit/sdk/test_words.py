@@ -80,6 +80,7 @@ def results() -> dict[str, Result]:
         study.ks("age", by="arm"),
         study.correlation(["age", "bmi"]),
         study.spearman(["age", "bmi"]),
+        study.pca(["age", "bmi"]),
     ]
     return {one.run.computation: one for one in found}
 
