@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.submission import Submits, as_type
 from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
 
@@ -50,6 +51,41 @@ class SurvivalMethods(Submits):
             "confidence": float(confidence),
         }
         return as_type(KaplanMeierResult, self.submit("survival.km", params).result())
+
+    def cumulative_incidence(
+        self,
+        time: str,
+        event: str,
+        by: str | None = None,
+        *,
+        censored: str | None = None,
+        at: Iterable[float] = (),
+        confidence: float = 0.95,
+    ) -> CumulativeIncidenceResult:
+        """The cumulative incidence of events that compete, by Aalen and Johansen's estimate.
+
+        Args:
+            time: A number from 0 on; its unit is the dictionary's.
+            event: A category; its levels but the censored one are the events.
+            by: A category or boolean: curves for each level.
+            censored: The level of those without an event; by default the first.
+            at: Times at which the incidence is asked for.
+            confidence: Of the limits.
+
+        Raises:
+            InputError: What is named does not fit together.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        params = {
+            "time": time,
+            "event": event,
+            "by": by,
+            "censored": censored,
+            "at": [float(one) for one in at],
+            "confidence": float(confidence),
+        }
+        run = self.submit("survival.cumulative_incidence", params)
+        return as_type(CumulativeIncidenceResult, run.result())
 
     def logrank(
         self,

@@ -11,6 +11,7 @@ from cohortium.errors import InputError
 from cohortium.sdk.plots import BLUE, ROW_HEIGHT, WIDTH, one_above_another
 
 if TYPE_CHECKING:
+    from cohortium.sdk.incidence_results import CumulativeIncidenceResult
     from cohortium.sdk.survival_results import KaplanMeierResult
 
 HEIGHT = 240
@@ -63,6 +64,35 @@ def survival(result: KaplanMeierResult) -> alt.TopLevelMixin:
         )
     )
     return one_above_another([curves, beneath])
+
+
+def incidence(result: CumulativeIncidenceResult) -> alt.TopLevelMixin:
+    """A panel a group; the causes' curves with their limits.
+
+    Raises:
+        InputError: ``bad-input`` where no point was released.
+    """
+    if all(len(one.time) < 2 for one in result.curves):
+        raise InputError("bad-input", "No point of the curves was released; there is no chart.")
+    frame = result.to_frame()
+    steps = all(one.every_time for one in result.curves)
+    how: Any = "step-after" if steps else "linear"
+    panels = []
+    for level in dict.fromkeys(one.level for one in result.curves):
+        here = frame if result.by is None else frame[frame[result.by] == level]
+        base = alt.Chart(here[["cause", "time", "incidence", "low", "high"]]).encode(
+            alt.X("time:Q").title(result.time_name).scale(domainMin=0),
+            color=alt.Color("cause:N").sort(list(result.causes)).title(result.event),
+        )
+        bands = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, interpolate=how)
+        bands = bands.encode(alt.Y("low:Q").scale(domain=[0, 1]), alt.Y2("high:Q"))
+        y = alt.Y("incidence:Q").title("cumulative incidence")
+        lines = base.mark_line(interpolate=how, strokeWidth=2).encode(y)
+        title = result.heading() if result.by is None else f"{result.by} = {level}"
+        panels.append(
+            alt.layer(bands, lines).properties(width=WIDTH, height=HEIGHT * 2 // 3, title=title)
+        )
+    return one_above_another(panels)
 
 
 def _curves(frame: pd.DataFrame, result: KaplanMeierResult, x: alt.X, labels: list[str]) -> Any:

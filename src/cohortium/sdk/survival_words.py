@@ -8,10 +8,13 @@ from cohortium.sdk.vocabulary import Language, require_language
 from cohortium.sdk.words import interpret_test, left_out, limits, not_adjusted, number
 
 if TYPE_CHECKING:
+    from cohortium.sdk.incidence_results import CumulativeIncidenceResult
     from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult, SurvivalCurve
 
 
-def point_notes(result: KaplanMeierResult, lang: Language) -> tuple[str, ...]:
+def point_notes(
+    result: KaplanMeierResult | CumulativeIncidenceResult, lang: Language
+) -> tuple[str, ...]:
     """Where the points of the curves are, and what lies between them."""
     zh = lang == "zh"
     unit = result.unit or ("字典未声明" if zh else "not declared in the dictionary")
@@ -90,6 +93,45 @@ def _curve(result: KaplanMeierResult, one: SurvivalCurve, lang: Language) -> str
     if zh:
         return f"{where}（{who}）：{'，'.join(texts)}。"
     return f"{where} ({who}): {'; '.join(texts)}."
+
+
+def interpret_incidence(result: CumulativeIncidenceResult, lang: Language) -> str:
+    """The incidence of each cause in each group.
+
+    Raises:
+        InputError: ``bad-input`` for another language.
+    """
+    require_language(lang)
+    zh = lang == "zh"
+    unit = "" if result.unit is None else f" {result.unit}"
+    texts = []
+    for one in result.curves:
+        who = one.cause if one.level is None else f"{result.by} = {one.level}, {one.cause}"
+        if zh:
+            who = who.replace(", ", "，")
+        for at in result.said(one):
+            if at.incidence is None or at.time == 0:
+                continue
+            share = limits(at.low, at.high, result.confidence, lang)
+            about = "" if at.exact else ("约" if zh else "about ")
+            found, when = number(at.incidence), number(at.time)
+            texts.append(
+                f"{who}：时间 {when}{unit} 时{about or '为'} {found}（{share}）"
+                if zh
+                else f"{who}: {about}{found} at {when}{unit} ({share})"
+            )
+    missing = left_out(result.n_missing, lang)
+    if zh:
+        found = "；".join(texts) or "未发布"
+        return (
+            f"以 Aalen-Johansen 法估计竞争事件 {result.event} 的累积发生率，"
+            f"{result.n_sites} 家机构共 {result.n:,} 人{missing}。{found}。{not_adjusted((), lang)}"
+        )
+    found = "; ".join(texts) or "No point was released"
+    return (
+        f"Cumulative incidence of the competing events of {result.event}, over {result.n:,} "
+        f"persons of {result.n_sites} sites{missing}. {found}. {not_adjusted((), lang)}"
+    )
 
 
 def interpret_logrank(test: LogrankResult, lang: Language) -> str:

@@ -95,7 +95,7 @@ def test_where_every_time_is_a_point_nothing_is_in_brackets() -> None:
 
 
 def test_persons_at_risk_at_the_times_of_the_chart(curves: KaplanMeierResult) -> None:
-    table = curves.numbers_at_risk()
+    table: Any = curves.numbers_at_risk()
     ticks = curves.ticks()
     assert list(table.columns) == ticks
     assert ticks[0] == 0
