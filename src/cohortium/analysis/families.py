@@ -1,4 +1,4 @@
-"""Exponential families with their canonical links, for one-parameter-per-person models."""
+"""Exponential families with their links, for one-parameter-per-person models."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ Floats = npt.NDArray[np.float64]
 class Family(Protocol):
     """What iteratively reweighted least squares needs; arrays have shape (n_rows,).
 
-    With a canonical link the score is ``X'(y - mean)`` and the information ``X' diag(weight) X``.
+    The score is ``X' residual`` and the expected information ``X' diag(weight) X``. `times` is how
+    often each person counts; None: once.
+
+    Attributes:
+        free_scale: Whether a dispersion is estimated.
+        canonical: Whether the expected information is the observed one.
+        bounded: Whether some linear predictors have no mean.
     """
 
     name: ClassVar[str]
     link: ClassVar[str]
     free_scale: ClassVar[bool]
+    canonical: ClassVar[bool]
+    bounded: ClassVar[bool]
 
     def start(self, y: Floats) -> Floats:
         """The linear predictor that R's ``glm.fit`` starts from."""
@@ -35,19 +43,68 @@ class Family(Protocol):
         ...
 
     def weight(self, eta: Floats) -> Floats:
-        """The variance function at the mean."""
+        """The squared slope of the inverse link over the variance function, at the mean."""
         ...
 
-    def deviance(self, y: Floats, eta: Floats) -> float:
+    def inside(self, eta: Floats) -> npt.NDArray[np.bool_]:
+        """Which linear predictors have a mean."""
+        ...
+
+    def residual(self, y: Floats, eta: Floats) -> Floats:
+        """The slope of each person's log-likelihood along `eta`, up to the scale."""
+        ...
+
+    def observed(self, y: Floats, eta: Floats) -> Floats:
+        """The fall of that slope along `eta`."""
+        ...
+
+    def pearson(self, y: Floats, eta: Floats) -> Floats:
+        """Squared distances from the mean over the variance function."""
+        ...
+
+    def deviance(self, y: Floats, eta: Floats, times: Floats | None = None) -> float:
         """The sum of unit deviances."""
         ...
 
-    def saturated(self, y: Floats) -> float:
-        """The log-likelihood of the model that fits each person, up to the scale."""
+    def saturated(self, y: Floats, times: Floats | None = None) -> float:
+        """The log-likelihood of the model that fits each person, up to the scale; of gamma, the sum
+        of the logarithms.
+        """
         ...
 
 
-class Gaussian:
+class _Canonical:
+    """What canonical links have in common."""
+
+    canonical: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
+
+    def mean(self, eta: Floats) -> Floats:
+        """See `Family`."""
+        raise NotImplementedError
+
+    def weight(self, eta: Floats) -> Floats:
+        """See `Family`."""
+        raise NotImplementedError
+
+    def inside(self, eta: Floats) -> npt.NDArray[np.bool_]:
+        """See `Family`."""
+        return np.isfinite(eta)
+
+    def residual(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return y - self.mean(eta)
+
+    def observed(self, y: Floats, eta: Floats) -> Floats:  # noqa: ARG002
+        """See `Family`."""
+        return self.weight(eta)
+
+    def pearson(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return np.asarray(np.square(y - self.mean(eta)) / self.weight(eta))
+
+
+class Gaussian(_Canonical):
     """Normal errors, identity link; the scale is estimated."""
 
     name: ClassVar[str] = "gaussian"
@@ -70,17 +127,17 @@ class Gaussian:
         """See `Family`."""
         return np.ones_like(eta)
 
-    def deviance(self, y: Floats, eta: Floats) -> float:
+    def deviance(self, y: Floats, eta: Floats, times: Floats | None = None) -> float:
         """See `Family`."""
         residual = y - eta
-        return float(residual @ residual)
+        return float(residual @ (residual if times is None else times * residual))
 
-    def saturated(self, y: Floats) -> float:  # noqa: ARG002
+    def saturated(self, y: Floats, times: Floats | None = None) -> float:  # noqa: ARG002
         """Unused: the scale is free."""
         return 0.0
 
 
-class Binomial:
+class Binomial(_Canonical):
     """Outcomes 0 and 1, logit link."""
 
     name: ClassVar[str] = "binomial"
@@ -105,17 +162,18 @@ class Binomial:
         small = np.exp(-np.abs(eta))
         return np.asarray(small / (1.0 + small) ** 2)
 
-    def deviance(self, y: Floats, eta: Floats) -> float:
+    def deviance(self, y: Floats, eta: Floats, times: Floats | None = None) -> float:
         """See `Family`."""
         wrong = np.where(y > 0, -eta, eta)
-        return 2.0 * float((np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))).sum())
+        unit = np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))
+        return 2.0 * _total(unit, times)
 
-    def saturated(self, y: Floats) -> float:  # noqa: ARG002
+    def saturated(self, y: Floats, times: Floats | None = None) -> float:  # noqa: ARG002
         """Each outcome has probability 1."""
         return 0.0
 
 
-class Poisson:
+class Poisson(_Canonical):
     """Counts, log link."""
 
     name: ClassVar[str] = "poisson"
@@ -141,15 +199,16 @@ class Poisson:
         """See `Family`."""
         return self.mean(eta)
 
-    def deviance(self, y: Floats, eta: Floats) -> float:
+    def deviance(self, y: Floats, eta: Floats, times: Floats | None = None) -> float:
         """See `Family`."""
         eta = np.minimum(eta, self._MAX_ETA)
         logs = y * (np.log(np.where(y > 0, y, 1.0)) - eta)
-        return 2.0 * float((logs - (y - np.exp(eta))).sum())
+        return 2.0 * _total(logs - (y - np.exp(eta)), times)
 
-    def saturated(self, y: Floats) -> float:
+    def saturated(self, y: Floats, times: Floats | None = None) -> float:
         """See `Family`."""
-        values, persons = np.unique(y, return_counts=True)
+        values, at = np.unique(y, return_inverse=True)
+        persons = np.bincount(at, times, minlength=len(values))
         terms = [
             float(count) * ((k * math.log(k) if k > 0 else 0.0) - k - math.lgamma(k + 1.0))
             for k, count in zip(values.tolist(), persons.tolist(), strict=True)
@@ -157,6 +216,117 @@ class Poisson:
         return math.fsum(terms)
 
 
+class GammaInverse:
+    """Positive numbers whose standard deviation is a share of their mean; link 1 / mean.
+
+    The residual is against `eta`, of which the mean is a falling function.
+    """
+
+    name: ClassVar[str] = "gamma"
+    link: ClassVar[str] = "inverse"
+    free_scale: ClassVar[bool] = True
+    canonical: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+
+    _LEAST = 1e-12
+
+    def start(self, y: Floats) -> Floats:
+        """See `Family`."""
+        return 1.0 / y
+
+    def predictor(self, mean: float) -> float:
+        """See `Family`."""
+        return 1.0 / mean
+
+    def inside(self, eta: Floats) -> npt.NDArray[np.bool_]:
+        """See `Family`."""
+        return eta > self._LEAST
+
+    def mean(self, eta: Floats) -> Floats:
+        """See `Family`; 1 where there is none."""
+        return 1.0 / np.where(self.inside(eta), eta, 1.0)
+
+    def weight(self, eta: Floats) -> Floats:
+        """See `Family`."""
+        return np.square(self.mean(eta))
+
+    def residual(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return self.mean(eta) - y
+
+    def observed(self, y: Floats, eta: Floats) -> Floats:  # noqa: ARG002
+        """See `Family`."""
+        return self.weight(eta)
+
+    def pearson(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return np.square(y / self.mean(eta) - 1.0)
+
+    def deviance(self, y: Floats, eta: Floats, times: Floats | None = None) -> float:
+        """See `Family`."""
+        return 2.0 * _total(_gamma(y / self.mean(eta)), times)
+
+    def saturated(self, y: Floats, times: Floats | None = None) -> float:
+        """See `Family`."""
+        return _total(np.log(y), times)
+
+
+class GammaLog(GammaInverse):
+    """The same with link log; the observed information is not the expected one."""
+
+    link: ClassVar[str] = "log"
+    canonical: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
+
+    _FAR = 40.0
+
+    def start(self, y: Floats) -> Floats:
+        """See `Family`."""
+        return np.log(y)
+
+    def predictor(self, mean: float) -> float:
+        """See `Family`."""
+        return math.log(mean)
+
+    def mean(self, eta: Floats) -> Floats:
+        """See `Family`; as of poisson, cut where a step is taken back."""
+        return np.exp(np.clip(eta, -self._FAR, self._FAR))
+
+    def weight(self, eta: Floats) -> Floats:
+        """See `Family`."""
+        return np.ones_like(eta)
+
+    def residual(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return y / self.mean(eta) - 1.0
+
+    def observed(self, y: Floats, eta: Floats) -> Floats:
+        """See `Family`."""
+        return y / self.mean(eta)
+
+
+def _gamma(ratio: Floats) -> Floats:
+    """Half the unit deviance, of outcome over mean; without cancellation near 1."""
+    off = ratio - 1.0
+    near = np.abs(off) < 0.5
+    return np.asarray(off - np.where(near, np.log1p(np.where(near, off, 0.0)), np.log(ratio)))
+
+
+def _total(values: Floats, times: Floats | None) -> float:
+    return float(values.sum() if times is None else values @ times)
+
+
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (Binomial(), Gaussian(), Poisson())
+}
+"""Each with its canonical link."""
+LINKS: Mapping[tuple[str, str], Family] = {
+    (family.name, family.link): family
+    for family in (*FAMILIES.values(), GammaInverse(), GammaLog())
+}
+DEFAULT_LINKS: Mapping[str, str] = {
+    "binomial": "logit",
+    "gamma": "inverse",
+    "gaussian": "identity",
+    "poisson": "log",
 }

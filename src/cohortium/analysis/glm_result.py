@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from cohortium.analysis.families import Family
 from cohortium.analysis.formula import Parsed
+from cohortium.analysis.glm_model import Model
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Scope
-from cohortium.analysis.least_squares import inverse
 from cohortium.core.dictionary import VariableType
 
 Floats = npt.NDArray[np.float64]
@@ -21,41 +21,45 @@ _CONFIDENCE = 0.95
 
 
 def assemble(
-    at: Progress,
-    information: Floats,
-    deviance: float,
-    *,
-    parsed: Parsed,
-    formula: str,
-    family: Family,
-    scope: Scope,
+    at: Progress, bread: Floats, meat: Floats | None, *, model: Model, scope: Scope
 ) -> dict[str, Any]:
     """The result as JSON values; a number that is not finite is None.
 
-    `aic` counts the scale of a gaussian as a parameter, as R does (statsmodels does not).
+    `aic` counts the scale of a gaussian or gamma as a parameter, as R does (statsmodels does not).
+
+    Args:
+        bread: The inverse information of the centred columns.
+        meat: Sums of squares and products of scores, for robust standard errors.
     """
+    parsed, family, params = model.parsed, model.family, model.params
     n, missing, sites = (int(count) for count in at.counts)
     p = len(parsed.names)
-    df = n - p
-    scale = deviance / df if family.free_scale else 1.0
-    beta, cov = _uncentred(at, information, scale, parsed)
-    loglik = _log_likelihood(at, n, deviance, family)
+    deviance, pearson = (float(value) for value in at.scalars[6:])
+    df = round(at.weight) - p
+    scale = pearson / df if family.free_scale else 1.0
+    beta, cov = _uncentred(at, _covariance(bread, meat, scale, at, model), parsed)
+    loglik = _log_likelihood(at, deviance, family)
+    df_test = sites - 1 if params.errors == "site" else df if family.free_scale else None
+    more = {"offset": params.offset, "weights": params.weights, "errors": params.errors}
     return {
-        "formula": formula,
+        "formula": params.formula,
         "family": family.name,
         "link": family.link,
+        **{name: value for name, value in more.items() if value not in {None, "model"}},
         "terms": list(parsed.names),
         "params": _list(beta),
-        **_wald(beta, np.sqrt(np.diag(cov)), df, family),
+        **_wald(beta, np.sqrt(np.diag(cov)), df_test),
         "deviance": deviance,
-        "null_deviance": at.null_deviance,
+        "null_deviance": at.null_deviance if _has_null(model) else None,
         "aic": _number(-2 * loglik + 2 * (p + family.free_scale)),
         "loglik": _number(loglik),
         "df_resid": df,
         "df_model": p - parsed.intercept,
+        "df_test": df_test,
         "iterations": at.step,
         "n": n,
         "n_missing": missing,
+        "n_weighted": round(at.weight),
         "scale": scale,
         "cov": [_list(row) for row in cov],
         "n_sites": scope.n_sites,
@@ -69,9 +73,29 @@ def assemble(
     }
 
 
-def _uncentred(
-    at: Progress, information: Floats, scale: float, parsed: Parsed
-) -> tuple[Floats, Floats]:
+def _has_null(model: Model) -> bool:
+    """Whether the deviance of the null model is known without fitting it."""
+    link = model.family.link
+    if model.params.offset is None:
+        return model.parsed.intercept or link != "inverse"
+    return link in {"identity", "log"} or (link == "logit" and not model.parsed.intercept)
+
+
+def _covariance(
+    bread: Floats, meat: Floats | None, scale: float, at: Progress, model: Model
+) -> Floats:
+    """Of the coefficients of the centred columns, shape (p, p)."""
+    if meat is None:
+        return scale * bread
+    factor, n, sites = 1.0, at.weight, int(at.counts[2])
+    if model.params.errors == "HC1":
+        factor = n / (n - len(bread))
+    if model.params.errors == "site":
+        factor = sites / (sites - 1) * (n - 1) / (n - len(bread))
+    return np.asarray(factor * (bread @ meat @ bread))
+
+
+def _uncentred(at: Progress, cov: Floats, parsed: Parsed) -> tuple[Floats, Floats]:
     """Coefficients (p,) and their covariance (p, p), of the columns as they were."""
     back = np.eye(len(parsed.names))
     if parsed.intercept:
@@ -79,16 +103,16 @@ def _uncentred(
     beta = back @ at.beta
     if parsed.intercept:
         beta[0] += at.offset
-    return beta, scale * (back @ inverse(information) @ back.T)
+    return beta, back @ cov @ back.T
 
 
-def _wald(beta: Floats, bse: Floats, df: int, family: Family) -> dict[str, Any]:
-    """Two-sided tests of each coefficient = 0 and 95% limits: t where the scale is free, else z."""
+def _wald(beta: Floats, bse: Floats, df: int | None) -> dict[str, Any]:
+    """Two-sided tests of each coefficient = 0 and 95% limits: t with `df`, or z."""
     from scipy import special
 
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = beta / bse
-    if family.free_scale:
+    if df is not None:
         pvalues = 2.0 * special.stdtr(df, -np.abs(statistic))
         width = float(special.stdtrit(df, 0.5 + _CONFIDENCE / 2))
     else:
@@ -97,17 +121,25 @@ def _wald(beta: Floats, bse: Floats, df: int, family: Family) -> dict[str, Any]:
     return {
         "bse": _list(bse),
         "statistic": _list(statistic),
-        "statistic_name": "t" if family.free_scale else "z",
+        "statistic_name": "z" if df is None else "t",
         "pvalues": _list(pvalues),
         "conf_low": _list(beta - width * bse),
         "conf_high": _list(beta + width * bse),
     }
 
 
-def _log_likelihood(at: Progress, n: int, deviance: float, family: Family) -> float:
+def _log_likelihood(at: Progress, deviance: float, family: Family) -> float:
+    """As R's ``logLik``: the scale of gaussian and gamma is the deviance over n."""
+    n = at.weight
     if not family.free_scale:
         return at.saturated - deviance / 2
-    return -n / 2 * (math.log(2 * math.pi * deviance / n) + 1) if deviance > 0 else math.inf
+    if deviance <= 0:
+        return math.inf
+    if family.name == "gamma":
+        shape = n / deviance
+        constant = n * (shape * math.log(shape) - math.lgamma(shape))
+        return constant - at.saturated - shape * (deviance / 2 + n)
+    return -n / 2 * (math.log(2 * math.pi * deviance / n) + 1)
 
 
 def _number(value: float) -> float | None:
