@@ -35,9 +35,11 @@ def made() -> Iterator[LocalFederation]:
                 "height": rng.normal(1.7, 0.1, 120).round(2),
                 "wound": np.zeros(120, dtype=bool),
                 "wounds": np.zeros(120, dtype=int),
+                "whole": np.ones(120, dtype=int),
             }
         )
-    frames["North"].loc[7, ["age", "chol", "wound", "wounds"]] = [99, VICTIM, True, 1]
+    victim = {"age": 99, "chol": VICTIM, "wound": True, "wounds": 1, "whole": 0}
+    frames["North"].loc[7, [*victim]] = [*victim.values()]
     with co.local(frames) as one:
         yield one
 
@@ -103,7 +105,7 @@ def test_a_number_that_one_person_dominates_is_refused(made: LocalFederation) ->
         study.glm("chol ~ age:wounds", "gaussian")
 
 
-@pytest.mark.parametrize("column", ["wound", "wounds"])
+@pytest.mark.parametrize("column", ["wound", "wounds", "whole"])
 def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column: str) -> None:
     for family in ("gaussian", "poisson"):
         formula = f"chol ~ {column}" if family == "gaussian" else f"age ~ {column}"
