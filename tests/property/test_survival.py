@@ -297,3 +297,64 @@ def test_the_order_of_sites_does_not_matter(
         one = run(name, asked, sites, limits)
         other = run(name, asked, [sites[at] for at in order], limits)
         assert str(one) == str(other) if isinstance(one, Exception) else one == other
+
+
+@settings(max_examples=25, deadline=None)
+@given(sites=tables(), limits=limits_of, time=times)
+def test_incidence_is_that_of_everybody_together(
+    sites: list[Table], limits: Disclosure, time: str
+) -> None:
+    asked = {"time": time, "event": "end", "censored": "alive", "by": "arm", "at": [3.0]}
+    result = run("survival.cumulative_incidence", asked, sites, limits)
+    if isinstance(result, PolicyRefusal):
+        return
+    assert not isinstance(result, InputError)
+    everybody = pooled(sites, time, limits, "end")
+    for curve in result["curves"]:
+        here = everybody["arm"] == "abc".index(curve["level"])
+        t, end = everybody["time"][here], everybody["end"][here]
+        told = [*curve["left_censored"]]
+        for cause in curve["causes"]:
+            code = ("alive", "dead", "lost").index(cause["cause"])
+            points = np.array(curve["time"])
+            exact = incidence_by_hand(t, end, code, points)
+            exact[0] = 0.0
+            assert same(cause["incidence"], exact)
+            told += cause["events"]
+            (at,) = cause["at"]
+            if at["incidence"] is not None:
+                (value,) = incidence_by_hand(t, end, code, np.array([3.0]))
+                assert at["least"] - 1e-9 <= value <= at["most"] + 1e-9
+        assert not [number for number in told if 0 < number < limits.min_cell]
+
+
+def incidence_by_hand(t: Floats, end: npt.NDArray[Any], code: int, points: Floats) -> Floats:
+    """Aalen and Johansen's estimate, time by time."""
+    out, free = np.zeros(len(points)), 1.0
+    for time in np.unique(t[end > 0]):
+        n = (t >= time).sum()
+        out[points >= time] += free * ((t == time) & (end == code)).sum() / n
+        free *= 1 - ((t == time) & (end > 0)).sum() / n
+    return out
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(12, 60))
+def test_without_ties_incidence_and_variance_are_those_of_lifelines(seed: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    t = random.permutation(3 * n)[:n].astype(float) + 1
+    end = random.choice(3, n, p=[0.3, 0.4, 0.3]).astype(np.int32)
+    if not (end == 1).any():
+        return
+    columns = {"days": t, "end": end}
+    sites = split(Table({"days": DAYS, "end": END}, columns), [n // 2, n - n // 2])
+    asked = {"time": "days", "event": "end"}
+    result = run("survival.cumulative_incidence", asked, sites, Disclosure(min_cell=1))
+    (curve,) = result["curves"]
+    dead = curve["causes"][0]
+    fit = lifelines.AalenJohansenFitter(calculate_variance=True).fit(t, end, event_of_interest=1)
+    expected = fit.cumulative_density_.to_numpy().ravel()
+    assert same(dead["incidence"], expected)
+    variance = fit.variance_.to_numpy().ravel()
+    if (end == 0)[t == t.max()].all():  # else lifelines divides by nobody at the last time
+        assert np.allclose(np.square(dead["std_error"]), variance, rtol=1e-9, atol=1e-13)

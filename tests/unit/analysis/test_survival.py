@@ -266,6 +266,57 @@ def test_the_hub_sees_when_persons_of_all_sites_leave() -> None:
     assert censored.tolist() == [1, 1, 1, 3, 1, 1, 1, 1, 1]
 
 
+def competing(n: int) -> list[Table]:
+    random = np.random.default_rng(n)
+    tables = []
+    for _ in range(2):
+        table = persons([(int(day), 0) for day in random.integers(1, 300, n)])
+        end = random.choice(3, n, p=[0.3, 0.5, 0.2]).astype(np.int32)
+        tables.append(Table(table.variables, {**table.columns, "end": end}))
+    return tables
+
+
+def test_with_one_cause_the_incidence_is_what_survival_leaves() -> None:
+    tables = [persons([(day, day % 2) for day in range(1, 81)]) for _ in range(2)]
+    curve = run("km", tables, by=None)["curves"][0]
+    other = run("cumulative_incidence", tables, event="end", by=None)["curves"][0]
+    dead, lost = other["causes"]
+    assert other["time"] == curve["steps"]["time"]
+    left = [1 - one for one in curve["steps"]["survival"]]
+    assert dead["incidence"] == pytest.approx(left, rel=1e-12)
+    assert dead["std_error"] == pytest.approx(curve["steps"]["std_error"], rel=1e-9)
+    assert set(lost["incidence"]) == {0.0}
+    assert set(lost["high"]) == {0.0}
+
+
+def test_incidence_of_all_causes_and_of_those_left_is_one() -> None:
+    result = run("cumulative_incidence", competing(300), event="end", by=None, at=[100, 1e6])
+    (curve,) = result["curves"]
+    assert result["causes"] == ["dead", "lost"]
+    assert curve["censored"] + sum(cause["total"] for cause in curve["causes"]) == curve["n"] == 600
+    for cause in curve["causes"]:
+        assert cause["at"][1]["incidence"] is None
+        assert all(
+            low <= one <= high
+            for low, one, high in zip(cause["low"], cause["incidence"], cause["high"], strict=True)
+        )
+    assert code("cumulative_incidence", GOOD) == "bad-input"
+    assert code("cumulative_incidence", GOOD, event="end", event_level="dead") == "bad-input"
+    assert code("cumulative_incidence", GOOD, event="end", censored="gone") == "bad-input"
+
+
+def test_few_of_one_cause_hide_the_totals() -> None:
+    tables = competing(60)
+    for table in tables:
+        table.columns["end"][table.columns["end"] == 2] = 1
+    tables[0].columns["end"][0] = 2
+    result = run("cumulative_incidence", tables, event="end", by=None)
+    (curve,) = result["curves"]
+    assert [cause["total"] for cause in curve["causes"]] == [None, None]
+    assert curve["censored"] is None
+    assert result["suppressed"]
+
+
 def test_states_that_cannot_be_are_refused() -> None:
     analysis = find("survival.logrank")
     scope = Scope(GOOD[0].variables, SITE, 3)

@@ -16,6 +16,7 @@ import cohortium as co
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import InputError, ProtocolError
+from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.result_types import result_from_wire
 from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
 
@@ -25,7 +26,24 @@ VARIABLES = (
     Variable(name="died", type=VariableType.BOOLEAN),
     Variable(name="arm", type=VariableType.CATEGORY, levels=("a", "b")),
 )
-KEPT = {"Kaplan", "Meier", "Greenwood", "log", "rank", "Peto", "arm", "days", "died", "false"}
+KEPT = {
+    "Aalen",
+    "Johansen",
+    "delta",
+    "end",
+    "relapse",
+    "death",
+    "Kaplan",
+    "Meier",
+    "Greenwood",
+    "log",
+    "rank",
+    "Peto",
+    "arm",
+    "days",
+    "died",
+    "false",
+}
 
 
 def study(limits: Disclosure | None = None, n: int = 400) -> PooledStudy:
@@ -144,7 +162,7 @@ def test_a_curve_without_a_point_has_no_chart_but_words() -> None:
     assert "未发布：全体" in "".join(result.tables("zh")[-1].notes)
 
 
-@pytest.mark.parametrize("what", ["curves", "test"])
+@pytest.mark.parametrize("what", ["curves", "test", "incidence"])
 def test_both_languages(what: str, request: pytest.FixtureRequest) -> None:
     result = request.getfixturevalue(what)
     assert "Not adjusted for" in result.interpret()
@@ -159,6 +177,37 @@ def test_both_languages(what: str, request: pytest.FixtureRequest) -> None:
     assert not re.findall("[\u4e00-\u9fff][,:;(]", joined)
     with pytest.raises(InputError):
         result.interpret("fr")
+
+
+@pytest.fixture(scope="module")
+def incidence() -> CumulativeIncidenceResult:
+    rng = np.random.default_rng(4)
+    end = Variable(name="end", type=VariableType.CATEGORY, levels=("none", "relapse", "death"))
+    n = 500
+    columns = {
+        "days": rng.integers(1, 400, n).tolist(),
+        "end": rng.choice(["none", "relapse", "death"], n).tolist(),
+        "arm": rng.choice(["a", "b"], n).tolist(),
+    }
+    table = table_of((VARIABLES[0], end, VARIABLES[3]), columns)
+    pooled = PooledStudy(split(table, [200, 300]))
+    return pooled.cumulative_incidence("days", "end", by="arm", at=[183])
+
+
+def test_incidence_of_each_cause_in_each_group(incidence: CumulativeIncidenceResult) -> None:
+    assert incidence.causes == ("relapse", "death")
+    assert len(incidence.curves) == 4
+    one = incidence.curve("death", "b")
+    (at,) = one.at
+    assert (at.least or 0) <= (at.incidence or 0) <= (at.most or 0)
+    with pytest.raises(InputError):
+        incidence.curve("cure", "b")
+    frame = incidence.to_frame()
+    assert list(frame.columns[:4]) == ["arm", "cause", "time", "at_risk"]
+    last = frame.groupby(["arm", "cause"])["incidence"].last().groupby("arm").sum()
+    assert all(last < 1)
+    assert "arm = b, death" in incidence.interpret()
+    assert len(incidence.plot().to_dict()["vconcat"]) == 2
 
 
 def test_a_ratio_says_whose_it_is(test: LogrankResult) -> None:
