@@ -31,7 +31,8 @@ EXACT = Disclosure(min_cell=1, floor="total")
 def table(frame: pd.DataFrame, categories: tuple[str, ...] = ()) -> Table:
     """Integers, and categories of whole numbers."""
     frame = frame.rename(columns={name: name.replace(".", "_") for name in frame.columns})
-    variables, columns = [], {}
+    variables: list[Variable] = []
+    columns: dict[str, list[Any]] = {}
     for name in frame.columns:
         values = [None if pd.isna(value) else int(value) for value in frame[name]]
         if name in categories:

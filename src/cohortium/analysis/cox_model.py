@@ -83,6 +83,7 @@ class Model:
         Raises:
             InputError: ``bad-formula``, ``bad-input``, ``not-found``.
         """
+        endpoint = Endpoint.of(scope, params.time, params.event, params.event_level)
         parsed = parse(params.whole_formula, scope.variables)
         if not parsed.intercept or len(parsed.columns) < 2:
             raise InputError(
@@ -90,7 +91,6 @@ class Model:
                 "The formula names covariates, as age + sex; a Cox model has no intercept to add "
                 "or to leave out.",
             )
-        endpoint = Endpoint.of(scope, params.time, params.event, params.event_level)
         entry = (
             None
             if params.entry is None

@@ -60,9 +60,8 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
     onward = "risk" if model.pooled else "fit"
     if at.step > 0 and loglik < before - _WORSE * (abs(before) + 0.1):
         if at.halvings >= MAX_HALVINGS:
-            raise InputError(
-                "no-convergence", "The likelihood does not increase; simplify the model."
-            )
+            # It is concave: only weights beyond what a float64 holds keep it from increasing.
+            raise _without_end(model, (at.beta - at.previous) * at.spread)
         back = at.but(
             phase=onward,
             beta=(at.beta + at.previous) / 2,
@@ -95,7 +94,6 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
         beta=at.beta + newton,
         previous=at.beta,
         step=at.step + 1,
-        halvings=0,
         arrays={},
     ).scalar(0, loglik)
     progress = min(0.9, 0.3 + 0.1 * at.step)

@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_FURTHEST = 600.0
+_FURTHEST = 250.0
 """Below the greatest linear predictor of the site: beyond, a weight would be 0."""
 _LARGEST = 40.0
 """Of a linear predictor over sites, which have no common greatest one; estimates are far below."""

@@ -51,7 +51,7 @@ class Progress:
         scalars: (6,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
             the transformed time over events, log-likelihood at `beta` where it is known.
         step: Newton steps.
-        halvings: Half steps taken back from `beta`.
+        halvings: Half steps taken back, in all.
         known: In the phase ``grid``.
         grid: Later, with a pooled baseline.
         arrays: What else a phase carries; see `layouts`.

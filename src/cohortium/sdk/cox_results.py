@@ -256,8 +256,8 @@ class CoxResult(Result):
         facts = [
             ("Formula:", self.formula),
             ("Persons:", f"{self.nobs}"),
-            ("Events:", f"{self.n_events}"),
             ("Left out (missing):", f"{self.n_missing}"),
+            ("Events:", f"{self.n_events}"),
             ("Sites:", f"{self.n_sites}"),
             ("Baseline:", "each site's own" if self.baseline == "site" else "pooled"),
             ("Ties:", self.ties),

@@ -30,6 +30,7 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.spearman",
         "stats.t_test",
         "survival.cumulative_incidence",
+        "survival.cox",
         "survival.km",
         "survival.logrank",
     }
