@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from cohortium.disclosure.limits import Disclosure
-from cohortium.disclosure.suppression import Release, follows_from_mean, is_small, suppress
+from cohortium.disclosure.suppression import (
+    Release,
+    follows_from_mean,
+    is_small,
+    nearly_equal,
+    suppress,
+)
 
 OPEN, FEW, SECOND = Release.OPEN, Release.TOO_FEW, Release.SECONDARY
 
@@ -66,3 +72,23 @@ def test_the_stricter_limits_satisfy_both() -> None:
     ours, theirs = Disclosure(min_cell=5, floor="total"), Disclosure(min_cell=10, floor="total")
     assert ours.stricter(theirs) == Disclosure(min_cell=10, floor="total")
     assert Disclosure().stricter(theirs) == Disclosure(min_cell=10, floor="site")
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ((50, 1, 0, 50), True),  # all but one
+        ((50, 4, 4, 50), True),  # four each way
+        ((50, 5, 0, 50), False),
+        ((50, 0, 0, 50), False),  # the same persons
+        ((0, 50, 50, 0), False),  # one is what the other leaves
+        ((1, 50, 50, 4), True),
+        ((1, 50, 50, 5), False),
+        ((3, 50, 2, 50), False),  # a small cell, which others withhold
+    ],
+)
+def test_two_groups_are_nearly_equal_where_few_persons_tell_them_apart(
+    cells: tuple[int, ...], told: bool
+) -> None:
+    assert bool(nearly_equal(np.array(cells), 5)) is told
+    assert nearly_equal(np.array([cells, cells]).T, 5).tolist() == [told, told]
