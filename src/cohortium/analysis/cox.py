@@ -111,6 +111,8 @@ class Cox:
         """See the class."""
         model = Model.of(params, scope)
         at = Progress.from_state(state, model)
+        if at.grid is not None:
+            at.grid.require_honest(at.n, scope.disclosure.min_cell)
         out: dict[str, Array] = {
             name: np.zeros(spec.shape, dtype=np.int64 if spec.kind == "count" else np.float64)
             for name, spec in at.layout(model).items()

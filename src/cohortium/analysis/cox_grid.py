@@ -77,6 +77,17 @@ class Grid:
             last[rows] = np.where(place < 0, -1, begin + place)
         return Blocks(last, None, self.edges, event)
 
+    def require_honest(self, persons: int, min_cell: int) -> None:
+        """At a site: whether so many persons can be enough in every step.
+
+        Raises:
+            ProtocolError: ``malformed-message``.
+        """
+        if len(self) * min_cell > persons:
+            raise ProtocolError(
+                "malformed-message", "The state asks for steps of too few persons each."
+            )
+
     def to_arrays(self) -> dict[str, Array]:
         """For a state."""
         names = ("starts", "edges", "tied", "transformed", "points", "point_times")

@@ -265,6 +265,18 @@ def test_states_that_cannot_be_are_refused(baseline: str) -> None:
                 analysis.local(table, one, params, scope)
 
 
+def test_more_steps_than_persons_allow_are_refused_at_a_site() -> None:
+    analysis: Any = find("survival.cox")
+    seen: list[tuple[State, Total]] = []
+    asked = ASKED | {"baseline": "pooled"}
+    run_pooled_sum(analysis, asked, sites(), SITE, seen=seen)
+    params, scope = parse_params(analysis, asked), Scope(VARIABLES, SITE, 3)
+    state = next(s for s, _ in seen if s.values["phase"] == "risk")
+    strict = replace(scope, disclosure=Disclosure(min_cell=100))
+    with pytest.raises(ProtocolError, match="too few"):
+        analysis.local(sites()[0], state, params, strict)
+
+
 def test_sites_that_contradict_themselves_are_found() -> None:
     analysis: Any = find("survival.cox")
     seen: list[tuple[State, Total]] = []
