@@ -55,7 +55,7 @@ def _kept(table: Table, step: Step) -> np.ndarray[Any, Any]:
     return np.asarray(met if step.kind == "include" else ~met)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), steps)
 def test_it_equals_the_pooled_counts_or_is_withheld(seed: int, chosen: list[Step]) -> None:
     tables, analysis = _tables(seed), Attrition()

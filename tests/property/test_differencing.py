@@ -76,7 +76,7 @@ def _said(new: Sequence[frozenset[int]], earlier: Sequence[frozenset[int]]) -> b
     return False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(releases())
 def test_the_decision_is_that_on_the_pooled_persons(
     drawn: Drawn,
@@ -106,7 +106,7 @@ def test_the_decision_is_that_on_the_pooled_persons(
     assert (screen.choose(numbers, split, MIN_CELL) is None) is expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_two_sets_that_are_shown_are_nearly_the_same(seed: int) -> None:
     """Cohorts and attritions in any order, many of them nearly the same."""
