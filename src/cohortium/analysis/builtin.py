@@ -20,6 +20,7 @@ from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.cumulative_incidence import CumulativeIncidence
 from cohortium.analysis.describe import Describe
 from cohortium.analysis.glm import Glm
+from cohortium.analysis.gray import Gray
 from cohortium.analysis.interface import AnyAnalysis, Params
 from cohortium.analysis.kaplan_meier import KaplanMeier
 from cohortium.analysis.kruskal import Kruskal
@@ -50,6 +51,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Describe(),
             Glm(),
             CumulativeIncidence(),
+            Gray(),
             KaplanMeier(),
             Kruskal(),
             Logrank(),

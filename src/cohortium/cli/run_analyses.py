@@ -224,6 +224,18 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "gray",
+        "Gray's test: do groups have the same cumulative incidence of an event?",
+        (
+            _TIME,
+            Parameter("event", "A category of the events and the censored.", argument=True),
+            _GROUPS,
+            Parameter("event_level", "The event that is compared.", required=True),
+            Parameter("censored", "The level of those without an event; default: the first."),
+            Parameter("strata", "Compare within the levels of this category or boolean."),
+        ),
+    ),
+    Command(
         "logrank",
         "Log-rank test: do groups have the same survival?",
         (

@@ -18,7 +18,7 @@ from cohortium.sdk.pca_results import PcaResult
 from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
+from cohortium.sdk.survival_results import GrayResult, KaplanMeierResult, LogrankResult
 from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
@@ -39,6 +39,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.spearman": CorrelationResult,
     "survival.cox": CoxResult,
     "survival.cumulative_incidence": CumulativeIncidenceResult,
+    "survival.gray": GrayResult,
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
     "glm": GlmResult,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.submission import Submits, as_type
-from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
+from cohortium.sdk.survival_results import GrayResult, KaplanMeierResult, LogrankResult
 
 Weights = Literal["logrank", "wilcoxon", "tarone-ware", "peto"]
 
@@ -86,6 +86,40 @@ class SurvivalMethods(Submits):
         }
         run = self.submit("survival.cumulative_incidence", params)
         return as_type(CumulativeIncidenceResult, run.result())
+
+    def gray(
+        self,
+        time: str,
+        event: str,
+        by: str,
+        *,
+        event_level: str,
+        censored: str | None = None,
+        strata: str | None = None,
+    ) -> GrayResult:
+        """Gray's test of the cumulative incidence of one event in two groups or more.
+
+        Args:
+            time: A number from 0 on.
+            event: A category; its levels but the censored one are events that compete.
+            by: A category or boolean.
+            event_level: The event that is compared.
+            censored: The level of those without an event; by default the first.
+            strata: A category or boolean within whose levels persons are compared.
+
+        Raises:
+            InputError: What is named does not fit together; no event tells groups apart.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        params = {
+            "time": time,
+            "event": event,
+            "by": by,
+            "event_level": event_level,
+            "censored": censored,
+            "strata": strata,
+        }
+        return as_type(GrayResult, self.submit("survival.gray", params).result())
 
     def logrank(
         self,

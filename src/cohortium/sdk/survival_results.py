@@ -366,3 +366,25 @@ class LogrankResult(HypothesisTest):
     def interpret(self, lang: Language = "en") -> str:
         """What the test says, in plain words, and what it is adjusted for."""
         return interpret_logrank(self, lang)
+
+
+class GrayResult(HypothesisTest):
+    """Gray's test; each group has level, n, and observed events of the cause.
+
+    Attributes:
+        event, cause: The variable, and which of its levels is compared.
+        strata: Within whose levels persons were compared; None: over everybody.
+    """
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
+    ) -> None:
+        super().__init__(run, data, variables)
+        self.event = str(data["event"])
+        self.cause = str(data["cause"])
+        self.unit: str | None = data.get("unit")
+        self.strata: str | None = data.get("strata")
+        self.groups = tuple(
+            {name: group[name] for name in ("level", "n", "observed") if name in group}
+            for group in self.groups
+        )

@@ -58,6 +58,7 @@ COMPUTATIONS: Mapping[str, Words] = {
     "stats.t_test": Words("t-test", "t 检验"),
     "survival.cox": Words("Cox proportional hazards model", "Cox 比例风险模型"),
     "survival.cumulative_incidence": Words("Cumulative incidence", "累积发生率"),
+    "survival.gray": Words("Gray's test", "Gray 检验"),
     "survival.km": Words("Kaplan-Meier curves", "Kaplan-Meier 生存曲线"),
     "survival.logrank": Words("Log-rank test", "log-rank 检验"),
 }
@@ -138,6 +139,10 @@ METHODS: Mapping[str, Words] = {
         "由各时间点汇总的在险人数与各类事件数计算 Aalen-Johansen 估计；"
         "标准误用 delta 法，置信限在 log(-log I) 尺度上计算。",
     ),
+    "survival.gray": Words(
+        "From the pooled numbers at risk and of each event at each time.",
+        "由各时间点汇总的在险人数与各类事件数计算。",
+    ),
     "survival.km": Words(
         "Kaplan-Meier estimate from the pooled numbers at risk and of events at each time; "
         "Greenwood's standard error, limits on the scale of log(-log S).",
@@ -195,6 +200,11 @@ TERMS: Mapping[str, str] = {
     "risk ratio": "相对危险度",
     "risk difference": "率差",
     "rate ratio": "率比",
+    "ratio of means": "均值比",
+    "difference of 1 / mean": "均值倒数之差",
+    "Wald test of coefficients": "系数的 Wald 检验",
+    "Likelihood-ratio test of nested models": "嵌套模型的似然比检验",
+    "F test of nested models": "嵌套模型的 F 检验",
     "difference": "差值",
     "correlation": "相关系数",
     "partial correlation": "偏相关系数",
@@ -275,6 +285,9 @@ TERMS: Mapping[str, str] = {
     "Test of proportional hazards": "比例风险假定检验",
     "Kaplan-Meier curves": "Kaplan-Meier 生存曲线",
     "Cumulative incidence": "累积发生率",
+    "Gray's test": "Gray 检验",
+    "events of each group": "各组事件数",
+    "a smaller number of persons follows from them": "可由其推算过少的人数",
     "cause": "事件",
     "incidence": "累积发生率",
     "Log-rank test": "log-rank 检验",

@@ -31,6 +31,7 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.t_test",
         "survival.cumulative_incidence",
         "survival.cox",
+        "survival.gray",
         "survival.km",
         "survival.logrank",
     }
