@@ -46,8 +46,11 @@ if TYPE_CHECKING:
     from cohortium.sdk.describe import DescribeResult
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
+    from cohortium.sdk.glm_tests import anova
     from cohortium.sdk.hypothesis import HypothesisTest
     from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
+    from cohortium.sdk.meta import meta_analysis
+    from cohortium.sdk.meta_results import MetaAnalysis
     from cohortium.sdk.multiple import adjust_p
     from cohortium.sdk.pca_results import PcaResult
     from cohortium.sdk.power import power_logrank, power_means, power_proportions
@@ -83,6 +86,7 @@ _HOMES = {
     "LocalFederation": "cohortium.inprocess.federation",
     "MannWhitneyResult": "cohortium.sdk.rank_results",
     "McNemarResult": "cohortium.sdk.table_results",
+    "MetaAnalysis": "cohortium.sdk.meta_results",
     "NormalityResult": "cohortium.sdk.mean_results",
     "PcaResult": "cohortium.sdk.pca_results",
     "PeerError": "cohortium.errors",
@@ -98,8 +102,10 @@ _HOMES = {
     "TableOne": "cohortium.sdk.table_one",
     "VerificationError": "cohortium.errors",
     "adjust_p": "cohortium.sdk.multiple",
+    "anova": "cohortium.sdk.glm_tests",
     "connect": "cohortium.sdk.federation",
     "local": "cohortium.inprocess.federation",
+    "meta_analysis": "cohortium.sdk.meta",
     "power_logrank": "cohortium.sdk.power",
     "power_means": "cohortium.sdk.power",
     "power_proportions": "cohortium.sdk.power",
@@ -127,6 +133,7 @@ __all__ = [
     "LocalFederation",
     "MannWhitneyResult",
     "McNemarResult",
+    "MetaAnalysis",
     "NormalityResult",
     "PcaResult",
     "PeerError",
@@ -143,8 +150,10 @@ __all__ = [
     "VerificationError",
     "__version__",
     "adjust_p",
+    "anova",
     "connect",
     "local",
+    "meta_analysis",
     "power_logrank",
     "power_means",
     "power_proportions",

@@ -67,7 +67,8 @@ def people(seed: int, n: int = sum(SIZES)) -> Table:
 
 def frame_of(table: Table) -> pd.DataFrame:
     frame = pd.DataFrame({name: table.columns[name] for name in VARIABLES if name != "s"})
-    frame["s"] = pd.Categorical.from_codes(table.columns["s"], ["a", "b", "c"])
+    levels = [("a", "b", "c")[code] for code in table.columns["s"].tolist()]
+    frame["s"] = pd.Categorical(levels, categories=["a", "b", "c"])
     frame["site"] = np.repeat(np.arange(len(SIZES)), SIZES)
     return frame
 

@@ -10,13 +10,13 @@ cohortium run list STUDY
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
+from cohortium.cli.model_options import Family, Link, StandardErrors
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 from cohortium.cli.run_analyses import COMMANDS, Command, register
 from cohortium.cli.study import ProfileOption, StudyArgument
@@ -49,14 +49,6 @@ class StudyFirst(TyperGroup):
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """The order in which people write it."""
         formatter.write_usage(ctx.command_path, "STUDY COMPUTATION ... | COMMAND ...")
-
-
-class Family(StrEnum):
-    """Distributions of the response, each with its canonical link."""
-
-    binomial = "binomial"
-    gaussian = "gaussian"
-    poisson = "poisson"
 
 
 app = typer.Typer(
@@ -146,6 +138,12 @@ def glm(
     ],
     *,
     family: Annotated[Family, typer.Option(help="The response's distribution.")] = Family.binomial,
+    link: Annotated[Link | None, typer.Option(help="Of gamma; default inverse.")] = None,
+    offset: Annotated[str | None, typer.Option(help="A number added to the predictor.")] = None,
+    weights: Annotated[str | None, typer.Option(help="How many times each person counts.")] = None,
+    errors: Annotated[
+        StandardErrors | None, typer.Option(help="Robust, or clustered by site; default model.")
+    ] = None,
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
@@ -156,8 +154,10 @@ def glm(
     output: ResultFile = None,
     json: JsonOption = False,
 ) -> None:
-    """A generalised linear model: logistic, linear or Poisson regression."""
-    params = {"formula": formula, "family": family.value}
+    """A generalised linear model: logistic, linear, Poisson or gamma regression."""
+    params: dict[str, Any] = {"formula": formula, "family": family.value}
+    more = {"link": link, "offset": offset, "weights": weights, "errors": errors}
+    params |= {name: str(value) for name, value in more.items() if value is not None}
     persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
     _compute(study, "glm", params, persons, shown, wait=wait, profile=profile)
 

@@ -17,7 +17,9 @@ from cohortium.sdk.survival import SurvivalMethods
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
 
-Family = Literal["binomial", "gaussian", "poisson"]
+Family = Literal["binomial", "gamma", "gaussian", "poisson"]
+Link = Literal["identity", "inverse", "log", "logit"]
+StandardErrors = Literal["model", "HC0", "HC1", "HC2", "HC3", "site"]
 
 
 class Analyses(
@@ -48,16 +50,37 @@ class Analyses(
         params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
         return as_type(DescribeResult, self.submit("stats.describe", params).result())
 
-    def glm(self, formula: str, family: Family = "binomial") -> GlmResult:
-        """A generalised linear model with its canonical link, fitted on the pooled data.
+    def glm(
+        self,
+        formula: str,
+        family: Family = "binomial",
+        *,
+        link: Link | None = None,
+        offset: str | None = None,
+        weights: str | None = None,
+        errors: StandardErrors = "model",
+    ) -> GlmResult:
+        """A generalised linear model, fitted on the pooled data.
 
         Args:
             formula: An R formula over the study's variables: ``died ~ age * sex + log(ldh)``.
-            family: binomial (logit), gaussian (identity) or poisson (log).
+            family: binomial (logit), gamma (inverse), gaussian (identity) or poisson (log).
+            link: Of gamma inverse or log; the others have the link above.
+            offset: A number that is added to the linear predictor, such as the log of a time.
+            weights: A whole number from 1: how many times each person counts.
+            errors: Standard errors of the model, robust ones (HC0 to HC3), or clustered by site,
+                which takes five sites.
 
         Raises:
             InputError: ``bad-formula``, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons or too many parameters.
         """
-        params = {"formula": formula, "family": family}
+        params = {
+            "formula": formula,
+            "family": family,
+            "link": link,
+            "offset": offset,
+            "weights": weights,
+            "errors": None if errors == "model" else errors,
+        }
         return as_type(GlmResult, self.submit("glm", params).result())

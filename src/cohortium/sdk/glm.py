@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,14 +21,24 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-SCALE_NAMES = {"logit": "odds ratio", "log": "rate ratio", "identity": "difference"}
-"""What exp(coefficient) (identity: the coefficient itself) is called, by link."""
+    from cohortium.sdk.hypothesis import HypothesisTest
+
+SCALE_NAMES = {
+    ("binomial", "logit"): "odds ratio",
+    ("gamma", "inverse"): "difference of 1 / mean",
+    ("gamma", "log"): "ratio of means",
+    ("gaussian", "identity"): "difference",
+    ("poisson", "log"): "rate ratio",
+}
+"""What exp(coefficient) is called; where the link is no logarithm, the coefficient itself."""
+RATIOS = frozenset({"log", "logit"})
 HEADS = {
     "term": "Term",
     "coefficient": "Coefficient",
     "std_error": "SE",
     "odds ratio": "Odds ratio",
     "rate ratio": "Rate ratio",
+    "ratio of means": "Ratio of means",
 }
 SUMMARY_DIGITS = (4, 4, 3, 3, 4, 4)
 """Decimals of the columns of `GlmResult.summary`."""
@@ -42,8 +52,11 @@ class GlmResult(Result):
 
     Attributes:
         formula: The model's formula.
-        family: binomial, gaussian or poisson.
-        link: logit, identity or log.
+        family: binomial, gamma, gaussian or poisson.
+        link: logit, inverse, identity or log.
+        offset, weights: The variables, where there are such.
+        errors: Of the standard errors: model, HC0 to HC3, or site.
+        df_test: Degrees of freedom of the t tests; None where the tests are z.
         nobs: Persons with every variable of the model.
         n_missing: Persons left out because one is missing.
         scale: The dispersion (1 for binomial and poisson).
@@ -71,6 +84,12 @@ class GlmResult(Result):
         self.iterations = int(data["iterations"])
         self.scale = float(data["scale"])
         self.statistic_name = str(data["statistic_name"])
+        self.offset: str | None = data.get("offset")
+        self.weights: str | None = data.get("weights")
+        self.errors = str(data.get("errors", "model"))
+        of_t = self.df_resid if self.statistic_name == "t" else None
+        df_test = data.get("df_test", of_t)
+        self.df_test = None if df_test is None else int(df_test)
         self.levels = {
             str(name): tuple(str(level) for level in levels)
             for name, levels in (data.get("levels") or {}).items()
@@ -120,15 +139,29 @@ class GlmResult(Result):
 
         if not 0 < alpha < 1:
             raise InputError("bad-input", f"alpha must lie between 0 and 1, not {alpha}.")
-        distribution = stats.t(self.df_resid) if self.statistic_name == "t" else stats.norm()
+        distribution = stats.norm() if self.df_test is None else stats.t(self.df_test)
         half = float(distribution.ppf(1 - alpha / 2)) * self.bse
         return pd.DataFrame({0: self.params - half, 1: self.params + half})
+
+    def wald_test(self, terms: str | Sequence[str]) -> HypothesisTest:
+        """Whether all coefficients of some terms are 0, from their released covariance.
+
+        Args:
+            terms: Terms as `params` names them, or as the formula does: ``stage`` stands for all
+                its levels.
+
+        Raises:
+            InputError: ``not-found``; ``bad-input`` where their covariance is singular.
+        """
+        from cohortium.sdk.glm_tests import wald_test
+
+        return wald_test(self, [terms] if isinstance(terms, str) else list(terms))
 
     def predict(self, frame: Any, which: Literal["mean", "linear"] = "mean") -> pd.Series[float]:
         """Predictions for persons whose rows you hold; nothing is sent anywhere.
 
         Args:
-            frame: pandas, polars or pyarrow, with the model's explanatory variables.
+            frame: pandas, polars or pyarrow, with the model's explanatory variables and offset.
             which: ``mean``: the expected response (a probability for binomial); ``linear``: the
                 linear predictor.
 
@@ -145,12 +178,16 @@ class GlmResult(Result):
         matrix, names = design(table, parsed)
         if tuple(names) != self.terms:
             raise InputError("bad-formula", "The model's terms cannot be rebuilt from this frame.")
-        return pd.Series(self._response(matrix @ self.params.to_numpy(), which), index=index)
+        linear = matrix @ self.params.to_numpy()
+        if self.offset is not None:
+            linear = linear + table.columns[self.offset]
+        return pd.Series(self._response(linear, which), index=index)
 
     def _explanatory(self, parsed: Any) -> dict[str, Variable]:
         names = {
             name for column in parsed.columns for part, _ in column.parts for name in part.names
         }
+        names |= set() if self.offset is None else {self.offset}
         return {name: self._variables[name] for name in sorted(names)}
 
     def _response(self, linear: Any, which: str) -> Any:
@@ -158,6 +195,8 @@ class GlmResult(Result):
             return linear
         if self.link == "log":
             return np.exp(linear)
+        if self.link == "inverse":
+            return 1 / linear
         from scipy.special import expit
 
         return expit(linear)
@@ -170,11 +209,16 @@ class GlmResult(Result):
     @property
     def ratio_name(self) -> str:
         """What `plot` and `to_frame` call the effect: odds ratio, rate ratio, difference."""
-        return SCALE_NAMES.get(self.link, "effect")
+        return SCALE_NAMES.get((self.family, self.link), "effect")
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether effects are shown as exp(coefficient)."""
+        return self.link in RATIOS
 
     def to_frame(self) -> pd.DataFrame:
         """One row a term: estimate, std_error, statistic, p_value, conf_low, conf_high; and the
-        odds or rate ratio with its limits where the link has one.
+        ratio with its limits where the link has one.
         """
         import pandas as pd
 
@@ -189,7 +233,7 @@ class GlmResult(Result):
                 "conf_high": limits[1],
             }
         )
-        if self.link != "identity":
+        if self.is_ratio:
             name = self.ratio_name.replace(" ", "_")
             frame[name] = np.exp(self.params)
             frame[f"{name}_low"] = np.exp(limits[0])
@@ -226,6 +270,7 @@ class GlmResult(Result):
                 ("Log-Likelihood:", f"{self.llf:.6g}"),
                 ("Run:", self.run.id[:8]),
                 ("AIC:", f"{self.aic:.6g}"),
+                *self._facts(),
             ],
             ("coef", "std err", statistic, f"P>|{statistic}|", "[0.025", "0.975]"),
             {
@@ -235,6 +280,15 @@ class GlmResult(Result):
                 for name, row in zip(self.terms, rows, strict=True)
             },
         )
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What is not as in the plain model, in pairs."""
+        from cohortium.sdk.words import ERRORS
+
+        facts = [("Offset:", self.offset), ("Weights:", self.weights)]
+        shown = [(name, value) for name, value in facts if value is not None]
+        shown += [] if self.errors == "model" else [("Std errors:", ERRORS[self.errors][0])]
+        return [*shown, ("", "")] if len(shown) % 2 else shown
 
     def interpret(self, lang: Language = "en") -> str:
         """Each term's effect with its interval, adjusted for the model's other terms only."""
@@ -253,9 +307,11 @@ class GlmResult(Result):
 
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
         """A row a term: coefficient, standard error, the effect with its limits, and p."""
+        from cohortium.sdk.words import more_words
+
         require_language(lang)
         interval = self.conf_int()
-        ratio = self.link != "identity"
+        ratio = self.is_ratio
         scale = np.exp if ratio else np.asarray
         rows = [
             Row(
@@ -280,7 +336,7 @@ class GlmResult(Result):
             if lang == "zh"
             else f"{self.nobs:,} persons; {self.n_missing:,} left out for missing values."
         )
-        notes = (persons, *self.notes(lang))
+        notes = (persons, *more_words(self, lang), *self.notes(lang))
         return (PrintedTable(self.heading(lang), tuple(heads), tuple(rows), notes),)
 
     def plot(self) -> alt.TopLevelMixin:
@@ -289,7 +345,7 @@ class GlmResult(Result):
 
         from cohortium.sdk.plots import forest
 
-        ratio = self.link != "identity"
+        ratio = self.is_ratio
         limits = self.conf_int()
         scale = np.exp if ratio else np.asarray
         frame = pd.DataFrame(

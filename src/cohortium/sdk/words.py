@@ -23,10 +23,18 @@ MOST_TERMS = 12
 _LEVEL = re.compile(r"^(?P<name>[^\[\]:]+)\[T\.(?P<level>.*)\]$")
 
 FAMILIES: Mapping[str, tuple[str, str]] = {
+    "gamma": ("Gamma regression", "Gamma 回归"),
     "binomial": ("Logistic regression", "logistic 回归"),
     "gaussian": ("Linear regression", "线性回归"),
     "poisson": ("Poisson regression", "Poisson 回归"),
 }
+
+
+ERRORS = {
+    **{kind: (f"robust ({kind})", f"稳健（{kind}）") for kind in ("HC0", "HC1", "HC2", "HC3")},
+    "site": ("clustered by institution", "按机构聚类"),
+}
+"""What the standard errors of a model are called."""
 
 
 def number(value: float) -> str:
@@ -153,7 +161,7 @@ def interpret_glm(fit: GlmResult, lang: Language) -> str:
     require_language(lang)
     import numpy as np
 
-    ratio = fit.link != "identity"
+    ratio = fit.is_ratio
     scale = np.exp if ratio else float
     interval = fit.conf_int()
     effects = [
@@ -172,7 +180,7 @@ def interpret_glm(fit: GlmResult, lang: Language) -> str:
 
 def _glm_en(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: int) -> str:
     outcome = fit.formula.partition("~")[0].strip()
-    name = fit.ratio_name if fit.link != "identity" else "difference of the mean"
+    name = "difference of the mean" if fit.link == "identity" else fit.ratio_name
     start = (
         f"{FAMILIES.get(fit.family, (fit.family, ''))[0]} of {outcome} on {fit.nobs:,} persons of "
         f"{fit.n_sites} sites{left_out(fit.n_missing, 'en')}."
@@ -190,14 +198,15 @@ def _glm_en(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: 
         else ""
     )
     return (
-        f"{start} {name[0].upper()}{name[1:]}{each}: {found}{rest}. {crossed}{alone}"
+        f"{start} {name[0].upper()}{name[1:]}{each}: {found}{rest}. "
+        f"{''.join(f'{text} ' for text in more_words(fit, 'en'))}{crossed}{alone}"
         "Not adjusted for variables outside the model or for multiple testing."
     )
 
 
 def _glm_zh(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: int) -> str:
     outcome = fit.formula.partition("~")[0].strip()
-    name = say(fit.ratio_name, "zh") if fit.link != "identity" else "均值差"
+    name = "均值差" if fit.link == "identity" else say(fit.ratio_name, "zh")
     kind = FAMILIES.get(fit.family, ("", fit.family))[1]
     start = (
         f"以 {outcome} 为因变量，对 {fit.n_sites} 家机构共 {fit.nobs:,} 人拟合 {kind}"
@@ -215,7 +224,20 @@ def _glm_zh(fit: GlmResult, effects: Sequence[tuple[str, str, str, str]], more: 
         else ""
     )
     outside = "未对模型之外的变量进行调整，也未作多重检验校正。"
-    return f"{start}{each}{found}{rest}。{crossed}{alone}{outside}"
+    return f"{start}{each}{found}{rest}。{''.join(more_words(fit, 'zh'))}{crossed}{alone}{outside}"
+
+
+def more_words(fit: GlmResult, lang: Language) -> tuple[str, ...]:
+    """Sentences on offset, weights and standard errors that are not the model's."""
+    zh, said = lang == "zh", []
+    if fit.offset is not None:
+        said.append(f"偏移量：{fit.offset}。" if zh else f"Offset: {fit.offset}.")
+    if fit.weights is not None:
+        said.append(f"频数权重：{fit.weights}。" if zh else f"Frequency weights: {fit.weights}.")
+    if fit.errors != "model":
+        kind = ERRORS[fit.errors][zh]
+        said.append(f"标准误：{kind}。" if zh else f"Standard errors: {kind}.")
+    return tuple(said)
 
 
 def term_words(term: str, levels: Mapping[str, Sequence[str]], lang: Language) -> str:

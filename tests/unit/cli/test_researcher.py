@@ -67,6 +67,9 @@ def test_describe_and_glm_with_the_study_first() -> None:
     assert described["run"]["status"] == "succeeded"
     fit = _json("run", "local", "glm", "dead ~ age", "--family", "binomial")
     assert fit["result"]["terms"] == ["Intercept", "age"]
+    options = ("--family", "gamma", "--link", "log", "--errors", "HC3")
+    gamma = _json("run", "local", "glm", "age ~ sex", *options)["result"]
+    assert (gamma["family"], gamma["link"], gamma["errors"]) == ("gamma", "log", "HC3")
     text = _run("run", "local", "glm", "dead ~ age").stdout
     assert "Generalized linear model" in text
     assert "bytes left the sites" in text

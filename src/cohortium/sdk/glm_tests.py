@@ -1,0 +1,212 @@
+"""Tests of a model's terms from what was released; nothing is asked of the sites."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cohortium.errors import InputError
+from cohortium.sdk.glm import GlmResult
+from cohortium.sdk.hypothesis import HypothesisTest
+from cohortium.sdk.run_info import RunInfo
+
+_LEVEL = re.compile(r"\[(?:T\.)?[^\]]*\]")
+_SINGULAR = 1e-12
+
+
+def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
+    """Whether the coefficients of some terms are all 0; see `GlmResult.wald_test`.
+
+    F with the degrees of freedom of the fit's t tests, else chi-square.
+
+    Raises:
+        InputError: ``not-found`` for a term; ``bad-input`` where their covariance is singular.
+    """
+    from scipy import stats
+
+    at = sorted({place for term in terms for place in _places(fit, term)})
+    if not at:
+        raise InputError("bad-input", "A Wald test is of at least one term.")
+    beta = fit.params.to_numpy()[at]
+    cov = fit.cov_params().to_numpy()[np.ix_(at, at)]
+    unit = 1 / np.sqrt(np.diag(cov))
+    scaled = cov * np.outer(unit, unit)
+    if not np.all(np.isfinite(scaled)) or np.linalg.eigvalsh(scaled)[0] < _SINGULAR:
+        raise InputError(
+            "bad-input",
+            "The covariance of these terms is singular: test fewer at a time. Clustered by "
+            "institution, at most one less than there are institutions can be tested together.",
+        )
+    square = float((beta * unit) @ np.linalg.solve(scaled, beta * unit))
+    tested = [fit.terms[place] for place in at]
+    one = len(at) == 1
+    if fit.df_test is None:
+        found: dict[str, Any] = {
+            "statistic_name": "chi-square",
+            "statistic": square,
+            "df": len(at),
+            "p_value": float(stats.chi2.sf(square, len(at))),
+        }
+    else:
+        found = {
+            "statistic_name": "F",
+            "statistic": square / len(at),
+            "df": [len(at), fit.df_test],
+            "p_value": float(stats.f.sf(square / len(at), len(at), fit.df_test)),
+        }
+    rest = [name for name in fit.terms if name not in {*tested, "Intercept"}]
+    is_zero = f"coefficient of {tested[0]} is 0"
+    are_zero = f"coefficients of {', '.join(tested)} are all 0"
+    return _test(
+        fit,
+        {
+            "test": "wald",
+            "title": "Wald test of coefficients",
+            "null": f"The {is_zero if one else are_zero}.",
+            "adjusted_for": rest,
+            **found,
+        },
+    )
+
+
+def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
+    """Compare two nested models of the same persons.
+
+    A likelihood-ratio test by the difference of the deviances; where the scale is estimated
+    (gaussian, gamma), an F test with the scale of the larger model, as R's ``anova``.
+
+    Args:
+        first, second: In either order. The larger one has all terms of the other.
+
+    Raises:
+        InputError: ``bad-input``: they are not nested, not of the same persons, or have robust
+            standard errors, for which the likelihood says nothing.
+    """
+    from scipy import stats
+
+    small, large = sorted((first, second), key=lambda fit: len(fit.terms))
+    _check_nested(small, large)
+    more = [term for term in large.terms if term not in small.terms]
+    fall, q = max(small.deviance - large.deviance, 0.0), len(more)
+    free = large.family in {"gamma", "gaussian"}
+    if free and large.scale <= 0:
+        raise InputError("bad-input", "The larger model fits exactly: no test is left.")
+    if free:
+        value = fall / q / large.scale
+        found: dict[str, Any] = {
+            "test": "nested-f",
+            "title": "F test of nested models",
+            "statistic_name": "F",
+            "statistic": value,
+            "df": [q, large.df_resid],
+            "p_value": float(stats.f.sf(value, q, large.df_resid)),
+        }
+    else:
+        found = {
+            "test": "likelihood-ratio",
+            "title": "Likelihood-ratio test of nested models",
+            "statistic_name": "chi-square",
+            "statistic": fall,
+            "df": q,
+            "p_value": float(stats.chi2.sf(fall, q)),
+        }
+    null = f"{small.formula} is enough: {', '.join(more)} add nothing to it."
+    rest = [term for term in small.terms if term != "Intercept"]
+    return _test(large, {**found, "null": null, "adjusted_for": rest})
+
+
+def _check_nested(small: GlmResult, large: GlmResult) -> None:
+    """Refuse a comparison that means nothing.
+
+    With all variables of the smaller model in the larger one, equal numbers of persons are the same
+    persons.
+    """
+    for fit in (small, large):
+        if fit.errors != "model":
+            raise InputError(
+                "bad-input",
+                f"Standard errors {fit.errors} do not trust the likelihood that is compared here; "
+                "use fit.wald_test.",
+            )
+    for what, one, other in (
+        ("outcome", _outcome(small), _outcome(large)),
+        ("family", small.family, large.family),
+        ("link", small.link, large.link),
+        ("offset", small.offset, large.offset),
+        ("weights", small.weights, large.weights),
+    ):
+        if one != other:
+            raise InputError(
+                "bad-input",
+                f"The models differ in their {what}: {one or 'none'}, {other or 'none'}.",
+            )
+    if not set(small.terms) < set(large.terms):
+        odd = ", ".join(term for term in small.terms if term not in large.terms)
+        raise InputError(
+            "bad-input",
+            f"The models are not nested: {odd} not in the larger one."
+            if odd
+            else "The models have the same terms.",
+        )
+    same = _persons(small.run) == _persons(large.run)
+    if not same or not _defined_alike(small.run, large.run):
+        raise InputError(
+            "bad-input", "The models are of different studies, contracts, institutions or persons."
+        )
+    if (small.nobs, small.n_missing) != (large.nobs, large.n_missing):
+        raise InputError(
+            "bad-input",
+            f"The models are of {small.nobs:,} and {large.nobs:,} persons, since other values are "
+            "missing. Fit both in a cohort that has them: include='x IS NOT NULL'.",
+        )
+
+
+def _outcome(fit: GlmResult) -> str:
+    return fit.formula.partition("~")[0].strip()
+
+
+def _persons(run: RunInfo) -> tuple[Any, ...]:
+    """What the persons of a run follow from."""
+    cohort = run.cohort
+    criteria = (
+        (frozenset(), frozenset())
+        if cohort is None
+        else (frozenset(cohort.include), frozenset(cohort.exclude))
+    )
+    sites = (frozenset(run.participants), frozenset(run.absent))
+    return run.study, run.contract_digest, sites, criteria
+
+
+def _defined_alike(one: RunInfo, other: RunInfo) -> bool:
+    """Whether derived variables of the same name are the same."""
+    first, second = (
+        {} if run.cohort is None else {d.name: d.expression for d in run.cohort.derived}
+        for run in (one, other)
+    )
+    return all(first[name] == second[name] for name in first.keys() & second.keys())
+
+
+def _places(fit: GlmResult, term: str) -> list[int]:
+    wanted = term.strip()
+    if wanted in fit.terms:
+        return [fit.terms.index(wanted)]
+    found = [at for at, name in enumerate(fit.terms) if _LEVEL.sub("", name) == wanted]
+    if not found:
+        raise InputError(
+            "not-found", f"The model has no term {term!r}; it has {', '.join(fit.terms)}."
+        )
+    return found
+
+
+def _test(fit: GlmResult, data: dict[str, Any]) -> HypothesisTest:
+    everywhere = {
+        "variable": _outcome(fit),
+        "alternative": "two-sided",
+        "n": fit.nobs,
+        "n_missing": fit.n_missing,
+        "n_sites": fit.n_sites,
+    }
+    return HypothesisTest(fit.run, {**everywhere, **data}, {})

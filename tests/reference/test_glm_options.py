@@ -1,0 +1,34 @@
+"""Published gamma models.
+
+Clotting times of blood: McCullagh & Nelder 1989, Generalized Linear Models, ch. 8.4.2; the printed
+digits are those of ``summary(glm(lot1 ~ log(u), data = clotting, family = Gamma))``, the example of
+R's ``?glm``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.support.federation import run_pooled_sum
+from tests.support.frames import split, table_of
+
+from cohortium.analysis.builtin import find
+from cohortium.core.dictionary import Variable, VariableType
+from cohortium.disclosure.limits import Disclosure
+
+U = [5, 10, 15, 20, 30, 40, 60, 80, 100]
+LOT1 = [118, 58, 42, 35, 27, 25, 21, 19, 18]
+
+
+def test_clotting_times_are_those_that_r_prints() -> None:
+    variables = [Variable(name=name, type=VariableType.REAL) for name in ("u", "lot1")]
+    table = table_of(variables, {"u": list(map(float, U)), "lot1": list(map(float, LOT1))})
+    limits = Disclosure(min_cell=1, persons_per_parameter=1, residual_df=1, floor="total")
+    params = {"formula": "lot1 ~ log(u)", "family": "gamma"}
+    fit = run_pooled_sum(find("glm"), params, split(table, [4, 5]), limits).result
+    assert np.round(fit["params"], 8).tolist() == [-0.01655438, 0.01534311]
+    # R takes the weights and residuals of the iteration before the last: 54, and 6059.
+    assert np.round(fit["bse"], 8).tolist() == [0.00092755, 0.00041496]
+    assert fit["scale"] == pytest.approx(0.002446059, rel=1e-5)
+    assert (round(fit["null_deviance"], 5), round(fit["deviance"], 5)) == (3.51283, 0.01673)
+    assert (round(fit["aic"], 2), fit["df_resid"]) == (37.99, 7)
