@@ -181,7 +181,7 @@ def compare(study: co.Study, pooled: pd.DataFrame, repeats: int) -> list[list[ob
                 show_seconds(pooled_timing.median_s),
                 f"{federated.median_s / pooled_timing.median_s:.2f}",
                 run.rounds,
-                f"{run.total_bytes / len(run.participants) / 1024:,.0f}",
+                f"{run.total_bytes / len(run.participants) / 1024:,.3g}",
                 repeats,
             ]
         )
