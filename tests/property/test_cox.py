@@ -95,7 +95,8 @@ def ours(sites: list[Table], limits: Disclosure, **params: Any) -> dict[str, Any
     return dict(run_pooled_sum(find("survival.cox"), asked, sites, limits).result)
 
 
-def agree(result: dict[str, Any], model: Any, rel: float = 1e-7) -> None:
+def agree(result: dict[str, Any], model: Any, rel: float = 2e-6) -> None:
+    """As far as lifelines converges; `test_what_the_last_round_adds` asks for more."""
     at = [result["terms"].index(term) for term in TERMS]
     expected, bse = model.params_[TERMS].to_numpy(), model.standard_errors_[TERMS].to_numpy()
     assert np.all(np.abs(np.array(result["params"])[at] - expected) < rel * bse)
@@ -150,24 +151,28 @@ def test_persons_who_enter_late_are_at_risk_from_then_on(seed: int, strata: list
     ties=st.sampled_from(["efron", "breslow"]),
     per_unit=st.sampled_from([10.0, 1.0]),
 )
-def test_what_the_second_round_adds_is_that_of_records(
+def test_what_the_last_round_adds_is_that_of_records(
     seed: int, baseline: str, ties: str, per_unit: float
 ) -> None:
-    """Breslow's ties, the sandwich, proportionality and pairs, by loops over persons."""
+    """Both ties, the sandwich, proportionality and pairs, by loops over persons."""
     sites = split(people(seed, 120, per_unit), [50, 70])
     limits = Disclosure(min_cell=1, persons_per_parameter=1)
-    result = ours(sites, limits, baseline=baseline, ties=ties, robust=True, transform="identity")
+    result = ours(
+        sites, limits, baseline=baseline, ties=ties, robust=baseline == "site", transform="identity"
+    )
     frame = frame_of(sites)
     frame["stratum"] = frame["site"] if baseline == "site" else 0
     x = frame[result["terms"]].to_numpy()
     beta = np.array(result["params"])
     residuals, loglik, drift, parts = by_hand(frame, x, beta, ties)
-    assert np.abs(residuals.sum(axis=0)).max() < 1e-9 * len(frame)
-    assert result["loglik"] == pytest.approx(loglik, rel=1e-12)
     naive = np.linalg.inv(parts[0])
+    left_to_go = naive @ residuals.sum(axis=0)
+    assert np.all(np.abs(left_to_go) < 1e-11 * np.sqrt(np.diag(naive)))
+    assert result["loglik"] == pytest.approx(loglik, rel=1e-12)
     assert result["naive_bse"] == pytest.approx(np.sqrt(np.diag(naive)), rel=1e-9)
     meat = residuals.T @ residuals
-    assert np.array(result["cov"]) == pytest.approx(naive @ meat @ naive, rel=1e-7, abs=1e-10)
+    cov = naive @ meat @ naive if baseline == "site" else naive
+    assert np.array(result["cov"]) == pytest.approx(cov, rel=1e-7, abs=1e-10)
     left = parts[2] - parts[1] @ naive @ parts[1]
     tests = result["proportionality"]["tests"]
     assert tests[-1]["statistic"] == pytest.approx(drift @ np.linalg.solve(left, drift), rel=1e-7)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis import cox_site
-from cohortium.analysis.cox_grid import choose
+from cohortium.analysis.cox_grid import choose, max_steps
 from cohortium.analysis.cox_model import CoxParams, Model
 from cohortium.analysis.cox_newton import MAX_HALVINGS, MAX_ITERATIONS, first_step, next_step
-from cohortium.analysis.cox_pooled import after_last, after_risk
+from cohortium.analysis.cox_pooled import Joint
 from cohortium.analysis.cox_result import assemble
 from cohortium.analysis.cox_state import Progress, spread_of
 from cohortium.analysis.distribution import MAX_ROUNDS as GRID_ROUNDS
@@ -56,8 +56,9 @@ class Cox:
         each iteration, baseline ``site``: log-likelihood, the p of the score, the p (p + 1) / 2 of
             the information;
         baseline ``pooled``: once, who leaves when (`cohortium.analysis.survival_times`); then, each
-            iteration, for each step of time sums of w and w x over those who leave and over those
-            who have the event, and in a second round p (p + 1) / 2 sums of w x x' over all;
+            iteration, for each step of time how many leave, how many have the event, and sums of w,
+            w x and w x x' over those who leave and (Efron) over those who have the event, if they
+            are several; the sum of x over all who have the event;
         at the end: sums of that kind weighted by time, concordant and discordant pairs, and where
             `robust` is asked the p (p + 1) / 2 of the residuals' squares.
 
@@ -78,7 +79,7 @@ class Cox:
     name: ClassVar[str] = "survival.cox"
     version: ClassVar[int] = 1
     drop_outs: ClassVar[DropOuts] = "wait"
-    max_rounds: ClassVar[int] = 4 + GRID_ROUNDS + 2 * (MAX_ITERATIONS + MAX_HALVINGS)
+    max_rounds: ClassVar[int] = 4 + GRID_ROUNDS + MAX_ITERATIONS + MAX_HALVINGS
     params_type = CoxParams
 
     def variables(self, params: CoxParams) -> frozenset[str]:
@@ -130,12 +131,10 @@ class Cox:
             cox_site.count(out, persons, left_out)
         if "columns" in out:
             cox_site.moments(out, persons)
-        if at.phase == "fit" or (at.phase == "final" and not model.pooled):
+        if at.grid is not None:
+            cox_site.risk(out, persons, at, at.grid)
+        elif at.phase in {"fit", "final"}:
             cox_site.fit(out, persons, at)
-        elif at.phase in {"risk", "last"}:
-            cox_site.risk(out, persons, at)
-        elif at.phase in {"information", "final"}:
-            cox_site.information(out, persons, at)
         return out
 
     def column(self, field: str, index: int, params: CoxParams, scope: Scope) -> str:
@@ -147,8 +146,10 @@ class Cox:
             index %= len(names) * (len(names) + 1) // 2
             pair = (names[int(axis[index])] for axis in np.triu_indices(len(names)))
             return " and ".join(dict.fromkeys(pair))
-        if field in {"leaving", "dying"} and index % (1 + len(names)):
-            return names[index % (1 + len(names)) - 1]
+        if field in {"leaving", "dying"}:
+            index %= 1 + len(names) + len(names) * (len(names) + 1) // 2
+            if 1 <= index <= len(names):
+                return names[index - 1]
         return params.time
 
     def finish(
@@ -169,18 +170,14 @@ class Cox:
             return Continue(at.but(phase="grid", known=known).to_state(), 0.1, "column means")
         if at.phase == "grid":
             return _next_grid(at, total, model, scope)
-        if at.phase == "risk":
-            return after_risk(at, total, model)
-        if at.phase == "last":
-            return after_last(at, total, model)
         if at.phase == "final":
             return Done(assemble(at, total, model, scope))
-        information = unpack(np.asarray(total["information"]), model.p)
         if model.pooled:
-            information -= unpack(at.arrays["products"], model.p)
-            loglik, score = float(at.scalars[5]), at.arrays["score"]
+            joint = Joint.of(at, total, model)
+            loglik, score, information = joint.loglik, joint.score, joint.information[0]
         else:
             loglik, score = float(total["loglik"][0]), np.asarray(total["score"])
+            information = unpack(np.asarray(total["information"]), model.p)
         if at.step == 0:
             at = first_step(at, total, loglik, (score, information), model)
         return next_step(at, loglik, (score, information), model)
@@ -204,6 +201,7 @@ def _next_grid(at: Progress, total: Total, model: Model, scope: Scope) -> Contin
         scope.disclosure,
         efron=model.efron,
         transform=model.params.time_transform,
+        most=max_steps(model.p),
     )
     return Continue(at.but(phase="risk", known=None, grid=grid).to_state(), 0.3, "iteration 1")
 

@@ -33,6 +33,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_STEPS = 20_000
+_MAX_WORDS = 2**20
+"""Components of a contribution, of the leaving and of the dying: 32 MiB each."""
 MAX_POINTS = 1_000_000
 
 
@@ -134,7 +136,14 @@ class Grid:
         )
 
 
-def choose(found: Distribution, limits: Disclosure, *, efron: bool, transform: str) -> Grid:
+def max_steps(p: int) -> int:
+    """With so many columns; beyond, times are taken together whatever their persons."""
+    return min(MAX_STEPS, _MAX_WORDS // (1 + p + p * (p + 1) // 2))
+
+
+def choose(
+    found: Distribution, limits: Disclosure, *, efron: bool, transform: str, most: int = MAX_STEPS
+) -> Grid:
     """The steps, from who leaves when: two columns (censored, event) of each stratum.
 
     Raises:
@@ -144,8 +153,8 @@ def choose(found: Distribution, limits: Disclosure, *, efron: bool, transform: s
     when = _transform(leaving, transform)
     natural = int(np.count_nonzero(leaving.events))
     least = limits.min_cell
-    if natural > MAX_STEPS:
-        least = max(least, -(-int(leaving.counts.sum()) // MAX_STEPS))
+    if natural > most:
+        least = max(least, -(-int(leaving.counts.sum()) // most))
     strata = [
         _Steps.of(found.cells, one, when, least, max(limits.at_risk, least), efron=efron)
         for one in np.moveaxis(leaving.counts, 1, 0)

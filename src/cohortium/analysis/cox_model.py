@@ -34,7 +34,8 @@ class CoxParams(Params):
         baseline: ``site``: each institution (and stratum) has its own baseline hazard; ``pooled``:
             one for all.
         ties: Efron's or Breslow's likelihood where several persons have the event at one time.
-        robust: Lin and Wei's sandwich in place of the model's standard errors.
+        robust: Lin and Wei's sandwich in place of the model's standard errors; with the baseline
+            ``site``.
         transform: Of time, for the test of proportionality; absent: ``km`` with a pooled baseline,
             else ``identity``.
     """
@@ -108,6 +109,12 @@ class Model:
                 "bad-input",
                 'Entry times need baseline="site": with a pooled baseline persons are counted by '
                 "when they leave only.",
+            )
+        if params.baseline == "pooled" and params.robust:
+            raise InputError(
+                "bad-input",
+                'Robust standard errors need baseline="site": with a pooled baseline each '
+                "institution would have to be told of the others' persons step by step.",
             )
         if params.baseline == "site" and params.time_transform in {"km", "rank"}:
             raise InputError(

@@ -66,7 +66,6 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
             phase=onward,
             beta=(at.beta + at.previous) / 2,
             halvings=at.halvings + 1,
-            arrays={},
         )
         return Continue(back.to_state(), 0.5, f"iteration {at.step}, half a step")
     try:
@@ -77,11 +76,10 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
     moves, moved = newton * at.spread, (at.beta - at.previous) * at.spread
     if decrement <= _DECREMENT or (decrement <= _NOISE and at.step >= MAX_ITERATIONS):
         final = at.but(
-            phase="last" if model.pooled else "final",
+            phase="final",
             beta=at.beta + newton,
             previous=at.beta,
             step=at.step + 1,
-            arrays={},
         )
         return Continue(final.to_state(), 0.9, "tests")
     flat = at.step >= 4 and loglik - before < _FLAT * (abs(loglik) + 0.1)
@@ -94,7 +92,6 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
         beta=at.beta + newton,
         previous=at.beta,
         step=at.step + 1,
-        arrays={},
     ).scalar(0, loglik)
     progress = min(0.9, 0.3 + 0.1 * at.step)
     return Continue(onto.to_state(), progress, f"iteration {at.step + 2}")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis.cox_model import Model
+from cohortium.analysis.cox_pooled import Joint, baseline_hazard
 from cohortium.analysis.cox_state import Progress
 from cohortium.analysis.interface import Scope
 from cohortium.analysis.least_squares import inverse, solve, unpack
@@ -25,15 +26,16 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
     """The result as JSON values; a number that is not finite is None."""
     from scipy import special
 
-    parts = np.asarray(total["information"], dtype=np.float64)
     drift = np.asarray(total["drifts"], dtype=np.float64)
+    baseline = []
     if at.grid is None:
         loglik = float(total["loglik"][0])
+        parts = np.stack([unpack(one, model.p) for one in np.asarray(total["information"])])
     else:
-        parts = parts - at.arrays["products"]
-        drift = drift - at.arrays["means"]
-        loglik = float(at.scalars[5])
-    information = unpack(parts[0], model.p)
+        joint = Joint.of(at, total, model)
+        loglik, parts, drift = joint.loglik, joint.information, drift - joint.drift
+        baseline = baseline_hazard(at.grid, joint.hazard, model)
+    information = parts[0]
     naive = inverse(information)
     cov = naive
     if model.params.robust:
@@ -75,7 +77,7 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
             "value": None if pairs == 0 else (counted[0] + counted[2] / 2) / pairs,
             **({} if scope.disclosure.rounding else dict(zip(PAIRS, counted, strict=True))),
         },
-        "baseline_hazard": list(at.released),
+        "baseline_hazard": baseline,
         "grid": None
         if at.grid is None
         else {
@@ -117,7 +119,7 @@ def _proportionality(drift: Floats, parts: Floats, model: Model) -> list[dict[st
 
     Reference: Grambsch & Therneau 1994; as ``cox.zph`` of R's survival since 3.0.
     """
-    information, mixed, changing = (unpack(part, model.p) for part in parts)
+    information, mixed, changing = parts
     try:
         left = changing - mixed @ inverse(information) @ mixed
         tests = [

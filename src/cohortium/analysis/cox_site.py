@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis.concordance import concordance
+from cohortium.analysis.cox_grid import Grid
 from cohortium.analysis.cox_model import Model
 from cohortium.analysis.cox_risk import (
     Blocks,
@@ -170,47 +171,45 @@ def fit(out: dict[str, Array], persons: Persons, at: Progress) -> None:
     for power in range(3):
         out["information"][power] += pack(_information(blocks, x, w, (sums, ties), when**power))
     out["drifts"] += when[blocks.last[dead]] @ x[dead] - when @ means
-    _last(out, persons, eta, (blocks, w, Expected.of(sums, ties)))
+    _pairs(out, persons, eta)
+    if "spread" in out:
+        each = residuals(blocks, x, w, Expected.of(sums, ties))
+        out["spread"] += pack(gram(each, each))
 
 
-def risk(out: dict[str, Array], persons: Persons, at: Progress) -> None:
-    """Sums of those who leave in each step of the shared time."""
-    blocks, w = _shared(persons, at)
-    x, dead = persons.x, persons.event
-    dead_here = dead & (blocks.last >= 0)
-    out["leaving"][:, 0] = blocks.sums(w)
-    wx = x * w[:, None]
-    out["leaving"][:, 1:] = blocks.sums(wx)
-    out["events"][0] = np.bincount(blocks.last[dead_here], minlength=len(blocks))
+def risk(out: dict[str, Array], persons: Persons, at: Progress, grid: Grid) -> None:
+    """Sums of those who leave in each step of the shared time; then what the last round adds."""
+    blocks = grid.blocks(persons.time, persons.event, persons.stratum)
+    x, dead, steps = persons.x, persons.event, len(grid)
+    eta = x @ at.beta
+    w = np.exp(np.clip(eta, -_LARGEST, _LARGEST))
     here = blocks.last >= 0
-    out["events"][1] = np.bincount(blocks.last[here], minlength=len(blocks))
+    out["leaving"] += _moments_by_step(blocks.last[here], x[here], w[here], steps)
+    out["events"][0] = np.bincount(blocks.last[dead & here], minlength=steps)
+    out["events"][1] = np.bincount(blocks.last[here], minlength=steps)
     out["dead"] += x[dead].sum(axis=0)
-    if "dying" in out and at.grid is not None:
-        tied = at.grid.tied == 1  # of a single event nothing is needed, so nothing is said
-        out["dying"][tied, 0] = blocks.sums(w, dead_here)[tied]
-        out["dying"][tied, 1:] = blocks.sums(wx, dead_here)[tied]
+    if "squares" in out:
+        out["squares"] += (x * x).sum(axis=0)
+    if "dying" in out:
+        # Of a step's only event nothing is needed, so nothing is said.
+        tied = dead & here
+        tied[tied] = grid.tied[blocks.last[tied]] == 1
+        out["dying"] += _moments_by_step(blocks.last[tied], x[tied], w[tied], steps)
+    if at.phase == "final":
+        events = dead & here
+        out["drifts"] += grid.transformed[blocks.last[events]] @ x[events]
+        _pairs(out, persons, eta)
 
 
-def information(out: dict[str, Array], persons: Persons, at: Progress) -> None:
-    """What is needed of second order, once all risk sets are known."""
-    blocks, w = _shared(persons, at)
-    x = persons.x
-    a, c = at.arrays["a"], at.arrays["c"]
-    if at.phase == "information":
-        out["information"] += pack(second_order(blocks, x, w, a, c))
-        if "squares" in out:
-            out["squares"] += (x * x).sum(axis=0)
-        return
-    when = np.zeros(len(blocks)) if at.grid is None else at.grid.transformed
-    for power in range(3):
-        weight = when**power
-        out["information"][power] += pack(second_order(blocks, x, w, a * weight, c * weight))
-    dead = persons.event & (blocks.last >= 0)
-    out["drifts"] += when[blocks.last[dead]] @ x[dead]
-    expected = None
-    if persons.model.params.robust:
-        expected = Expected(a, c, *(at.arrays[name] for name in ("drift", "late", "mean")))
-    _last(out, persons, x @ at.beta, (blocks, w, expected))
+def _moments_by_step(step: Ints, x: Floats, w: Floats, steps: int) -> Floats:
+    """Sums of w, w x and, packed, w x x' in each step; shape (steps, 1 + p + p (p + 1) / 2)."""
+    p = x.shape[1]
+    columns = [np.bincount(step, weights=w, minlength=steps)]
+    wx = np.asfortranarray(x * w[:, None])
+    columns += [np.bincount(step, weights=wx[:, j], minlength=steps) for j in range(p)]
+    for i, j in zip(*np.triu_indices(p), strict=True):
+        columns.append(np.bincount(step, weights=wx[:, i] * x[:, j], minlength=steps))
+    return np.stack(columns, axis=1)
 
 
 def _information(
@@ -221,24 +220,13 @@ def _information(
     return second - ties.products(sums, weight)
 
 
-def _last(
-    out: dict[str, Array],
-    persons: Persons,
-    eta: Floats,
-    known: tuple[Blocks, Floats, Expected | None],
-) -> None:
-    """Pairs of persons of the site; squares of the residuals."""
-    model, (blocks, w, expected) = persons.model, known
+def _pairs(out: dict[str, Array], persons: Persons, eta: Floats) -> None:
+    """Concordant, discordant and tied pairs of persons of the site."""
     out["pairs"] += concordance(
-        persons.time, persons.event, eta, persons.stratum, model.n_strata, entry=persons.entry
+        persons.time,
+        persons.event,
+        eta,
+        persons.stratum,
+        persons.model.n_strata,
+        entry=persons.entry,
     )
-    if "spread" in out and expected is not None:
-        each = residuals(blocks, persons.x, w, expected)
-        out["spread"] += pack(gram(each, each))
-
-
-def _shared(persons: Persons, at: Progress) -> tuple[Blocks, Floats]:
-    if at.grid is None:
-        raise RuntimeError("this phase is of a pooled baseline")
-    blocks = at.grid.blocks(persons.time, persons.event, persons.stratum)
-    return blocks, np.exp(np.clip(persons.x @ at.beta, -_LARGEST, _LARGEST))

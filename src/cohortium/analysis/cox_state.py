@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,7 @@ from cohortium.analysis.untrusted import floats, ints, phase_of
 from cohortium.core.rounds import Array, Layout, State
 from cohortium.errors import ProtocolError
 
-Phase = Literal[
-    "counts", "counts+moments", "moments", "grid", "fit", "risk", "information", "last", "final"
-]
+Phase = Literal["counts", "counts+moments", "moments", "grid", "fit", "risk", "final"]
 PHASES: tuple[Phase, ...] = (
     "counts",
     "counts+moments",
@@ -28,8 +26,6 @@ PHASES: tuple[Phase, ...] = (
     "grid",
     "fit",
     "risk",
-    "information",
-    "last",
     "final",
 )
 
@@ -48,14 +44,12 @@ class Progress:
         spread: (p,); their standard deviations.
         beta: (p,); coefficients.
         previous: (p,); those of the step before.
-        scalars: (6,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
-            the transformed time over events, log-likelihood at `beta` where it is known.
+        scalars: (5,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
+            the transformed time over events.
         step: Newton steps.
         halvings: Half steps taken back, in all.
         known: In the phase ``grid``.
         grid: Later, with a pooled baseline.
-        arrays: What else a phase carries; see `layouts`.
-        released: The baseline hazard, as it will be released.
     """
 
     phase: Phase
@@ -69,15 +63,13 @@ class Progress:
     halvings: int = 0
     known: Known | None = None
     grid: Grid | None = None
-    arrays: dict[str, Array] = field(default_factory=dict)
-    released: tuple[dict[str, Any], ...] = ()
 
     @staticmethod
     def nothing(model: Model, phase: Phase) -> Progress:
         """Before the first round."""
         zeros, ones = np.zeros(model.p), np.ones(model.p)
         counts = np.zeros(5, dtype=np.int64)
-        return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(6))
+        return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(5))
 
     @property
     def n(self) -> int:
@@ -111,9 +103,7 @@ class Progress:
         if self.grid is not None:
             values["grid"] = self.grid.to_values()
             arrays |= self.grid.to_arrays()
-        if self.released:
-            values["released"] = list(self.released)
-        return State(values=values, arrays=arrays | self.arrays)
+        return State(values=values, arrays=arrays)
 
     @staticmethod
     def from_state(state: State, model: Model) -> Progress:
@@ -123,13 +113,7 @@ class Progress:
             ProtocolError: ``malformed-message``.
         """
         phase = next(p for p in PHASES if p == phase_of(state, PHASES))
-        if model.pooled == (phase == "fit") and phase in {
-            "fit",
-            "grid",
-            "risk",
-            "information",
-            "last",
-        }:
+        if phase in ({"fit"} if model.pooled else {"grid", "risk"}):
             raise _malformed()
         vectors: dict[str, Any] = {
             name: _finite(floats(state, name, (model.p,)))
@@ -145,37 +129,18 @@ class Progress:
         known = grid = None
         if phase == "grid":
             known = Known.from_state(_inner(state), model.question)
-        elif phase in {"risk", "information", "last", "final"} and model.pooled:
+        elif phase in {"risk", "final"} and model.pooled:
             grid = Grid.from_state(state, model.n_strata)
-        at = Progress(
+        return Progress(
             phase=phase,
             counts=ints(state, "counts", (5,)),
-            scalars=_finite(floats(state, "scalars", (6,))),
+            scalars=_finite(floats(state, "scalars", (5,))),
             step=steps[0],
             halvings=steps[1],
             known=known,
             grid=grid,
-            released=_released(state),
             **vectors,
         )
-        shapes = at.carried(model)
-        return at.but(
-            arrays={name: _finite(floats(state, name, shape)) for name, shape in shapes.items()}
-        )
-
-    def carried(self, model: Model) -> dict[str, tuple[int, ...]]:
-        """The shapes of `arrays` in this phase."""
-        p, packed = model.p, model.p * (model.p + 1) // 2
-        if self.grid is None or self.phase not in {"information", "final"}:
-            return {}
-        steps = len(self.grid)
-        of: dict[str, tuple[int, ...]] = {"a": (steps,), "c": (steps,)}
-        if self.phase == "information":
-            return of | {"score": (p,), "products": (packed,)}
-        of |= {"means": (p,), "products": (3, packed)}
-        if model.params.robust:
-            of |= dict.fromkeys(("drift", "late", "mean"), (steps, p))
-        return of
 
     def layout(self, model: Model) -> Layout:
         """The fields of this phase's contribution."""
@@ -197,26 +162,25 @@ class Progress:
                 of["strata"] = FieldSpec((model.n_strata,), "count")
             if model.parsed.levels:
                 of["levels"] = FieldSpec((2, len(model.parsed.levels)), "count")
-        if self.phase == "fit" or (self.phase == "final" and self.grid is None):
-            of["loglik"] = FieldSpec((1,), "real")
-            of["score"] = FieldSpec((p,), "real")
-        if self.phase in {"fit", "information"}:
-            of["information"] = FieldSpec((packed,), "real")
-            if self.step == 0:
-                of["squares"] = FieldSpec((p,), "real")
-        if self.phase in {"risk", "last"} and self.grid is not None:
-            steps = len(self.grid)
-            of["leaving"] = FieldSpec((steps, 1 + p), "real")
-            if model.efron:
-                of["dying"] = FieldSpec((steps, 1 + p), "real")
-            of["events"] = FieldSpec((2, steps), "count")
-            of["dead"] = FieldSpec((p,), "real")
-        if self.phase == "final":
-            of["information"] = FieldSpec((3, packed), "real")
+        last = self.phase == "final"
+        if last:
             of["drifts"] = FieldSpec((p,), "real")
             of["pairs"] = FieldSpec((3,), "count")
-            if model.params.robust:
+        if self.grid is not None:
+            steps, moments = len(self.grid), 1 + p + packed
+            of["leaving"] = FieldSpec((steps, moments), "real")
+            if model.efron:
+                of["dying"] = FieldSpec((steps, moments), "real")
+            of["events"] = FieldSpec((2, steps), "count")
+            of["dead"] = FieldSpec((p,), "real")
+        elif self.phase in {"fit", "final"}:
+            of["loglik"] = FieldSpec((1,), "real")
+            of["score"] = FieldSpec((p,), "real")
+            of["information"] = FieldSpec((3, packed) if last else (packed,), "real")
+            if last and model.params.robust:
                 of["spread"] = FieldSpec((packed,), "real")
+        if self.phase in {"fit", "risk"} and self.step == 0:
+            of["squares"] = FieldSpec((p,), "real")
         return of
 
 
@@ -232,14 +196,6 @@ def _inner(state: State) -> State:
         if name.startswith(first)
     }
     return State(values=values, arrays=arrays)
-
-
-def _released(state: State) -> tuple[dict[str, Any], ...]:
-    """The baseline hazard on its way to the result; a site makes no use of it."""
-    found = state.values.get("released", [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise _malformed()
-    return tuple(found)
 
 
 def _finite(array: Floats) -> Floats:

@@ -99,7 +99,7 @@ class CoxMethods(Submits):
             baseline: ``site``: each institution has its own baseline hazard, and nothing but sums
                 of scores leaves it. ``pooled``: one for all, on shared steps of time.
             ties: ``efron`` or ``breslow``.
-            robust: Lin and Wei's sandwich standard errors.
+            robust: Lin and Wei's sandwich standard errors, with a baseline of each institution.
             transform: Of time, for the test of proportionality: ``identity``, ``log``, and with a
                 pooled baseline ``km`` (its default, as in R) and ``rank``.
 
