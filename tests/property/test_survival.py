@@ -14,6 +14,8 @@ from tests.support.federation import run_pooled_sum
 from tests.support.frames import split
 
 from cohortium.analysis.builtin import find
+from cohortium.analysis.gray import Subdistribution
+from cohortium.analysis.survival_times import Leaving
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
@@ -358,3 +360,32 @@ def test_without_ties_incidence_and_variance_are_those_of_lifelines(seed: int, n
     variance = fit.variance_.to_numpy().ravel()
     if (end == 0)[t == t.max()].all():  # else lifelines divides by nobody at the last time
         assert np.allclose(np.square(dead["std_error"]), variance, rtol=1e-9, atol=1e-13)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sites=tables(), limits=limits_of, strata=st.sampled_from([None, "stage"]))
+def test_grays_test_over_sites_is_that_of_everybody(
+    sites: list[Table], limits: Disclosure, strata: str | None
+) -> None:
+    asked = {"time": "days", "event": "end", "event_level": "dead", "by": "arm", "strata": strata}
+    result = run("survival.gray", asked, sites, limits)
+    if isinstance(result, PolicyRefusal | InputError):
+        return
+    persons = pooled(sites, "days", limits, "end", "stage")
+    levels = ["abc".index(group["level"]) for group in result["groups"]]
+    score, covariance = np.zeros(len(levels)), np.zeros((len(levels), len(levels)))
+    stage = persons["stage"] if strata else np.zeros(len(persons["time"]))
+    for one in np.unique(stage):
+        here = (stage == one) & np.isin(persons["arm"], levels)
+        group = np.searchsorted(levels, persons["arm"][here])
+        leaving = Leaving.of_persons(
+            persons["time"][here], persons["end"][here].astype(np.int64), group, (len(levels), 3)
+        )
+        part = Subdistribution.of(leaving, 1)
+        score += part.score()
+        covariance += part.covariance()
+    assert abs(score.sum()) < 1e-8
+    inverse = np.linalg.pinv(covariance, rcond=1e-10)
+    if result["df"] == len(levels) - 1 and np.linalg.matrix_rank(covariance) == len(levels) - 1:
+        assert result["statistic"] == pytest.approx(score @ inverse @ score, rel=1e-6, abs=1e-9)
+    assert 0 <= result["p_value"] <= 1

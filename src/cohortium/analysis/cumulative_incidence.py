@@ -22,6 +22,9 @@ from cohortium.analysis.survival_times import (
 )
 from cohortium.core.dictionary import Label, Name
 
+EVERYBODY = 1e-12
+"""Less than this is rounding of an incidence of 1."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -146,11 +149,11 @@ def aalen_johansen(leaving: Leaving) -> tuple[Floats, Floats]:
 
 def limits_of(incidence: Floats, error: Floats, z: float) -> tuple[Floats, Floats]:
     """Limits on the scale of log(-log I); 0 where I is 0, NaN where it is 1."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log = np.log(incidence)
         wide = np.exp(z * error / (incidence * np.abs(log)))
         low, high = np.exp(log * wide), np.exp(log / wide)
-    none, all_ = incidence <= 0, incidence >= 1
+    none, all_ = incidence <= 0, incidence >= 1 - EVERYBODY
     low, high = np.where(none, 0.0, low), np.where(none, 0.0, high)
     return np.where(all_, np.nan, low), np.where(all_, np.nan, high)
 

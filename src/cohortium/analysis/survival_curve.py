@@ -133,7 +133,7 @@ def greenwood(leaving: Leaving) -> tuple[Floats, Floats]:
 
 def log_log(survival: Floats, terms: Floats, z: float) -> tuple[Floats, Floats]:
     """Limits on the scale of log(-log S); 1 where S is 1, NaN where it is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log = np.log(survival)
         wide = np.exp(z * np.sqrt(terms) / np.abs(log))
         low, high = np.exp(log * wide), np.exp(log / wide)

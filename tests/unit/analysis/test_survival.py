@@ -305,6 +305,32 @@ def test_incidence_of_all_causes_and_of_those_left_is_one() -> None:
     assert code("cumulative_incidence", GOOD, event="end", censored="gone") == "bad-input"
 
 
+def test_grays_test_is_of_one_of_the_events() -> None:
+    tables = competing(200)
+    for table, seed in zip(tables, (1, 2), strict=True):
+        arm = np.random.default_rng(seed).integers(0, 2, table.n_rows).astype(np.int32)
+        table.columns["arm"][:] = arm
+    asked: dict[str, Any] = {"event": "end", "event_level": "dead"}
+    result = run("gray", tables, **asked)
+    assert (result["df"], result["cause"], result["n"]) == (1, "dead", 400)
+    assert sum(group["observed"] for group in result["groups"]) > 0
+    by_stage = run("gray", tables, **asked, strata="stage")
+    assert by_stage["adjusted_for"] == ["stage"]
+    assert code("gray", tables, event="end", event_level="alive") == "bad-input"
+    assert code("gray", tables, **asked, strata="arm") == "bad-input"
+    assert code("gray", tables, event="died", event_level="dead") == "bad-input"
+    rare = [replace(table, columns=dict(table.columns)) for table in tables]
+    for table in rare:
+        end = table.columns["end"].copy()
+        end[(end == 2) & (table.columns["arm"] == 1)] = 1
+        end[(end == 2)] = np.where(np.arange((end == 2).sum()) < 1, 2, 1)
+        table.columns["end"] = end  # type: ignore[index]
+    assert code("gray", rare, event="end", event_level="lost") == "too-few-persons"
+    hidden = run("gray", rare, event="end", event_level="dead")
+    assert all(set(group) == {"level", "n"} for group in hidden["groups"])
+    assert "events of each group" in hidden["suppressed"][-1]
+
+
 def test_few_of_one_cause_hide_the_totals() -> None:
     tables = competing(60)
     for table in tables:

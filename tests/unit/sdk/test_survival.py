@@ -210,6 +210,23 @@ def test_incidence_of_each_cause_in_each_group(incidence: CumulativeIncidenceRes
     assert len(incidence.plot().to_dict()["vconcat"]) == 2
 
 
+def test_grays_test_names_the_event() -> None:
+    rng = np.random.default_rng(6)
+    end = Variable(name="end", type=VariableType.CATEGORY, levels=("none", "relapse", "death"))
+    columns = {
+        "days": rng.integers(1, 400, 300).tolist(),
+        "end": rng.choice(["none", "relapse", "death"], 300).tolist(),
+        "arm": rng.choice(["a", "b"], 300).tolist(),
+    }
+    pooled = PooledStudy(split(table_of((VARIABLES[0], end, VARIABLES[3]), columns), [200, 100]))
+    result = pooled.gray("days", "end", "arm", event_level="relapse")
+    assert (result.cause, result.strata, result.statistic_name) == ("relapse", None, "chi2")
+    assert "end = relapse" in result.null
+    assert "Gray's test of days by arm" in result.interpret()
+    assert "Gray 检验" in result.interpret("zh")
+    assert list(result.groups[0]) == ["level", "n", "observed"]
+
+
 def test_a_ratio_says_whose_it_is(test: LogrankResult) -> None:
     assert test.hazard_ratio is not None
     assert test.hazard_ratio < 1
