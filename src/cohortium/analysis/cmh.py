@@ -169,6 +169,7 @@ def _names(params: CmhParams) -> list[str]:
 
 def _groups(params: CmhParams, scope: Scope) -> Groups:
     """The cells of all strata: levels of the strata, of the row, of the column."""
+    scope.disclosure.require_exact()
     names = _names(params)
     if len(set(names)) != len(names):
         raise InputError("bad-input", "Row, column and strata are different variables.")

@@ -159,6 +159,7 @@ class Correlation:
 
 
 def _check(params: CorrelationParams, scope: Scope) -> tuple[Variable, ...]:
+    scope.disclosure.require_exact()
     names = params.names
     if len(params.variables) < 2:
         raise InputError("bad-input", "A correlation is of two variables or more.")

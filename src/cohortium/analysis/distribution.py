@@ -103,7 +103,9 @@ class Question:
 
         Raises:
             InputError: ``not-found``, or ``bad-input`` for a variable without an order.
+            PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
+        scope.disclosure.require_exact()
         variables = tuple(scope.variable(name) for name in names)
         for variable in variables:
             if variable.type in {VariableType.TEXT, VariableType.CATEGORY}:

@@ -38,12 +38,7 @@ def numeric(scope: Scope, name: str) -> Variable:
         InputError: ``not-found``, ``bad-input``.
         PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
     """
-    if scope.disclosure.rounding is not None:
-        raise PolicyRefusal(
-            "not-permitted",
-            "Numbers of persons are released rounded here; the statistic of a test, its degrees of "
-            "freedom and the standard deviations would give the exact ones.",
-        )
+    scope.disclosure.require_exact()
     variable = scope.variable(name)
     if variable.type not in NUMERIC:
         raise InputError(

@@ -99,6 +99,20 @@ class Disclosure(Document):
                 f"Fewer than {self.cohort} persons are in the cohort with the values needed.",
             )
 
+    def require_exact(self) -> None:
+        """Refuse what says exact numbers of persons where they are released rounded.
+
+        Raises:
+            PolicyRefusal: ``not-permitted``.
+        """
+        if self.rounding is not None:
+            raise PolicyRefusal(
+                "not-permitted",
+                "Numbers of persons are released rounded here; the statistic of a test, its "
+                "degrees of freedom and the standard deviations would give the exact ones. "
+                "Describe or tabulate instead.",
+            )
+
     def require_levels(self, name: str, levels: int) -> None:
         """Refuse to tabulate a category of more than `max_levels` levels.
 

@@ -96,6 +96,12 @@ def test_what_would_tell_of_few_persons_is_refused(
     assert caught.value.code == code
 
 
+def test_an_exact_test_is_refused_where_counts_are_rounded() -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        cmh(sites(A, B, C), Disclosure(rounding=5))
+    assert caught.value.code == "not-permitted"
+
+
 def test_two_small_strata_hide_in_each_other() -> None:
     levels = halves([A, [[4, 9], [9, 9]], [[9, 9], [9, 2]]], [CLINIC, SEX, ILL])
     assert cmh(levels, strata="clinic")["n_strata"] == 3

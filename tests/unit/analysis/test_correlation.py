@@ -73,6 +73,11 @@ def test_what_is_no_number_or_no_pair_is_refused(name: str) -> None:
     assert code(name, GOOD, variables=["x", "nobody"]) == "not-found"
 
 
+@pytest.mark.parametrize("name", [*METHODS, "pca"])
+def test_correlations_are_refused_where_counts_are_rounded(name: str) -> None:
+    assert code(name, GOOD, Disclosure(rounding=5), variables=["x", "y"]) == "not-permitted"
+
+
 def test_what_is_held_constant_needs_complete_persons() -> None:
     params: dict[str, Any] = {"variables": ["x", "y"], "given": ["ill"]}
     assert code("correlation", GOOD, missing="pairwise", **params) == "bad-input"

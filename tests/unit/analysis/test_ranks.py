@@ -76,6 +76,12 @@ def test_what_has_no_order_or_no_groups_is_refused(name: str) -> None:
     assert code(name, GOOD, variable="nobody", by="sex") == "not-found"
 
 
+@pytest.mark.parametrize("name", TESTS)
+def test_exact_tests_of_ranks_are_refused_where_counts_are_rounded(name: str) -> None:
+    limits = Disclosure(floor="total", rounding=5)
+    assert code(name, GOOD, limits, variable="k", by="sex") == "not-permitted"
+
+
 @pytest.mark.parametrize("name", ["mann_whitney", "ks"])
 def test_two_of_three_levels_must_be_named(name: str) -> None:
     assert code(name, GOOD, variable="k", by="arm") == "bad-input"
