@@ -114,8 +114,8 @@ class CumulativeIncidence(SurvivalRounds):
             "confidence": params.confidence,
             "min_at_risk": limits.at_risk,
             "exact_times": found.exact,
-            "n": limits.shown(known.n),
-            "n_missing": limits.shown(int(known.counted.left_out[0])),
+            "n": known.n,
+            "n_missing": int(known.counted.left_out[0]),
             "n_sites": scope.n_sites,
             "curves": curves,
             "suppressed": suppressed,
@@ -166,7 +166,6 @@ def _curves(
     z: float,
 ) -> tuple[dict[str, Any], list[str]]:
     """What is released of one group, and why the rest is not."""
-    shown = scope.disclosure.shown
     points = points_of(leaving, scope.disclosure)
     incidence, variance = aalen_johansen(leaving)
     n = int(leaving.counts.sum())
@@ -180,8 +179,8 @@ def _curves(
         low, high = limits_of(value, error, z)
         curve: dict[str, Any] = {
             "cause": cause,
-            "total": shown(int(leaving.counts[:, 0, 1 + at].sum())) if points.totals else None,
-            "events": [0, *(shown(one) for one in points.left[:, 1 + at].tolist())],
+            "total": int(leaving.counts[:, 0, 1 + at].sum()) if points.totals else None,
+            "events": [0, *points.left[:, 1 + at].tolist()],
             "incidence": numbers(value),
             "std_error": numbers(error),
             "low": numbers(low),
@@ -191,12 +190,12 @@ def _curves(
         out.append(curve)
     censored = int(leaving.counts[:, 0, 0].sum())
     result = {
-        "n": shown(n),
-        "censored": shown(censored) if points.totals else None,
+        "n": n,
+        "censored": censored if points.totals else None,
         "every_time": points.whole,
         "time": numbers(time),
-        "at_risk": [shown(one) for one in at_risk],
-        "left_censored": [0, *(shown(one) for one in points.left[:, 0].tolist())],
+        "at_risk": at_risk,
+        "left_censored": [0, *points.left[:, 0].tolist()],
         "causes": out,
     }
     reasons = [] if points.totals else [FEW_TOTALS]

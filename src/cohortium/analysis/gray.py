@@ -132,8 +132,8 @@ class Gray(SurvivalRounds):
         levels = [groups.names[at] for at in known.held]
         lines = []
         for level, row in zip(levels, left.tolist(), strict=True):
-            line: dict[str, Any] = {"level": level, "n": limits.shown(sum(row))}
-            lines.append(line | ({"observed": limits.shown(row[cause])} if shown else {}))
+            line: dict[str, Any] = {"level": level, "n": sum(row)}
+            lines.append(line | ({"observed": row[cause]} if shown else {}))
         names = [params.strata] if params.strata else []
         where = f"In every stratum of {params.strata}, the" if names else "The"
         return {
@@ -152,8 +152,8 @@ class Gray(SurvivalRounds):
             "adjusted_for": names,
             "null": f"{where} cumulative incidence of {params.event} = {params.event_level} is the "
             f"same at all levels of {params.by}.",
-            "n": limits.shown(known.n),
-            "n_missing": limits.shown(int(known.counted.left_out[0])),
+            "n": known.n,
+            "n_missing": int(known.counted.left_out[0]),
             "n_sites": scope.n_sites,
             "groups": lines,
             "estimate": None,

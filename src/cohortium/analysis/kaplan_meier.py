@@ -107,8 +107,8 @@ class KaplanMeier(SurvivalRounds):
             "confidence": params.confidence,
             "min_at_risk": limits.at_risk,
             "exact_times": found.exact,
-            "n": limits.shown(known.n),
-            "n_missing": limits.shown(int(known.counted.left_out[0])),
+            "n": known.n,
+            "n_missing": int(known.counted.left_out[0]),
             "n_sites": scope.n_sites,
             "curves": curves,
             "suppressed": suppressed,
@@ -119,24 +119,17 @@ def _curve(
     leaving: Leaving, params: KaplanMeierParams, scope: Scope, z: float
 ) -> tuple[dict[str, Any], list[str]]:
     """What is released of one group, and why the rest is not."""
-    limits = scope.disclosure
-    points = points_of(leaving, limits)
+    points = points_of(leaving, scope.disclosure)
     curve = Curve.of(leaving, points, z)
     censored, events = leaving.counts[:, 0].sum(axis=0).tolist()
-    steps = curve.to_json()
-    for name in ("at_risk", "events", "censored"):
-        steps[name] = [limits.shown(persons) for persons in steps[name]]
-    asked = [curve.at(time) for time in params.at]
-    for one in asked:
-        one["at_risk"] = None if one["at_risk"] is None else limits.shown(one["at_risk"])
     out = {
-        "n": limits.shown(events + censored),
-        "events": limits.shown(events) if points.totals else None,
-        "censored": limits.shown(censored) if points.totals else None,
+        "n": events + censored,
+        "events": events if points.totals else None,
+        "censored": censored if points.totals else None,
         "every_time": points.whole,
-        "steps": steps,
+        "steps": curve.to_json(),
         "quantiles": [curve.quantile(p) for p in params.quantiles],
-        "at": asked,
+        "at": [curve.at(time) for time in params.at],
     }
     reasons = [] if points.totals else [FEW_TOTALS]
     return out, [*reasons, *([] if len(points.time) else [TOO_FEW_LEFT])]

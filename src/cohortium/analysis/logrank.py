@@ -247,14 +247,14 @@ def _result(
     shown = not any(is_small(censored, limits.min_cell) for censored in ways[:, 0].tolist())
     lines = []
     for at, level in enumerate(levels):
-        line: dict[str, Any] = {"level": level, "n": limits.shown(int(ways[at].sum()))}
+        line: dict[str, Any] = {"level": level, "n": int(ways[at].sum())}
         if shown:
-            line["observed"] = limits.shown(int(ways[at, 1]))
+            line["observed"] = int(ways[at, 1])
             line["expected"] = float(terms.expected[at])
         lines.append(line)
     strata = [params.strata] if params.strata else []
     strata += ["institution"] if params.within_sites else []
-    two = len(levels) == 2 and shown and params.weights == "logrank" and limits.rounding is None
+    two = len(levels) == 2 and shown and params.weights == "logrank"
     where = f"In every stratum of {' and '.join(strata)}, the" if strata else "The"
     what = params.endpoint(scope).to_json()
     return {
@@ -266,8 +266,8 @@ def _result(
         "within_sites": params.within_sites,
         "adjusted_for": strata,
         "null": f"{where} hazard of {what['event']} is the same at all levels of {params.by}.",
-        "n": limits.shown(counted.n),
-        "n_missing": limits.shown(int(counted.left_out[0])),
+        "n": counted.n,
+        "n_missing": int(counted.left_out[0]),
         "n_sites": scope.n_sites,
         "groups": lines,
         "estimate": peto_ratio(terms, levels, params.confidence) if two else None,

@@ -59,6 +59,7 @@ class Endpoint:
 
         Raises:
             InputError: ``not-found``, ``bad-input``.
+            PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
         when, what = _time(scope, time), scope.variable(event)
         if what.levels is not None:
@@ -88,6 +89,7 @@ class Endpoint:
 
         Raises:
             InputError: ``not-found``, ``bad-input``.
+            PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
         when, what = _time(scope, time), scope.variable(event)
         if what.levels is None:
@@ -160,6 +162,7 @@ class Endpoint:
 
 
 def _time(scope: Scope, name: str) -> Variable:
+    scope.disclosure.require_exact()  # a curve and a test say how many persons there are
     variable = scope.variable(name)
     if variable.type not in _TIMES:
         raise InputError(

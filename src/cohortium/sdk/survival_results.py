@@ -139,6 +139,8 @@ class KaplanMeierResult(Result):
         by: The grouping variable; None for one curve of everybody.
         confidence: Of all limits.
         n: Persons with a time and an event. n_missing: without one of them.
+        min_at_risk: A curve ends before fewer persons are at risk.
+        exact_times: Whether all times are told apart as they are recorded.
         curves: One a group.
     """
 
@@ -152,6 +154,7 @@ class KaplanMeierResult(Result):
         self.by: str | None = data.get("by")
         self.confidence = float(data["confidence"])
         self.min_at_risk = int(data["min_at_risk"])
+        self.exact_times = bool(data["exact_times"])
         self.n = int(data["n"])
         self.n_missing = int(data["n_missing"])
         self.n_sites = int(data["n_sites"])

@@ -33,6 +33,12 @@ def point_notes(
             if zh
             else f"A curve ends before fewer than {result.min_at_risk} persons are at risk."
         )
+    if not result.exact_times:
+        notes.append(
+            "时间未按固定小数位记录：极为接近的时间可能按相等处理。"
+            if zh
+            else "Times are not recorded on a grid: those very close together may count as equal."
+        )
     return tuple(notes)
 
 

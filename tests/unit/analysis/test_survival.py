@@ -231,17 +231,13 @@ def test_survival_has_no_limits_where_nobody_is_left() -> None:
     assert (curve["low"][2], curve["high"][2], curve["std_error"][2]) == (None, None, None)
 
 
-def test_with_a_rounding_no_exact_count_is_released() -> None:
+@pytest.mark.parametrize("name", ["km", "logrank", "cumulative_incidence", "gray"])
+def test_where_numbers_of_persons_are_rounded_nothing_is_computed(name: str) -> None:
     limits = Disclosure(floor="total", rounding=10)
-    result = run("km", GOOD, limits)
-    counts = [result["n"]]
-    for curve in result["curves"]:
-        counts += [curve["n"], curve["events"], curve["censored"]]
-        counts += [*curve["steps"]["at_risk"], *curve["steps"]["events"]]
-    assert all(count % 10 == 0 for count in counts)
-    test = run("logrank", GOOD, limits)
-    assert test["estimate"] is None
-    assert all(group["n"] % 10 == group["observed"] % 10 == 0 for group in test["groups"])
+    params: dict[str, Any] = {"event": "end", "event_level": "dead"}
+    if name == "cumulative_incidence":
+        params = {"event": "end"}
+    assert code(name, GOOD, limits, **params) == "not-permitted"
 
 
 @pytest.mark.parametrize("limits", [SITE, TOTAL], ids=["site", "total"])

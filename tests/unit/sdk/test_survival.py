@@ -23,6 +23,7 @@ from cohortium.sdk.survival_results import KaplanMeierResult, LogrankResult
 VARIABLES = (
     Variable(name="days", type=VariableType.INTEGER, unit="days"),
     Variable(name="years", type=VariableType.REAL, decimals=1),
+    Variable(name="exact", type=VariableType.REAL),
     Variable(name="died", type=VariableType.BOOLEAN),
     Variable(name="arm", type=VariableType.CATEGORY, levels=("a", "b")),
 )
@@ -55,6 +56,7 @@ def study(limits: Disclosure | None = None, n: int = 400) -> PooledStudy:
     columns = {
         "days": time.tolist(),
         "years": np.round(time / 365, 1).tolist(),
+        "exact": (time / 365).tolist(),
         "died": (event <= end).astype(int).tolist(),
         "arm": arm.tolist(),
     }
@@ -132,6 +134,8 @@ def test_it_is_printed_with_its_unit_and_bounds(curves: KaplanMeierResult) -> No
     assert "before fewer than 5 persons are at risk" in text.replace("\n", " ")
     unknown = repr(study().km("years", "died"))
     assert "not declared in the dictionary" in unknown
+    assert "on a grid" not in unknown
+    assert "on a grid" in repr(study().km("exact", "died"))
 
 
 def test_the_chart_has_released_points_and_the_persons_at_risk(curves: KaplanMeierResult) -> None:
@@ -150,6 +154,7 @@ def test_a_curve_without_a_point_has_no_chart_but_words() -> None:
     rows: dict[str, list[Any]] = {
         "days": [5, 6, 7] * 10,
         "years": [1] * 30,
+        "exact": [1] * 30,
         "died": [1] + [0] * 29,
         "arm": ["a"] * 30,
     }
@@ -189,7 +194,7 @@ def incidence() -> CumulativeIncidenceResult:
         "end": rng.choice(["none", "relapse", "death"], n).tolist(),
         "arm": rng.choice(["a", "b"], n).tolist(),
     }
-    table = table_of((VARIABLES[0], end, VARIABLES[3]), columns)
+    table = table_of((VARIABLES[0], end, VARIABLES[4]), columns)
     pooled = PooledStudy(split(table, [200, 300]))
     return pooled.cumulative_incidence("days", "end", by="arm", at=[183])
 
@@ -218,7 +223,7 @@ def test_grays_test_names_the_event() -> None:
         "end": rng.choice(["none", "relapse", "death"], 300).tolist(),
         "arm": rng.choice(["a", "b"], 300).tolist(),
     }
-    pooled = PooledStudy(split(table_of((VARIABLES[0], end, VARIABLES[3]), columns), [200, 100]))
+    pooled = PooledStudy(split(table_of((VARIABLES[0], end, VARIABLES[4]), columns), [200, 100]))
     result = pooled.gray("days", "end", "arm", event_level="relapse")
     assert (result.cause, result.strata, result.statistic_name) == ("relapse", None, "chi2")
     assert "end = relapse" in result.null
