@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
     from cohortium.sdk.meta import meta_analysis
     from cohortium.sdk.meta_results import MetaAnalysis
+    from cohortium.sdk.mixed_results import MixedResult
+    from cohortium.sdk.model_results import NegativeBinomialResult
     from cohortium.sdk.multiple import adjust_p
     from cohortium.sdk.pca_results import PcaResult
     from cohortium.sdk.power import power_logrank, power_means, power_proportions
@@ -87,6 +89,8 @@ _HOMES = {
     "MannWhitneyResult": "cohortium.sdk.rank_results",
     "McNemarResult": "cohortium.sdk.table_results",
     "MetaAnalysis": "cohortium.sdk.meta_results",
+    "MixedResult": "cohortium.sdk.mixed_results",
+    "NegativeBinomialResult": "cohortium.sdk.model_results",
     "NormalityResult": "cohortium.sdk.mean_results",
     "PcaResult": "cohortium.sdk.pca_results",
     "PeerError": "cohortium.errors",
@@ -134,6 +138,8 @@ __all__ = [
     "MannWhitneyResult",
     "McNemarResult",
     "MetaAnalysis",
+    "MixedResult",
+    "NegativeBinomialResult",
     "NormalityResult",
     "PcaResult",
     "PeerError",

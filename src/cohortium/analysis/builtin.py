@@ -29,6 +29,8 @@ from cohortium.analysis.levene import Levene
 from cohortium.analysis.logrank import Logrank
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
+from cohortium.analysis.mixed import Mixed
+from cohortium.analysis.negative_binomial import NegativeBinomial
 from cohortium.analysis.normality import Normality
 from cohortium.analysis.pca import Pca
 from cohortium.analysis.spearman import Spearman
@@ -59,6 +61,8 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             MannWhitney(),
             McNemar(),
             Levene(),
+            Mixed(),
+            NegativeBinomial(),
             Normality(),
             Pca(),
             Spearman(),

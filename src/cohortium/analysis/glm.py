@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis.formula import parse
-from cohortium.analysis.glm_model import MAX_OFFSET, GlmParams, Model, check_response
+from cohortium.analysis.glm_model import GlmParams, Model, check_response
 from cohortium.analysis.glm_release import release_counts, release_moments, require_clusters
 from cohortium.analysis.glm_site import contribute
 from cohortium.analysis.glm_state import Progress
@@ -111,14 +111,7 @@ class Glm:
         weights, and the offset as the link turns it into one.
         """
         model = Model.of(params, scope)
-        made = numbers_made(table, model.parsed)
-        if model.params.weights is not None:
-            made.append(np.asarray(table.columns[model.params.weights], dtype=np.float64))
-        if model.params.offset is not None:
-            offset = np.asarray(table.columns[model.params.offset], dtype=np.float64)
-            logs = model.family.link in {"log", "logit"}
-            made.append(np.exp(np.clip(offset, -MAX_OFFSET, MAX_OFFSET)) if logs else offset)
-        return made
+        return numbers_made(table, model.parsed) + model.told(table)
 
     def column(self, field: str, index: int, params: GlmParams, scope: Scope) -> str:
         """The term, or the pair of terms, of a component; the outcome where it is of no term."""

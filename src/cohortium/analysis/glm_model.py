@@ -132,6 +132,17 @@ class Model:
             )
         return times
 
+    def told(self, table: Table) -> list[Floats]:
+        """The weights, and the offset as the link turns it into one, shape (n_rows,)."""
+        out = []
+        if self.params.weights is not None:
+            out.append(np.asarray(table.columns[self.params.weights], dtype=np.float64))
+        if self.params.offset is not None:
+            offset = np.asarray(table.columns[self.params.offset], dtype=np.float64)
+            logs = self.family.link in {"log", "logit"}
+            out.append(np.exp(np.clip(offset, -MAX_OFFSET, MAX_OFFSET)) if logs else offset)
+        return out
+
     def layout(self, phase: str) -> Layout:
         """The fields of a phase's contribution."""
         p = len(self.parsed.names)

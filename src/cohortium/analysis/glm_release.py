@@ -17,14 +17,19 @@ from cohortium.errors import InputError, PolicyRefusal
 Floats = npt.NDArray[np.float64]
 
 
-def release_counts(at: Progress, total: Total, model: Model, scope: Scope) -> Progress:
+def release_counts(
+    at: Progress, total: Total, model: Model, scope: Scope, *, more: int = 0
+) -> Progress:
     """Refuse too few persons and sites, and too many parameters.
+
+    Args:
+        more: Parameters beside the columns'.
 
     Raises:
         PolicyRefusal: ``too-few-persons``, ``too-few-sites``, ``too-many-parameters``.
     """
     n, missing, sites = (int(count) for count in total["persons"])
-    limits, p = scope.disclosure, len(model.parsed.names)
+    limits, p = scope.disclosure, len(model.parsed.names) + more
     if n < limits.cohort:
         raise PolicyRefusal(
             "too-few-persons",

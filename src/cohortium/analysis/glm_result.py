@@ -37,7 +37,7 @@ def assemble(
     deviance, pearson = (float(value) for value in at.scalars[6:])
     df = round(at.weight) - p
     scale = pearson / df if family.free_scale else 1.0
-    beta, cov = _uncentred(at, _covariance(bread, meat, scale, at, model), parsed)
+    beta, cov = uncentred(at, _covariance(bread, meat, scale, at, model), parsed)
     loglik = _log_likelihood(at, deviance, family)
     df_test = sites - 1 if params.errors == "site" else df if family.free_scale else None
     more = {"offset": params.offset, "weights": params.weights, "errors": params.errors}
@@ -48,7 +48,7 @@ def assemble(
         **{name: value for name, value in more.items() if value not in {None, "model"}},
         "terms": list(parsed.names),
         "params": _list(beta),
-        **_wald(beta, np.sqrt(np.diag(cov)), df_test),
+        **wald(beta, np.sqrt(np.diag(cov)), df_test),
         "deviance": deviance,
         "null_deviance": at.null_deviance if _has_null(model) else None,
         "aic": _number(-2 * loglik + 2 * (p + family.free_scale)),
@@ -95,7 +95,7 @@ def _covariance(
     return np.asarray(factor * (bread @ meat @ bread))
 
 
-def _uncentred(at: Progress, cov: Floats, parsed: Parsed) -> tuple[Floats, Floats]:
+def uncentred(at: Progress, cov: Floats, parsed: Parsed) -> tuple[Floats, Floats]:
     """Coefficients (p,) and their covariance (p, p), of the columns as they were."""
     back = np.eye(len(parsed.names))
     if parsed.intercept:
@@ -106,7 +106,7 @@ def _uncentred(at: Progress, cov: Floats, parsed: Parsed) -> tuple[Floats, Float
     return beta, back @ cov @ back.T
 
 
-def _wald(beta: Floats, bse: Floats, df: int | None) -> dict[str, Any]:
+def wald(beta: Floats, bse: Floats, df: int | None) -> dict[str, Any]:
     """Two-sided tests of each coefficient = 0 and 95% limits: t with `df`, or z."""
     from scipy import special
 

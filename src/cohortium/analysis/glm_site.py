@@ -42,7 +42,7 @@ def contribute(table: Table, at: Progress, model: Model, limits: Disclosure) -> 
     if at.phase == "counts":
         return out
     score = np.zeros(len(parsed.names))
-    for block in _blocks(table if persons == table.n_rows else table.take(rows)):
+    for block in blocks(table if persons == table.n_rows else table.take(rows)):
         y = values_of(parsed.response, block)
         _check_outcome(y, parsed, family)
         offset, times = model.more(block)
@@ -86,7 +86,7 @@ def _check_outcome(y: Floats, parsed: Parsed, family: Family) -> None:
         )
 
 
-def _blocks(table: Table) -> Iterator[Table]:
+def blocks(table: Table) -> Iterator[Table]:
     """Parts that stay in the processor's cache, and that no BLAS splits over threads."""
     for begin in range(0, table.n_rows, _BLOCK):
         rows = slice(begin, begin + _BLOCK)

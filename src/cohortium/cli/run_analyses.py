@@ -181,6 +181,22 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "mixed",
+        "Linear model with a random intercept for each institution.",
+        (
+            Parameter("formula", '"pressure ~ age + sex".', argument=True),
+            Parameter("method", "Default: REML.", ("REML", "ML")),
+        ),
+    ),
+    Command(
+        "negative_binomial",
+        "A regression of counts that vary more than a Poisson model says.",
+        (
+            Parameter("formula", 'An R formula: "falls ~ age * sex".', argument=True),
+            Parameter("offset", "A number added to the log of the mean."),
+        ),
+    ),
+    Command(
         "pca",
         "Principal components: explained variance and weights.",
         (

@@ -225,6 +225,7 @@ def local(
     min_cell: int = 5,
     floor: Literal["site", "total"] = "total",
     min_sites: int | None = None,
+    by_site: bool = False,
 ) -> LocalFederation:
     """A whole federation in this process, over data frames.
 
@@ -242,6 +243,7 @@ def local(
         floor: ``total``: `min_cell` holds for the sum over sites. ``site``: a site with fewer
             persons of its own in a cohort or group contributes nothing to it.
         min_sites: Sites that a run needs; all by default.
+        by_site: Whether numbers of single sites may be released.
 
     Raises:
         InputError: ``bad-data`` where the frames do not fit together; ``bad-input``.
@@ -253,7 +255,8 @@ def local(
         )
     named = {str(site): frame for site, frame in frames.items()}
     datasets, variables = harmonise(named, categories)
-    proposal = _proposal(list(named), variables, min_cell, floor, min_sites)
+    disclosure = Disclosure(min_cell=min_cell, floor=floor, by_site=by_site or None)
+    proposal = _proposal(list(named), variables, disclosure, min_sites)
     consortium = _Consortium(datasets, min_cell)
     try:
         federation = LocalFederation(consortium.add_researcher(SigningKey.generate()), consortium)
@@ -271,8 +274,7 @@ def local(
 def _proposal(
     sites: Sequence[Label],
     variables: Sequence[Variable],
-    min_cell: int,
-    floor: Literal["site", "total"],
+    disclosure: Disclosure,
     min_sites: int | None,
 ) -> Proposal:
     """The permissive study."""
@@ -297,9 +299,11 @@ def _proposal(
                 for v in usable
             ),
             cohort=Cohort(adjustable=tuple(v.name for v in usable)),
-            computations=tuple(Computation(name=name) for name in ("stats.*", "survival.*", "glm")),
+            computations=tuple(
+                Computation(name=name) for name in ("stats.*", "survival.*", "models.*", "glm")
+            ),
             min_sites=len(sites) if min_sites is None else min_sites,
-            disclosure=Disclosure(min_cell=min_cell, floor=floor),
+            disclosure=disclosure,
             recipients=(RESEARCHER,),
             expires_at=system_clock() + VALID_FOR,
         )

@@ -10,6 +10,8 @@ from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
+from cohortium.sdk.mixed import MixedMethods
+from cohortium.sdk.models import ModelMethods
 from cohortium.sdk.pca import PcaMethods
 from cohortium.sdk.ranks import RankMethods
 from cohortium.sdk.submission import as_type
@@ -26,6 +28,8 @@ class Analyses(
     CorrelationMethods,
     CoxMethods,
     MeanMethods,
+    ModelMethods,
+    MixedMethods,
     PcaMethods,
     RankMethods,
     SurvivalMethods,

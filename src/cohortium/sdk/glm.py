@@ -28,6 +28,7 @@ SCALE_NAMES = {
     ("gamma", "inverse"): "difference of 1 / mean",
     ("gamma", "log"): "ratio of means",
     ("gaussian", "identity"): "difference",
+    ("negative_binomial", "log"): "rate ratio",
     ("poisson", "log"): "rate ratio",
 }
 """What exp(coefficient) is called; where the link is no logarithm, the coefficient itself."""
@@ -52,7 +53,7 @@ class GlmResult(Result):
 
     Attributes:
         formula: The model's formula.
-        family: binomial, gamma, gaussian or poisson.
+        family: binomial, gamma, gaussian, poisson or negative_binomial.
         link: logit, inverse, identity or log.
         offset, weights: The variables, where there are such.
         errors: Of the standard errors: model, HC0 to HC3, or site.
@@ -266,7 +267,7 @@ class GlmResult(Result):
                 ("Df Residuals:", f"{self.df_resid}"),
                 ("Deviance:", f"{self.deviance:.6g}"),
                 ("Df Model:", f"{self.df_model}"),
-                ("Null deviance:", f"{self.null_deviance:.6g}"),
+                ("Null deviance:", _shown(self.null_deviance)),
                 ("Log-Likelihood:", f"{self.llf:.6g}"),
                 ("Run:", self.run.id[:8]),
                 ("AIC:", f"{self.aic:.6g}"),
@@ -370,6 +371,10 @@ class GlmResult(Result):
 
     def _repr_html_(self) -> str:
         return result_html(text_html(self._text()), self.run.line())
+
+
+def _shown(value: float) -> str:
+    return "—" if np.isnan(value) else f"{value:.6g}"
 
 
 def _number(value: Any) -> float:

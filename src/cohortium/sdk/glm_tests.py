@@ -75,8 +75,8 @@ def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
 def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
     """Compare two nested models of the same persons.
 
-    A likelihood-ratio test by the difference of the deviances; where the scale is estimated
-    (gaussian, gamma), an F test with the scale of the larger model, as R's ``anova``.
+    A likelihood-ratio test; where the scale is estimated (gaussian, gamma), an F test with the
+    scale of the larger model, as R's ``anova``.
 
     Args:
         first, second: In either order. The larger one has all terms of the other.
@@ -105,13 +105,14 @@ def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
             "p_value": float(stats.f.sf(value, q, large.df_resid)),
         }
     else:
+        value = max(2 * (large.llf - small.llf), 0.0)
         found = {
             "test": "likelihood-ratio",
             "title": "Likelihood-ratio test of nested models",
             "statistic_name": "chi-square",
-            "statistic": fall,
+            "statistic": value,
             "df": q,
-            "p_value": float(stats.chi2.sf(fall, q)),
+            "p_value": float(stats.chi2.sf(value, q)),
         }
     null = f"{small.formula} is enough: {', '.join(more)} add nothing to it."
     rest = [term for term in small.terms if term != "Intercept"]

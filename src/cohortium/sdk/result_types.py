@@ -14,6 +14,8 @@ from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
+from cohortium.sdk.mixed_results import MixedResult
+from cohortium.sdk.model_results import NegativeBinomialResult
 from cohortium.sdk.pca_results import PcaResult
 from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
@@ -43,6 +45,8 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
     "glm": GlmResult,
+    "models.negative_binomial": NegativeBinomialResult,
+    "models.mixed": MixedResult,
 }
 
 

@@ -1,7 +1,6 @@
 """The names of tests, estimates and computations in Chinese: one table.
 
-Results carry English names; every face of a result takes its Chinese words from here. A name that
-is not here (of an installed package's analysis) is shown in English.
+Results carry English names, and are shown with them where a name is not here (of a package).
 """
 
 from __future__ import annotations
@@ -41,6 +40,8 @@ def require_language(lang: str) -> None:
 
 COMPUTATIONS: Mapping[str, Words] = {
     "glm": Words("Generalised linear model", "广义线性模型"),
+    "models.mixed": Words("Linear mixed model", "线性混合模型"),
+    "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
     "stats.anova": Words("One-way analysis of variance", "单因素方差分析"),
     "stats.attrition": Words("Attrition by criteria", "按纳入与排除标准的筛选流程"),
     "stats.cmh": Words("Cochran-Mantel-Haenszel test", "Cochran-Mantel-Haenszel 检验"),
@@ -70,6 +71,14 @@ METHODS: Mapping[str, Words] = {
         "information; Wald intervals and tests.",
         "基于各机构汇总的得分与信息矩阵，采用迭代加权最小二乘法求最大似然估计；"
         "置信区间与检验为 Wald 法。",
+    ),
+    "models.mixed": Words(
+        "Maximum of the (restricted) likelihood, from each institution's means and the pooled "
+        "products of distances from them; Wald intervals and tests.",
+        "由各机构均值及汇总的机构内离均差积和求（限制性）似然的最大值；置信区间与检验为 Wald 法。",
+    ),
+    "models.negative_binomial": Words(
+        "Maximum likelihood by Newton's method; Wald tests.", "以牛顿法求最大似然估计；Wald 检验。"
     ),
     "stats.anova": Words(
         "F test from the pooled group sizes, means and variances.",
@@ -277,6 +286,8 @@ TERMS: Mapping[str, str] = {
     "component": "主成分",
     "variance_share": "方差贡献率",
     "cumulative_share": "累计方差贡献率",
+    "site": "机构",
+    "intercept": "随机截距",
     # Survival
     "hazard ratio": "风险比",
     "hazard_ratio": "风险比",

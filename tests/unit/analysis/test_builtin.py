@@ -14,6 +14,8 @@ from cohortium.errors import InputError
 def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "glm",
+        "models.mixed",
+        "models.negative_binomial",
         "stats.anova",
         "stats.attrition",
         "stats.cmh",
@@ -57,7 +59,7 @@ def test_an_unknown_analysis_is_not_found() -> None:
         ("stats.describe", {"variables": ["x"], "quantiles": [1]}),
         ("stats.describe", {"variables": ["x; drop"]}),
         ("stats.describe", {"variables": ["x"], "unknown": 1}),
-        ("glm", {"formula": "y ~ x", "family": "gamma"}),
+        ("glm", {"formula": "y ~ x", "family": "cauchy"}),
         ("glm", {"formula": ""}),
         ("glm", {"formula": "y ~ " + "x" * 2000}),
     ],

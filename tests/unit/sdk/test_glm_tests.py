@@ -41,6 +41,7 @@ def _frames() -> dict[str, pd.DataFrame]:
                 "cost": rng.gamma(4, np.exp(eta) / 4).round(3) + 0.01,
                 "log_days": rng.normal(0, 0.2, 80).round(2),
                 "times": rng.integers(1, 4, 80),
+                "times_ill": rng.poisson(rng.gamma(1.25, np.exp(eta + 0.5) / 1.25)),
             }
         )
     return out
@@ -175,3 +176,22 @@ def test_a_gamma_model_has_its_own_words(study: co.Study, pooled: pd.DataFrame) 
     assert log.plot() is not None
     mean = inverse.predict(pooled)
     assert mean.mean() == pytest.approx(pooled["cost"].mean(), rel=1e-8)
+
+
+def test_a_negative_binomial_model_is_a_model_with_a_dispersion(
+    study: co.Study, pooled: pd.DataFrame
+) -> None:
+    small = study.negative_binomial("times_ill ~ age")
+    large = study.negative_binomial("times_ill ~ age + stage", offset=None)
+    assert 0.3 < large.alpha < 2.0
+    assert "Alpha (SE):" in str(large.summary())
+    assert "rate_ratio" in large.to_frame().columns
+    assert large.interpret().startswith("Negative binomial regression of times_ill")
+    assert "负二项回归" in large.interpret("zh")
+    test = co.anova(small, large)
+    assert test.statistic == pytest.approx(2 * (large.llf - small.llf))
+    assert test.df == (2.0,)
+    assert large.wald_test("stage").n == 400
+    with pytest.raises(co.InputError, match="family"):
+        co.anova(study.glm("times_ill ~ age", "poisson"), large)
+    assert large.predict(pooled).mean() == pytest.approx(pooled["times_ill"].mean(), rel=0.05)
