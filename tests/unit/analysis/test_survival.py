@@ -198,6 +198,14 @@ def test_the_curve_ends_where_few_are_at_risk() -> None:
         assert not points.whole
 
 
+def test_the_few_who_are_left_at_the_end_are_not_told_of() -> None:
+    leaving = of([(10 * (at // 10), 1) for at in range(10, 90)] + [(400, 0), (401, 0)])
+    points = points_of(leaving, Disclosure())
+    assert not points.totals
+    assert len(points.time) > 1
+    assert 82 - int(points.left.sum()) >= 5
+
+
 def test_no_point_moves_with_what_is_asked() -> None:
     one, other = (run("km", GOOD, at=at, quantiles=q) for at, q in (([], [0.5]), ([33.0], [0.2])))
     assert [curve["steps"] for curve in one["curves"]] == [c["steps"] for c in other["curves"]]
