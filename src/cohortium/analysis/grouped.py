@@ -114,7 +114,8 @@ def levels_of(variable: Variable) -> tuple[str, ...]:
         raise InputError(
             "bad-input",
             f"{variable.name} is {variable.type}; group by a category or a boolean "
-            "(declare its levels in the study to make it a category).",
+            "(declare its levels in the study to make it a category, with co.local name it in "
+            "`categories`; or derive one with CASE or cut).",
         )
     return variable.levels
 

@@ -25,9 +25,23 @@ R = TypeVar("R")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 """The ``--json`` option; write ``json: JsonOption = False``."""
 
+
+def folder_exists(path: Path | None) -> Path | None:
+    """Before a run is spent on what cannot be written."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"There is no folder {path.parent}; make it first.")
+    return path
+
+
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write the output to this file.", dir_okay=False),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the output to this file.",
+        dir_okay=False,
+        callback=folder_exists,
+    ),
 ]
 """The ``--output FILE`` option; write ``output: OutputOption = None``."""
 

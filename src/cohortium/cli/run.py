@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from cohortium.cli.model_options import Family, Link, StandardErrors
-from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.cli.output import JsonOption, emit, folder_exists, handle_errors, note, table
 from cohortium.cli.run_analyses import COMMANDS, Command, register
 from cohortium.cli.study import ProfileOption, StudyArgument
 from cohortium.errors import InputError
@@ -66,6 +66,7 @@ ResultFile = Annotated[
         "--output",
         "-o",
         dir_okay=False,
+        callback=folder_exists,
         help="Write the result to a file: .json, .csv, .txt; a table for a paper: .xlsx, .docx, "
         ".tex, .html; a chart: .png, .svg.",
     ),

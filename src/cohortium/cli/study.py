@@ -13,6 +13,7 @@ from cohortium.cli.output import (
     LanguageOption,
     OutputOption,
     emit,
+    folder_exists,
     handle_errors,
     table,
 )
@@ -234,7 +235,13 @@ def report(
     study: StudyArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="report.html or report.pdf.", dir_okay=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="report.html or report.pdf.",
+            dir_okay=False,
+            callback=folder_exists,
+        ),
     ],
     lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or zh.")] = "en",
     profile: ProfileOption = None,

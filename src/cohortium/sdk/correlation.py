@@ -34,7 +34,7 @@ class CorrelationMethods(Submits):
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
         params = {
-            "variables": list(variables),
+            "variables": [variables] if isinstance(variables, str) else list(variables),
             "given": [given] if isinstance(given, str) else list(given),
             "missing": missing,
             "confidence": float(confidence),
@@ -55,5 +55,6 @@ class CorrelationMethods(Submits):
             InputError: What is named does not fit together.
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
-        params = {"variables": list(variables), "confidence": float(confidence)}
+        names = [variables] if isinstance(variables, str) else list(variables)
+        params = {"variables": names, "confidence": float(confidence)}
         return as_type(CorrelationResult, self.submit("stats.spearman", params).result())

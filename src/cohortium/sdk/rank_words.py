@@ -87,6 +87,7 @@ def interpret_correlation(result: CorrelationResult, lang: Language) -> str:
         shown += f"；另有 {more} 对见表" if zh else f"; and {more} more pairs"
     missing = left_out(result.n_missing, lang) if result.missing == "complete" else ""
     name = say(result.title, lang)
+    spaced = f" {name}" if name[0].isascii() else name
     exact = ""
     if result.resolution is not None:
         widest = number(result.widest)
@@ -97,7 +98,9 @@ def interpret_correlation(result: CorrelationResult, lang: Language) -> str:
         )
     end = not_adjusted(result.given, lang)
     if zh:
-        return f"{result.n_sites} 家机构共 {result.n:,} 人的 {name}{missing}：{shown}。{exact}{end}"
+        return (
+            f"{result.n_sites} 家机构共 {result.n:,} 人的{spaced}{missing}：{shown}。{exact}{end}"
+        )
     return (
         f"{name} over {result.n:,} persons of {result.n_sites} sites{missing}: {shown}."
         f"{exact} {end}"

@@ -152,7 +152,7 @@ def _figure(block: Chart) -> str:
 
 
 def compose(
-    study: Study, runs: Iterable[Run], also: Sequence[Result], lang: Language, now: Instant
+    study: Study, runs: Iterable[Run], also: Result | Sequence[Result], lang: Language, now: Instant
 ) -> Report:
     """Verify and gather the results of these runs.
 
@@ -167,6 +167,11 @@ def compose(
     require_language(lang)
     contract = study.contract
     oldest = list(runs)[::-1]
+    also = (also,) if isinstance(also, Result) else tuple(also)
+    given: tuple[object, ...] = also
+    wrong = [type(result).__name__ for result in given if not isinstance(result, Result)]
+    if wrong:
+        raise InputError("bad-input", f"`also` holds results, not {wrong[0]}.")
     done = [run for run in oldest if run.status == "succeeded"]
     found = [(run.result(), run.receipt) for run in done]
     infos = [result.run for result, _ in found]

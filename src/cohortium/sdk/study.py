@@ -400,7 +400,7 @@ class Study(Analyses):
         path: str | Path | None = None,
         lang: Language = "en",
         *,
-        also: Sequence[Result] = (),
+        also: Result | Sequence[Result] = (),
     ) -> Report:
         """All released results with the methods paragraph, what was withheld, and the evidence.
 

@@ -36,15 +36,17 @@ def text_table(
         columns: Heads of the numbers.
     """
     first = max([len(name) for name in rows] + [4])
-    width = max(MIN_WIDTH, first + 64)
+    cells = [text for texts in (columns, *rows.values()) for text in texts]
+    wide = max([10, *(len(text) + 1 for text in cells)])
+    width = max(MIN_WIDTH, first + 64, first + wide * len(columns))
     lines = [title.center(width).rstrip(), "=" * width]
     lines += _facts(facts, width)
     lines.append("=" * width)
     if not rows:
         return Summary("\n".join(lines))
-    lines += [" " * first + "".join(column.rjust(10) for column in columns), "-" * width]
+    lines += [" " * first + "".join(column.rjust(wide) for column in columns), "-" * width]
     lines += [
-        name.ljust(first) + "".join(number.rjust(10) for number in numbers)
+        name.ljust(first) + "".join(number.rjust(wide) for number in numbers)
         for name, numbers in rows.items()
     ]
     lines.append("=" * width)

@@ -317,9 +317,11 @@ class TableOneMethods(Submits):
         """Standardised mean differences of variables between groups, for each pair of them.
 
         Raises:
-            InputError: An unknown variable.
+            InputError: An unknown variable; no groups.
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
+        if not by:
+            raise InputError("bad-input", "Differences are between groups: name them with `by`.")
         described = self._described(variables, by)
         return Differences(described, _rows(described, ()))
 

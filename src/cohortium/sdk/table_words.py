@@ -99,16 +99,21 @@ def _test(table: TableResult, lang: Language) -> str:
         return ""
     statistic = ""
     if table.statistic is not None:
-        df = f", df {table.df[0]:g}" if table.df else ""
-        statistic = f" ({table.statistic_name} = {number(table.statistic)}{df})"
+        found = f"{table.statistic_name} = {number(table.statistic)}"
+        if lang == "zh":
+            statistic = f"（{found}，自由度 {table.df[0]:g}）" if table.df else f"（{found}）"
+        else:
+            statistic = f" ({found}, df {table.df[0]:g})" if table.df else f" ({found})"
     test = f"{say(table.title, lang)}{statistic}: {p_words(table.p_value, lang)}"
     # The corrected measure says the same again.
     told = [one for one in table.estimates if "corrected" not in one.name]
-    found = [estimate_words(one, lang) for one in told]
+    measures = [estimate_words(one, lang) for one in told]
     whose = [] if table.contrast is None else [contrast_words(table, table.contrast, lang)]
     if lang == "zh":
-        return f"{test.replace(': ', '：')}。" + "".join([*(f"{one}。" for one in found), *whose])
-    return " ".join([f"{test}.", *(f"{one[0].upper()}{one[1:]}." for one in found), *whose])
+        return f"{test.replace(': ', '：')}。" + "".join(
+            [*(f"{one}。" for one in measures), *whose]
+        )
+    return " ".join([f"{test}.", *(f"{one[0].upper()}{one[1:]}." for one in measures), *whose])
 
 
 def contrast_words(table: TableResult, contrast: dict[str, str], lang: Language) -> str:

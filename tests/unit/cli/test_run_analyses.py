@@ -83,6 +83,11 @@ def test_what_is_not_given_is_as_the_method_has_it(
     assert params.items() <= json.loads(done.stdout)["run"]["params"].items()
 
 
+def test_a_run_is_not_spent_where_its_output_cannot_be_written(tmp_path: Path) -> None:
+    done = _run("t-test", "age", "--by", "arm", "--output", str(tmp_path / "none" / "t.xlsx"))
+    assert (done.exit_code, "no folder" in done.output) == (2, True)
+
+
 def test_words_are_said_in_either_language() -> None:
     assert "Not adjusted for" in _run("t-test", "age", "--by", "arm", "--words").stderr
     done = _run("t-test", "age", "--by", "arm", "--words", "--lang", "zh")

@@ -17,6 +17,7 @@ from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResul
 from cohortium.sdk.result_types import result_from_wire
 from cohortium.sdk.results import Result
 from cohortium.sdk.study import Study
+from cohortium.sdk.summary import text_table
 
 scipy_stats = pytest.importorskip("scipy.stats")
 
@@ -168,6 +169,18 @@ def test_words_say_which_group_has_more_and_how_exact_it_is(
     assert "lies between 1 and 2" in close.interpret()
     assert "在 1 至 2 之间" in close.interpret("zh")
     assert "lies between 1 and 2" in close.notes()[0]
+
+
+def test_dates_stand_apart_in_a_summary() -> None:
+    row = ["207", "1955-10-10", "1961-07-19"]
+    last = str(text_table("Test", [("A", "b")], ("n", "q1", "median"), {"x": row})).splitlines()[-2]
+    assert last.split() == ["x", *row]
+
+
+def test_one_name_is_not_taken_for_letters(study: Study) -> None:
+    for method in (study.correlation, study.spearman):
+        with pytest.raises(InputError, match=r"at least 2|two variables"):
+            method("age")
 
 
 def test_a_chart_without_quartiles_shows_the_effect(two: MannWhitneyResult) -> None:

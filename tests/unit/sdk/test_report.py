@@ -179,6 +179,13 @@ def test_composed_tables_come_first(study: co.Study) -> None:
     assert headings.index("Table 1") == headings.index("Results") + 1
 
 
+def test_one_composed_table_needs_no_list_and_what_is_none_is_refused(study: co.Study) -> None:
+    table = study.smd(["age"], by="arm")
+    assert study.report(also=table).results[0] is table
+    with pytest.raises(co.InputError, match="int"):
+        study.report(also=[5])  # type: ignore[list-item]
+
+
 def test_pdf_holds_the_same_in_both_scripts(study: co.Study, tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
     study.report(path, lang="zh")

@@ -236,6 +236,11 @@ def test_faces_of_a_table(table: TableOne, tmp_path: Path) -> None:
     assert "Characteristics by arm" in table.summary()
 
 
+def test_differences_need_groups(frame: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="name them"):
+        _study(frame).smd(["age"], by="")
+
+
 def test_three_groups_have_the_average_or_the_largest_difference(frame: pd.DataFrame) -> None:
     pairs = [v for v in _study(frame).smd(["age"], by="stage").pairs["age"].values() if v]
     average = _study(frame).table_one(["age"], by="stage")

@@ -93,6 +93,7 @@ def test_words_say_shares_interval_and_what_was_not_adjusted_for(table: Crosstab
     assert "with sex = m against f" in english
     assert english.endswith("Not adjusted for other variables or for multiple testing.")
     assert "比值比为" in chinese
+    assert "，自由度 1）" in chinese
     assert "sex = m 对比 f" in chinese
     with pytest.raises(InputError):
         table.interpret("fr")  # type: ignore[arg-type]
