@@ -70,7 +70,8 @@ class Cox:
     ``too-many-parameters`` where there are fewer than 10 events for a parameter
     (`persons_per_parameter` of the limits) or too few residual degrees of freedom. InputError
     ``no-convergence`` for columns that others determine and where the likelihood grows without end
-    (nobody at a level has the event), with their names.
+    (nobody at a level has the event), with their names. PolicyRefusal ``not-permitted`` where the
+    limits round counts.
 
     Reference: Cox 1972; Efron 1977; Breslow 1974; Lin & Wei 1989; Grambsch & Therneau 1994;
     Therneau & Grambsch 2000.

@@ -46,7 +46,7 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
     width = float(special.ndtri(0.5 + _CONFIDENCE / 2))
     null = float(at.scalars[1])
     counted = [int(pairs) for pairs in total["pairs"]]
-    pairs, shown = sum(counted), scope.disclosure.shown
+    pairs = sum(counted)
     n, missing, sites, events, _ = (int(count) for count in at.counts)
     return {
         **_about(model, scope),
@@ -75,7 +75,7 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
         },
         "concordance": {
             "value": None if pairs == 0 else (counted[0] + counted[2] / 2) / pairs,
-            **({} if scope.disclosure.rounding else dict(zip(PAIRS, counted, strict=True))),
+            **dict(zip(PAIRS, counted, strict=True)),
         },
         "baseline_hazard": baseline,
         "grid": None
@@ -86,9 +86,9 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
             "exact": at.grid.exact,
         },
         "iterations": at.step,
-        "n": shown(n),
-        "n_missing": shown(missing),
-        "n_events": shown(events),
+        "n": n,
+        "n_missing": missing,
+        "n_events": events,
         "n_sites": scope.n_sites,
         "n_sites_contributing": sites,
     }

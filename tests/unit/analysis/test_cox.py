@@ -12,7 +12,9 @@ from tests.support.frames import split
 
 from cohortium.analysis.builtin import find, parse_params
 from cohortium.analysis.concordance import concordance
+from cohortium.analysis.cox_grid import choose
 from cohortium.analysis.cox_risk import Blocks, Expected, RiskSums, Ties, residuals, second_order
+from cohortium.analysis.distribution import Distribution
 from cohortium.analysis.interface import Scope
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State, Total
@@ -265,6 +267,41 @@ def test_states_that_cannot_be_are_refused(baseline: str) -> None:
                 analysis.local(table, one, params, scope)
 
 
+@pytest.mark.parametrize("efron", [True, False])
+def test_steps_of_time_are_left_by_enough_persons(efron: bool) -> None:
+    random = np.random.default_rng(5)
+    several = 0
+    for _ in range(20):
+        counts = random.poisson([0.8, 0.5], (80, 2)).astype(np.int64)
+        counts[:, 1] *= random.uniform(size=80) < 0.5
+        cells = np.arange(80, dtype=np.int64)
+        some = counts.any(axis=1)
+        found = Distribution(cells[some], counts[some], 1.0, exact=True)
+        grid = choose(found, Disclosure(min_cell=4), efron=efron, transform="rank")
+        step = np.searchsorted(grid.starts, cells, side="right") - 1
+        censored, died = (
+            np.bincount(step[step >= 0], weights=column[step >= 0]) for column in counts.T
+        )
+        assert np.all(censored + died >= 4)
+        assert np.array_equal(grid.tied, died > 1)
+        if efron:
+            assert np.all((died == 1) | ((died >= 4) & ((censored == 0) | (censored >= 4))))
+        several += len(grid)
+    assert several > 60
+
+
+def test_of_a_steps_only_event_no_sum_is_sent() -> None:
+    few = sites(died=lambda c: (np.arange(240) % 5 == 0).astype(float))
+    seen: list[tuple[State, Total]] = []
+    asked = ASKED | {"formula": "age", "baseline": "pooled"}
+    run_pooled_sum(find("survival.cox"), asked, few, TOTAL, seen=seen)
+    for _, total in seen:
+        if "dying" in total:
+            single = np.asarray(total["events"])[0] == 1
+            assert single.any()
+            assert not np.asarray(total["dying"])[single].any()
+
+
 def test_more_steps_than_persons_allow_are_refused_at_a_site() -> None:
     analysis: Any = find("survival.cox")
     seen: list[tuple[State, Total]] = []
@@ -313,10 +350,10 @@ def test_event_and_strata_are_compared_with_earlier_results() -> None:
     assert of == {"site": ("died",), "pooled": ("arm", "died")}
 
 
-def test_with_a_rounding_no_exact_count_is_released() -> None:
-    result = run(sites(), Disclosure(floor="total", rounding=50))
-    assert (result["n"], result["n_events"] % 50) == (250, 0)
-    assert set(result["concordance"]) == {"value"}
+def test_where_counts_are_rounded_there_is_no_model() -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        run(sites(), Disclosure(floor="total", rounding=50))
+    assert caught.value.code == "not-permitted"
 
 
 def test_residuals_add_up_to_the_score_with_late_entries_and_ties() -> None:
