@@ -65,13 +65,14 @@ class Glm:
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
     the values of a column of zeros and ones, or of two outcomes, or where two such columns (or one
-    and the outcome) differ by as few; ``too-many-parameters`` where
-    there are fewer than 10 persons for a parameter or residual degrees of freedom (or what the
-    limits say); ``too-few-persons`` where weights or offset leave
-    working weights of which ``(sum w)^2 / sum w^2`` is less, ``too-few-sites`` for errors by site
-    of fewer than 5: of three, each could work out the others' scores from the sum of squares and
-    its own. InputError ``no-convergence`` for columns that others determine and for separated
-    outcomes, with their names; ``bad-input`` for an outcome, offset or weight that does not fit.
+    and the outcome) differ by as few; ``too-many-parameters`` where there are fewer than 10 persons
+    for a parameter or residual degrees of freedom (or what the limits say). With weights or an
+    offset ``too-few-persons`` where the working weights leave ``(sum w)^2 / sum w^2`` below that.
+    For HC2 and HC3 ``too-few-persons`` where a leverage is above 1/2; for errors by site
+    ``too-few-sites`` of fewer than 5: of three, each could work out the others' scores from the sum
+    of squares and its own. InputError ``no-convergence`` for columns that others determine and for
+    separated outcomes, with their names; ``bad-input`` for an outcome, offset or weight that does
+    not fit.
 
     Reference: McCullagh & Nelder 1989, ch. 2; Albert & Anderson 1984 (separation); White 1980,
     MacKinnon & White 1985 (sandwich).

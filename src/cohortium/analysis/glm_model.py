@@ -74,7 +74,9 @@ class Model:
 
         Raises:
             InputError: ``bad-formula``, ``bad-input``, ``not-found``.
+            PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
+        scope.disclosure.require_exact()
         parsed = parse(params.formula, scope.variables)
         for name in (params.offset, params.weights):
             if name is not None:
@@ -166,7 +168,7 @@ class Model:
                 of["working"] = FieldSpec((2,), "real")
         if phase == "errors":
             of["meat"] = triangle
-            of["exact"] = FieldSpec((1,), "count")
+            of["odd"] = FieldSpec((1,), "count")
         return of
 
     def _moments(self, p: int) -> Layout:

@@ -15,14 +15,17 @@ from cohortium.analysis.least_squares import pack, unpack
 from cohortium.analysis.marks import joint_counts
 from cohortium.core.rounds import Array, Contribution
 from cohortium.core.table import Table
-from cohortium.disclosure.limits import Disclosure
-from cohortium.errors import InputError
+from cohortium.disclosure.dominance import dominated
+from cohortium.disclosure.limits import Disclosure, Dominance
+from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 2048
-_EXACT = 1e-6
-"""What is left of 1 beside a leverage with which a person is fitted exactly."""
+_LEFT = 0.5
+"""Least that is left of 1 beside a leverage: a hub that made up `bread` could blow up one person's
+score, or let all others' vanish.
+"""
 
 
 def contribute(table: Table, at: Progress, model: Model, limits: Disclosure) -> Contribution:
@@ -41,8 +44,11 @@ def contribute(table: Table, at: Progress, model: Model, limits: Disclosure) -> 
         out["persons"][:] = (persons, table.n_rows - persons, 1)
     if at.phase == "counts":
         return out
+    table = table if persons == table.n_rows else table.take(rows)
+    if "columns" in out and limits.dominance is not None and family.name != "binomial":
+        _refuse_dominated(table, parsed, limits.dominance)
     score = np.zeros(len(parsed.names))
-    for block in blocks(table if persons == table.n_rows else table.take(rows)):
+    for block in blocks(table):
         y = values_of(parsed.response, block)
         _check_outcome(y, parsed, family)
         offset, times = model.more(block)
@@ -69,6 +75,24 @@ def contribute(table: Table, at: Progress, model: Model, limits: Disclosure) -> 
     if model.params.errors == "site" and at.phase == "errors":
         out["meat"] += pack(np.outer(score, score))
     return out
+
+
+def _refuse_dominated(table: Table, parsed: Parsed, rule: Dominance) -> None:
+    """A model over groups has their means; no column knows the reference level of a category."""
+    y = values_of(parsed.response, table)
+    columns = [(x == 1, x == 0) for x in (design(block, parsed)[0] for block in blocks(table))]
+    ones, zeros = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    binary = np.flatnonzero((ones | zeros).all(axis=0))
+    groups = [side[:, j] for j in binary for side in (ones, zeros)]
+    for factor in parsed.categories:
+        codes = values_of(factor, table)
+        groups += [codes == level for level in range(len(factor.levels or ()))]
+    if dominated(y, rule) or any(dominated(y[group], rule) for group in groups):
+        raise PolicyRefusal(
+            "too-few-persons",
+            f"A few persons of a site make up most of the sum of {parsed.response.text}, in all "
+            "or in a group of the model; its mean is not released.",
+        )
 
 
 def _check_outcome(y: Floats, parsed: Parsed, family: Family) -> None:
@@ -170,8 +194,8 @@ def _sandwich(
     if errors in {"HC2", "HC3"}:
         bread = unpack(at.bread, x.shape[1])
         left = 1.0 - family.weight(eta) * np.einsum("ij,jk,ik->i", x, bread, x)
-        exact = left < _EXACT
-        out["exact"] += np.count_nonzero(exact)
-        square = square / np.where(exact, 1.0, left) ** (1 if errors == "HC2" else 2)
+        odd = (left < _LEFT) | (left > 1 + 1e-9)
+        out["odd"] += np.count_nonzero(odd)
+        square = square / np.where(odd, 1.0, left) ** (1 if errors == "HC2" else 2)
     out["meat"] += pack((x * square[:, None]).T @ x)
     return np.zeros(x.shape[1])

@@ -14,7 +14,7 @@ from cohortium.analysis.glm_result import assemble
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Continue, Done, Scope, Total
 from cohortium.analysis.least_squares import aliased, inverse, pack, solve, unpack
-from cohortium.errors import InputError
+from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
 
@@ -114,13 +114,13 @@ def last_step(at: Progress, total: Total, model: Model, scope: Scope) -> Done:
     """The result with robust standard errors.
 
     Raises:
-        InputError: ``no-convergence`` where the model fits a person exactly.
+        PolicyRefusal: ``too-few-persons`` where persons have a leverage above 1/2.
     """
-    if int(total["exact"][0]):
-        raise InputError(
-            "no-convergence",
-            f"The model fits some persons exactly, so that {model.params.errors} does not exist; "
-            "use errors='HC1', or leave terms out.",
+    if int(total["odd"][0]):
+        raise PolicyRefusal(
+            "too-few-persons",
+            "Some persons have a leverage above 1/2, so that much of the standard errors "
+            f"{model.params.errors} would be about them; use errors='HC1', or leave terms out.",
         )
     p = len(model.parsed.names)
     meat = unpack(np.asarray(total["meat"]), p)
