@@ -217,7 +217,8 @@ def test_the_order_of_sites_does_not_matter() -> None:
 def test_contracts_without_by_site_and_two_institutions_are_refused() -> None:
     sites = people(np.random.default_rng(3), [60, 60, 60], 1.0, 1.0)
     asked = {"formula": "y ~ x"}
-    assert refused(asked, sites, Disclosure()) == "too-few-sites"
+    assert refused(asked, sites, Disclosure()) == "not-permitted"
+    assert refused(asked, sites, Disclosure(by_site=True, rounding=5)) == "not-permitted"
     assert refused(asked, sites[:2]) == "too-few-sites"
     assert refused(asked, [t.take(np.arange(60) < 6) for t in sites]) == "too-many-parameters"
     assert refused(asked, sites, Disclosure(by_site=True, min_cohort=500)) == "too-few-persons"
@@ -317,5 +318,5 @@ def test_one_institutions_persons_may_not_nearly_be_those_of_an_earlier_result()
 
 
 def test_a_contract_that_keeps_institutions_together_refuses() -> None:
-    with co.local(frames()) as fed, pytest.raises(PolicyRefusal):
+    with co.local(frames()) as fed, pytest.raises(PolicyRefusal, match="by_site"):
         fed.study().mixed("y ~ age")

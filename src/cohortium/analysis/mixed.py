@@ -66,8 +66,8 @@ class Mixed:
     their number and the mean of each column and of the outcome, and how many are left out; round 2,
     summed under masks, the products of distances from the site's own means.
 
-    Refuses: without `by_site`; with fewer than three contributing institutions
-    (``too-few-sites``). A site sends zeros where it has fewer than `min_cell` such persons, where
+    Refuses: without `by_site`, or where counts are rounded (PolicyRefusal ``not-permitted``); with
+    fewer than three contributing institutions (``too-few-sites``). A site sends zeros where it has fewer than `min_cell` such persons, where
     a level, a value of a column of two values, or what two such columns differ in has 1 to
     ``min_cell - 1`` of its own, and where the dominance rule says so. ``too-few-persons``,
     ``too-many-parameters`` as `glm`. Each institution's persons are compared with those of earlier
@@ -243,6 +243,7 @@ class Known:
 
 
 def _parsed(params: MixedParams, scope: Scope) -> Parsed:
+    scope.disclosure.require_exact()
     parsed = parse(params.formula, scope.variables)
     if not parsed.intercept:
         raise InputError("bad-formula", "A model with random intercepts has an intercept.")
@@ -262,7 +263,7 @@ def _parsed(params: MixedParams, scope: Scope) -> Parsed:
 def _require_by_site(scope: Scope) -> None:
     if not scope.disclosure.by_site:
         raise PolicyRefusal(
-            "too-few-sites",
+            "not-permitted",
             "A mixed model gives away each institution's means, and the contract does not let "
             "numbers of single institutions be released (disclosure: {by_site: true}).",
         )

@@ -66,14 +66,14 @@ def assemble(
         "aic": -2 * loglik + 2 * (p + 2),
         "lr_statistic": ratio,
         "lr_p_value": 0.5 * float(chdtrc(1, ratio)) if ratio > 0 else 1.0,
-        "n": scope.disclosure.shown(int(sums.n)),
-        "n_missing": scope.disclosure.shown(n_missing),
+        "n": int(sums.n),
+        "n_missing": n_missing,
         "n_sites": scope.n_sites,
         "n_sites_contributing": len(sites),
         "institutions": [
             {
                 "site": site,
-                "n": scope.disclosure.shown(int(n)),
+                "n": int(n),
                 "intercept": float(b),
                 "std_error": math.sqrt(v),
             }
