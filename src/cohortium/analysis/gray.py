@@ -146,7 +146,7 @@ class Gray(SurvivalRounds):
             "p_value": float(chdtrc(df, statistic)),
             **endpoint.to_json(),
             "cause": params.event_level,
-            "variable": params.time,
+            "variable": f"{params.event} = {params.event_level}",
             "by": params.by,
             "strata": params.strata,
             "adjusted_for": names,

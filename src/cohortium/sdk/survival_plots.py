@@ -82,7 +82,10 @@ def incidence(result: CumulativeIncidenceResult) -> alt.TopLevelMixin:
         here = frame if result.by is None else frame[frame[result.by] == level]
         base = alt.Chart(here[["cause", "time", "incidence", "low", "high"]]).encode(
             alt.X("time:Q").title(result.time_name).scale(domainMin=0),
-            color=alt.Color("cause:N").sort(list(result.causes)).title(result.event),
+            color=alt.Color("cause:N")
+            .sort(list(result.causes))
+            .title(result.event)
+            .legend(symbolOpacity=1),
         )
         bands = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, interpolate=how)
         bands = bands.encode(alt.Y("low:Q").scale(domain=[0, 1]), alt.Y2("high:Q"))

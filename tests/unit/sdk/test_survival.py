@@ -227,7 +227,7 @@ def test_grays_test_names_the_event() -> None:
     result = pooled.gray("days", "end", "arm", event_level="relapse")
     assert (result.cause, result.strata, result.statistic_name) == ("relapse", None, "chi2")
     assert "end = relapse" in result.null
-    assert "Gray's test of days by arm" in result.interpret()
+    assert "Gray's test of end = relapse by arm" in result.interpret()
     assert "Gray 检验" in result.interpret("zh")
     assert list(result.groups[0]) == ["level", "n", "observed"]
 
