@@ -108,8 +108,8 @@ class Disclosure(Document):
         if self.rounding is not None:
             raise PolicyRefusal(
                 "not-permitted",
-                "Numbers of persons are released rounded here; the statistic of a test, its "
-                "degrees of freedom and the standard deviations would give the exact ones. "
+                "Numbers of persons are released rounded here; statistics, degrees of freedom and "
+                "standard errors would give the exact ones. "
                 "Describe or tabulate instead.",
             )
 

@@ -15,7 +15,7 @@ from cohortium.analysis.interface import Scope
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.limits import Disclosure, Dominance
 from cohortium.errors import CohortiumError, InputError, PolicyRefusal, ProtocolError
 
 Y = Variable(name="y", type=VariableType.INTEGER)
@@ -156,6 +156,28 @@ def test_too_few_complete_persons_are_refused() -> None:
     tables = [sample(4), sample(4)]
     assert fails(tables, "y ~ 1").code == "too-few-persons"
     assert fails([sample(2), sample(2)], "y ~ 1", disclosure=TOTAL).code == "too-few-persons"
+
+
+def test_a_mean_that_few_persons_make_up_is_no_coefficient() -> None:
+    limits = Disclosure(floor="total", dominance=Dominance(largest=1, percent=50))
+    wealth = np.full(240, 5.0)
+    wealth[0] = 1e5
+    rich = [sample(80), sample(60), sample(100, w=wealth[:100])]
+    for formula in ("w ~ 1", "w ~ s", "w ~ x"):
+        assert fails(rich, formula, "gaussian", limits).code == "too-few-persons"
+    even = [sample(100, w=np.full(100, 5.0) + sample(100).columns["x"] / 10) for _ in range(2)]
+    assert fit(even, "w ~ s", "gaussian", limits)["n"] == 200
+    # In the reference level alone the sum is one person's.
+    levels = ["a"] * 30 + ["b"] * 35 + ["c"] * 35
+    some = np.concatenate([[1000.0], np.full(29, 1.0), np.full(70, 100.0)])
+    assert fails([sample(100, w=some, s=levels)] * 2, "w ~ s", "gaussian", limits).code == (
+        "too-few-persons"
+    )
+    assert fit(rich, "y ~ x", "binomial", limits)["n"] == 240
+
+
+def test_a_model_is_refused_where_counts_are_rounded() -> None:
+    assert fails(THREE, "y ~ x", disclosure=Disclosure(rounding=5)).code == "not-permitted"
 
 
 def test_a_model_with_more_parameters_than_a_tenth_of_the_persons_is_refused() -> None:
