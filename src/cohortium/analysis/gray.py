@@ -104,11 +104,7 @@ class Gray(SurvivalRounds):
         """The test from who leaves when."""
         from scipy.special import chdtrc
 
-        endpoint, groups, limits = (
-            params.endpoint(scope),
-            Groups.of(scope, params.by),
-            scope.disclosure,
-        )
+        endpoint, groups = params.endpoint(scope), Groups.of(scope, params.by)
         ways, n_groups = len(endpoint), len(known.held)
         cause = 1 + endpoint.causes.index(params.event_level)
         counts = found.counts.reshape(len(found.cells), n_groups, -1, ways)
@@ -116,11 +112,11 @@ class Gray(SurvivalRounds):
         strata = [Leaving(times, counts[:, :, at]) for at in range(counts.shape[2])]
         left = counts.sum(axis=(0, 2))
         for at, persons in zip(known.held, left[:, cause].tolist(), strict=True):
-            if is_small(persons, limits.min_cell):
+            if is_small(persons, scope.disclosure.min_cell):
                 raise PolicyRefusal(
                     "too-few-persons",
-                    f"{groups.where(at)}: fewer than {limits.min_cell} persons had the event. "
-                    "Merge the level with another.",
+                    f"{groups.where(at)}: fewer than {scope.disclosure.min_cell} persons had the "
+                    "event. Merge the level with another.",
                 )
         score, covariance = np.zeros(n_groups), np.zeros((n_groups, n_groups))
         for stratum in strata:
@@ -128,7 +124,8 @@ class Gray(SurvivalRounds):
             score += one.score()
             covariance += one.covariance()
         statistic, df = _chi_square(score, covariance)
-        shown = not any(is_small(persons, limits.min_cell) for persons in left.ravel().tolist())
+        least = scope.disclosure.min_cell
+        shown = not any(is_small(persons, least) for persons in left.ravel().tolist())
         levels = [groups.names[at] for at in known.held]
         lines = []
         for level, row in zip(levels, left.tolist(), strict=True):
