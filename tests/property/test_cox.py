@@ -109,7 +109,7 @@ def agree(result: dict[str, Any], model: Any, rel: float = 2e-6) -> None:
     assert np.allclose(np.array(result["cov"])[np.ix_(at, at)] / scale, cov / scale, atol=rel)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     sizes=st.lists(st.integers(0, 150), min_size=2, max_size=4),
@@ -133,7 +133,7 @@ def test_the_federated_model_is_the_pooled_one(
     assert baseline == "site" or result["grid"]["exact"]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32), strata=st.sampled_from([[], ["g"]]))
 def test_persons_who_enter_late_are_at_risk_from_then_on(seed: int, strata: list[str]) -> None:
     sites = split(people(seed, 300, 10.0), [140, 160])
@@ -144,7 +144,7 @@ def test_persons_who_enter_late_are_at_risk_from_then_on(seed: int, strata: list
     assert result["bse"] == pytest.approx(model.standard_errors_[result["terms"]], rel=1e-6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     baseline=st.sampled_from(["site", "pooled"]),
@@ -219,7 +219,7 @@ def by_hand(frame: pd.DataFrame, x: Any, beta: Any, ties: str) -> tuple[Any, flo
     return residuals, loglik, drift, parts
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     ties=st.sampled_from(["efron", "breslow"]),

@@ -183,21 +183,22 @@ def risk(out: dict[str, Array], persons: Persons, at: Progress, grid: Grid) -> N
     x, dead, steps = persons.x, persons.event, len(grid)
     eta = x @ at.beta
     w = np.exp(np.clip(eta, -_LARGEST, _LARGEST))
-    here = blocks.last >= 0
-    out["leaving"] += _moments_by_step(blocks.last[here], x[here], w[here], steps)
-    out["events"][0] = np.bincount(blocks.last[dead & here], minlength=steps)
-    out["events"][1] = np.bincount(blocks.last[here], minlength=steps)
+    died = dead & (blocks.last >= 0)
+    others = ~dead & (blocks.last >= 0)
+    of_died, of_others = (
+        _moments_by_step(blocks.last[rows], x[rows], w[rows], steps) for rows in (died, others)
+    )
+    out["leaving"] += of_died + of_others
+    out["events"][0] = np.bincount(blocks.last[died], minlength=steps)
+    out["events"][1] = out["events"][0] + np.bincount(blocks.last[others], minlength=steps)
     out["dead"] += x[dead].sum(axis=0)
     if "squares" in out:
         out["squares"] += (x * x).sum(axis=0)
     if "dying" in out:
-        # Of a step's only event nothing is needed, so nothing is said.
-        tied = dead & here
-        tied[tied] = grid.tied[blocks.last[tied]] == 1
-        out["dying"] += _moments_by_step(blocks.last[tied], x[tied], w[tied], steps)
+        tied = grid.tied == 1  # of a step's only event nothing is needed, so nothing is said
+        out["dying"][tied] = of_died[tied]
     if at.phase == "final":
-        events = dead & here
-        out["drifts"] += grid.transformed[blocks.last[events]] @ x[events]
+        out["drifts"] += grid.transformed[blocks.last[died]] @ x[died]
         _pairs(out, persons, eta)
 
 
