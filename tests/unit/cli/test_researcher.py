@@ -75,7 +75,7 @@ def test_describe_and_glm_with_the_study_first() -> None:
     assert "bytes left the sites" in text
 
 
-@pytest.mark.parametrize("arguments", [["local"], ["local", "cox", "age"]])
+@pytest.mark.parametrize("arguments", [["local"], ["local", "forest", "age"]])
 def test_a_run_without_a_computation_names_them(arguments: list[str]) -> None:
     done = _run("run", *arguments)
     assert done.exit_code == 2
