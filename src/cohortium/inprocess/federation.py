@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import httpx
+from pydantic import ValidationError
 
 from cohortium.contract.model import (
     Cohort,
@@ -26,6 +27,7 @@ from cohortium.contract.model import (
 )
 from cohortium.core.clock import system_clock
 from cohortium.core.dictionary import Label, Variable, VariableType
+from cohortium.core.model import explain
 from cohortium.core.rest import API, ConsortiumInfo
 from cohortium.crypto.authority import Authority
 from cohortium.crypto.keys import SigningKey
@@ -307,5 +309,5 @@ def _proposal(
             recipients=(RESEARCHER,),
             expires_at=system_clock() + VALID_FOR,
         )
-    except ValueError as error:
-        raise InputError("bad-input", f"Not a federation: {error}") from error
+    except ValidationError as error:
+        raise InputError("bad-input", f"Not a federation: {explain(error)}.") from error

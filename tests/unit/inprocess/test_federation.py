@@ -147,6 +147,13 @@ expires_at: "2099-01-01T00:00:00Z"
         federation.study("../members")
 
 
+def test_a_limit_that_cannot_be_is_said_in_one_line() -> None:
+    with pytest.raises(co.InputError) as caught:
+        co.local(_frames(), min_cell=0)
+    assert "min_cell" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
 def test_small_cells_are_not_released() -> None:
     few = {site: frame.head(3) for site, frame in _frames().items()}
     with co.local(few, min_cell=20) as made, pytest.raises(co.PolicyRefusal) as caught:
