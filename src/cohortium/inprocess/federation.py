@@ -257,7 +257,10 @@ def local(
         )
     named = {str(site): frame for site, frame in frames.items()}
     datasets, variables = harmonise(named, categories)
-    disclosure = Disclosure(min_cell=min_cell, floor=floor, by_site=by_site or None)
+    try:
+        disclosure = Disclosure(min_cell=min_cell, floor=floor, by_site=by_site or None)
+    except ValidationError as error:
+        raise InputError("bad-input", f"Not a federation: {explain(error)}.") from error
     proposal = _proposal(list(named), variables, disclosure, min_sites)
     consortium = _Consortium(datasets, min_cell)
     try:
