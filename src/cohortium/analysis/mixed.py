@@ -63,16 +63,18 @@ class Mixed:
     have ``disclosure: {by_site: true}``. No institution's products leave it alone.
 
     Leaves the site, for its persons with a value of every variable: round 1, in places of its own,
-    their number and the mean of each column and of the outcome, and how many are left out; round 2,
-    summed under masks, the products of distances from the site's own means.
+    their number and the mean of each column and of the outcome, how many are left out, and, at most
+    `min_cell`, of how many persons of the cohort it tells nothing; round 2, summed under masks, the
+    products of distances from the site's own means.
 
     Refuses: without `by_site`, or where counts are rounded (PolicyRefusal ``not-permitted``); with
-    fewer than three contributing institutions (``too-few-sites``). A site sends zeros where it has fewer than `min_cell` such persons, where
-    a level, a value of a column of two values, or what two such columns differ in has 1 to
-    ``min_cell - 1`` of its own, and where the dominance rule says so. ``too-few-persons``,
-    ``too-many-parameters`` as `glm`. Each institution's persons are compared with those of earlier
-    releases. InputError ``bad-formula`` for expressions; ``no-convergence`` for columns that follow
-    from others or an outcome that follows from them.
+    fewer than three contributing institutions (``too-few-sites``). A site sends zeros where it has
+    fewer than `min_cell` such persons, where a level, a value of a column of two values, or what
+    two such columns differ in has 1 to ``min_cell - 1`` of its own, and where the dominance rule
+    says so. ``too-few-persons`` also where 1 to ``min_cell - 1`` persons of the cohort are in no
+    mean, ``too-many-parameters`` as `glm`. Each institution's persons are compared with those of
+    earlier releases. InputError ``bad-formula`` for expressions; ``no-convergence`` for columns
+    that follow from others or an outcome that follows from them.
 
     Reference: Laird & Ware 1982; Pinheiro & Bates 2000, ch. 2.
     """
@@ -102,6 +104,7 @@ class Mixed:
         return {
             "persons": FieldSpec((sites,), "count"),
             "left_out": FieldSpec((1,), "count"),
+            "apart": FieldSpec((1,), "count"),
             "means": FieldSpec((sites, p), "real"),
         }
 
@@ -118,7 +121,11 @@ class Mixed:
         table = table.select(tuple(sorted(parsed.variables)))
         rows = complete(table, parsed)
         persons = table.take(rows)
-        if not _may_speak(persons, parsed, limits):
+        speaks = _may_speak(persons, parsed, limits)
+        if "apart" in out:
+            told = persons.n_rows if speaks else 0
+            out["apart"][0] = min(table.n_rows - told, limits.min_cell)
+        if not speaks:
             return out
         z = _columns(persons, parsed)
         means = z.mean(axis=0)
@@ -133,7 +140,7 @@ class Mixed:
         return out
 
     def split(self, params: MixedParams, scope: Scope) -> Split:  # noqa: ARG002 - protocol
-        """The cohort, the persons with every value, and those of each institution."""
+        """The cohort; those of whom means are given, all together and of each institution."""
         sites = len(scope.sites)
         sets = np.zeros((sites + 2, sites + 1), dtype=np.bool_)
         sets[0], sets[1, :sites] = True, True
@@ -141,11 +148,14 @@ class Mixed:
         return Split(sites, sets, (tuple(range(sites + 2)),))
 
     def parts(self, table: Table, params: MixedParams, scope: Scope) -> npt.NDArray[np.integer]:
-        """The site's place, for persons with a value of every variable."""
+        """The site's place, for the persons whose means it gives."""
         sites = len(scope.sites)
-        site = sites if scope.site is None else scope.site
-        present = complete(table, _parsed(params, scope))
-        return np.where(present, site, sites).astype(np.int32)
+        parsed = _parsed(params, scope)
+        table = table.select(tuple(sorted(parsed.variables)))
+        present = complete(table, parsed)
+        if scope.site is None or not _may_speak(table.take(present), parsed, scope.disclosure):
+            return np.full(table.n_rows, sites, dtype=np.int32)
+        return np.where(present, scope.site, sites).astype(np.int32)
 
     def split_key(self, params: MixedParams, scope: Scope) -> Any:  # noqa: ARG002 - protocol
         """Whose values are needed."""
@@ -181,6 +191,7 @@ class Mixed:
                 np.asarray(total["means"], dtype=np.float64),
             )
             _require_enough(at, p, scope.disclosure)
+            _require_apart(int(np.asarray(total["apart"])[0]), scope.disclosure)
             return Continue(at.to_state(), 0.5, "means")
         there = at.persons > 0
         sums = Sufficient(
@@ -319,6 +330,16 @@ def _require_enough(at: Known, p: int, limits: Disclosure) -> None:
             f"persons, and {limits.df} residual degrees of freedom must be left.",
             parameters=p,
             persons=n,
+        )
+
+
+def _require_apart(persons: int, limits: Disclosure) -> None:
+    if is_small(persons, limits.min_cell):
+        raise PolicyRefusal(
+            "too-few-persons",
+            f"Fewer than {limits.min_cell} persons of the cohort lack a value or are of an "
+            "institution without enough: what the institutions' means leave of a joint result "
+            "would tell of these. Use other variables or criteria.",
         )
 
 
