@@ -22,7 +22,7 @@ from cohortium.core.rounds import Contribution, Layout, State, Total
 from cohortium.core.selection import Criterion
 from cohortium.core.table import Table
 from cohortium.disclosure.differencing import Split
-from cohortium.errors import InputError, ProtocolError
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 MAX_COMBINED = 6
 """Criteria whose combinations are counted: beyond it, few combinations have enough persons."""
@@ -96,8 +96,10 @@ class Attrition:
         """One round; the criteria are understood."""
         _checked(params, scope)
         if params.by_site and not scope.disclosure.by_site:
-            raise InputError(
-                "bad-input", "The contract does not let numbers of single institutions be released."
+            raise PolicyRefusal(
+                "not-permitted",
+                "The contract does not let numbers of single institutions be released. Amend it, "
+                "with `disclosure: {by_site: true}`, for all sites to sign.",
             )
         return State({"phase": "counts"})
 

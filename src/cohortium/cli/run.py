@@ -34,6 +34,14 @@ CHARTS = frozenset({".png", ".svg"})
 TABLES = frozenset({".xlsx", ".docx", ".tex", ".html"})
 
 
+def result_file(path: Path | None) -> Path | None:
+    """Before a run is spent on what cannot be written."""
+    known = TABLES | CHARTS | {".json", ".csv", ".txt"}
+    if path is not None and path.suffix.lower() not in known:
+        raise typer.BadParameter(f"A result is written as {', '.join(sorted(known))}.")
+    return folder_exists(path)
+
+
 class StudyFirst(TyperGroup):
     """Takes ``run STUDY describe ...`` for ``run describe STUDY ...``: the study is named first."""
 
@@ -66,7 +74,7 @@ ResultFile = Annotated[
         "--output",
         "-o",
         dir_okay=False,
-        callback=folder_exists,
+        callback=result_file,
         help="Write the result to a file: .json, .csv, .txt; a table for a paper: .xlsx, .docx, "
         ".tex, .html; a chart: .png, .svg.",
     ),
@@ -238,6 +246,7 @@ def _compute(
 ) -> None:
     from cohortium.sdk.federation import connect
 
+    as_language(shown.lang)  # before a run is spent
     with connect(profile=profile) as federation:
         run = persons.of(federation.study(study)).submit(computation, params)
         if not wait:
@@ -272,6 +281,7 @@ def _analyse(
     """What every command of `run_analyses` does; it waits."""
     from cohortium.sdk.federation import connect
 
+    as_language(lang)  # before a run is spent
     with connect(profile=profile) as federation:
         persons = _Persons(include, exclude, derive).of(federation.study(study))
         try:
@@ -296,8 +306,9 @@ def _show(result: Result, output: Path | None, json: bool, lang: Any = "en") -> 
         note(f"Chart: {output}")
         output = None
     elif output is not None and ending == ".csv":
-        frame = result.to_frame()
-        frame.to_csv(output, index=frame.index.name is not None)
+        from cohortium.sdk.export import frame_csv
+
+        output.write_bytes(frame_csv(result.to_frame()))
         note(f"Table: {output}")
         output = None
     emit(result.to_json(), repr(result), json or ending == ".json", output)

@@ -16,11 +16,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cohortium.errors import InputError
 from cohortium.sdk.publication import Cell, PrintedTable, Row, clean, shown
 from cohortium.sdk.vocabulary import Language
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXTRA: Final = 'pip install "cohortium[report]"'
 
@@ -72,6 +75,17 @@ def as_csv(tables: Sequence[PrintedTable], lang: Language = "en") -> bytes:
             (quoted if hash_ else writer).writerow(cells)
         out.writelines(f"# {clean(note)}\n" for note in table.notes)
     return out.getvalue().encode()
+
+
+def frame_csv(frame: pd.DataFrame) -> bytes:
+    """A frame with all its digits; a text that a spreadsheet took for a formula is quoted."""
+    safe = frame.rename(columns=lambda name: _no_formula(str(name)))
+    safe = safe.map(lambda cell: _no_formula(cell) if isinstance(cell, str) else cell)
+    named = frame.index.name is not None
+    if named:
+        safe.index = safe.index.map(lambda one: _no_formula(one) if isinstance(one, str) else one)
+    text: str = safe.to_csv(index=named)
+    return text.encode()
 
 
 _HARMLESS = re.compile(r"[-+]?[\d][\d.,;()\[\]%\s–−-]*(?:e[-+]?\d+)?(?: (?:to|至) .*\d)?")

@@ -71,7 +71,8 @@ class Result:
 
     def plot(self) -> alt.TopLevelMixin:
         """The result as an Altair chart."""
-        raise InputError("bad-input", f"There is no chart for {self.run.computation}.")
+        why = " Withheld: " + "; ".join(self.suppressed) if self.suppressed else ""
+        raise InputError("bad-input", f"There is no chart for this {self.run.computation}.{why}")
 
     def save(self, path: str | Path) -> Path:
         """Write `plot` as ``.png``, ``.svg``, ``.html`` (works offline) or ``.json``.

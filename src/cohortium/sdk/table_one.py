@@ -131,7 +131,7 @@ class TableOne(Result):
         return {
             "run": self.run.to_json(),
             "runs": [result.run.id for result in self.runs],
-            "result": {"by": self.by, "groups": self.n, "rows": rows, "notes": self.notes()},
+            "result": {"by": self.by, "groups": self.n, "rows": rows, "notes": [*self.notes()]},
         }
 
     def _text(self) -> str:

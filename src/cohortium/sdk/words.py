@@ -144,7 +144,7 @@ def not_adjusted(adjusted_for: Sequence[str], lang: Language) -> str:
         if not adjusted_for:
             return "结果未对其他变量进行调整，也未作多重检验校正。"
         names = "、".join("机构" if name == "institution" else name for name in adjusted_for)
-        return f"结果已对 {names} 进行调整，但未对其他变量进行调整，也未作多重检验校正。"
+        return f"结果已对{names}进行调整，但未对其他变量进行调整，也未作多重检验校正。"
     if not adjusted_for:
         return "Not adjusted for other variables or for multiple testing."
     return (

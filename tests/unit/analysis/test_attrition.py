@@ -168,9 +168,9 @@ def test_the_contracts_rounding_applies_too() -> None:
 
 def test_each_institutions_numbers_are_rounded_and_only_where_the_contract_allows_it() -> None:
     params = _params("+ age >= 30", by_site=True)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(PolicyRefusal, match="by_site: true") as caught:
         _count(SITES, params)
-    assert caught.value.code == "bad-input"
+    assert caught.value.code == "not-permitted"
     scope = replace(SCOPE, disclosure=replace_limits(by_site=True))
     result = _count(SITES, params, scope)
     assert result["by_site"] == {"North": [40, 30], "South": [40, 30]}

@@ -18,7 +18,16 @@ from openpyxl import load_workbook
 from tests.support.pooled_study import result_of
 
 from cohortium.errors import InputError
-from cohortium.sdk.export import WRITERS, as_csv, as_html, as_latex, as_xlsx, export, tex
+from cohortium.sdk.export import (
+    WRITERS,
+    as_csv,
+    as_html,
+    as_latex,
+    as_xlsx,
+    export,
+    frame_csv,
+    tex,
+)
 from cohortium.sdk.publication import PrintedTable, Row, from_frame, wide
 
 HOSTILE = "<script>alert(1)</script>"
@@ -206,3 +215,10 @@ def test_levels_of_a_frame_become_indented_rows() -> None:
     table = from_frame("t", frame, levels="level")
     assert table.columns == ("variable", "n")
     assert [(row.cells, row.indent) for row in table.rows] == [(("sex", 5), 0), (("f", 3), 1)]
+
+
+def test_a_frame_as_csv_holds_no_formula_and_all_digits() -> None:
+    frame = pd.DataFrame({"level": ["=1+1", "-2", "f"], "@n": [1 / 3, 2.0, 3.0]})
+    text = frame_csv(frame).decode()
+    assert text.splitlines()[:2] == ["level,'@n", "'=1+1,0.3333333333333333"]
+    assert text.splitlines()[2] == "-2,2.0"
