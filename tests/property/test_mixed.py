@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from tests.support.federation import check_contribution, exact_sum, through_the_
 
 import cohortium as co
 from cohortium.analysis.builtin import parse_params
-from cohortium.analysis.interface import Continue, Scope
-from cohortium.analysis.mixed import Mixed
+from cohortium.analysis.interface import AnyAnalysis, Continue, Scope
+from cohortium.analysis.mixed import Mixed, MixedParams
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State
 from cohortium.core.table import Table
@@ -40,7 +40,7 @@ SMALL = Disclosure(by_site=True, min_cell=1, persons_per_parameter=1, residual_d
 
 def run(params: Mapping[str, Any], sites: list[Table], limits: Disclosure = OPEN) -> dict[str, Any]:
     """Every round, each site with its own place."""
-    analysis = Mixed()
+    analysis: AnyAnalysis = Mixed()
     parsed = parse_params(analysis, params)
     names = tuple(f"site {at}" for at in range(len(sites)))
     scope = Scope(sites[0].variables, limits, len(sites), names)
@@ -96,7 +96,7 @@ class Dense:
         x, y, determinant = self.x.copy(), self.y.copy(), 0.0
         for site in np.unique(self.site):
             mine = self.site == site
-            n = np.count_nonzero(mine)
+            n = int(np.count_nonzero(mine))
             root = np.eye(n) - (1 - 1 / math.sqrt(1 + n * theta)) / n
             x[mine], y[mine] = root @ x[mine], root @ y[mine]
             determinant += math.log(1 + n * theta)
@@ -171,7 +171,7 @@ def test_the_fit_equals_statsmodels(method: Any) -> None:
     assert pooled.llf - 1e-9 <= found["loglik"] == pytest.approx(pooled.llf, abs=1e-3)
 
 
-def outcome_of(groups: list[list[float]]) -> list[Table]:
+def outcome_of(groups: Sequence[Sequence[float]]) -> list[Table]:
     variable = {"y": Variable(name="y", type=VariableType.REAL)}
     return [Table(variable, {"y": np.array(group, dtype=np.float64)}) for group in groups]
 
@@ -270,7 +270,7 @@ def test_a_site_whose_means_tell_of_few_persons_is_silent(how: str) -> None:
 
 
 def test_a_state_that_is_not_as_agreed_is_refused() -> None:
-    analysis, params = Mixed(), parse_params(Mixed(), {"formula": "y ~ x"})
+    analysis, params = Mixed(), MixedParams(formula="y ~ x")
     scope = Scope(VARIABLES, OPEN, 3, ("a", "b", "c"))
     good = analysis.start(params, scope)
     for bad in (
@@ -299,7 +299,9 @@ def test_a_researcher_sees_words_tables_and_each_institution() -> None:
         found = fed.study().mixed("y ~ age")
         assert list(found.random_effects.index) == ["North", "East", "South"]
         assert found.params["age"] == pytest.approx(0.5, abs=0.05)
-        assert found.bse["age"] == pytest.approx(math.sqrt(found.cov_params().loc["age", "age"]))
+        assert found.bse["age"] == pytest.approx(
+            math.sqrt(float(np.asarray(found.cov_params().loc["age", "age"])))
+        )
         assert "between institutions" in found.interpret()
         assert "机构间方差占" in found.interpret("zh")
         assert found.tables("zh")[1].columns[0] == "机构"

@@ -257,9 +257,7 @@ def _require_not_lost(c: Connection, study: str) -> None:
         )
 
 
-def append(
-    c: Connection, said: Said, *, version: int, state: ContractState, now: datetime
-) -> int:
+def append(c: Connection, said: Said, *, version: int, state: ContractState, now: datetime) -> int:
     """Store a statement and note it for the ledger; returns its number."""
     digest = digest_bytes(said.envelope)
     seq = c.execute(

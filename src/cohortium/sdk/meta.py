@@ -24,8 +24,8 @@ _GRID: Final = np.logspace(-8, 8, 161)
 
 
 def meta_analysis(
-    effects: Sequence[float],
-    standard_errors: Sequence[float],
+    effects: npt.ArrayLike,
+    standard_errors: npt.ArrayLike,
     *,
     names: Sequence[str] | None = None,
     method: Method = "REML",
@@ -101,10 +101,10 @@ def meta_analysis(
     )
 
 
-def _checked(effects: Sequence[float], errors: Sequence[float]) -> tuple[Floats, Floats]:
+def _checked(effects: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[Floats, Floats]:
     try:
-        y = np.asarray(list(effects), dtype=np.float64)
-        se = np.asarray(list(errors), dtype=np.float64)
+        y = np.asarray(effects, dtype=np.float64)
+        se = np.asarray(errors, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError("bad-input", "Effects and standard errors are numbers.") from error
     if y.ndim != 1 or y.shape != se.shape or len(y) < 2:

@@ -155,7 +155,7 @@ def test_events_follow_from_accrual_follow_up_and_loss(accrual: float, loss: flo
 
         def seen(entry: float, hazard: float = hazard) -> float:
             until = 2 + accrual - entry
-            return quad(lambda t: hazard * math.exp(-(hazard + loss) * t), 0, until)[0]
+            return float(quad(lambda t: hazard * math.exp(-(hazard + loss) * t), 0, until)[0])
 
         expected = quad(seen, 0, accrual)[0] / accrual if accrual else seen(0.0)
         assert found.effects[f"events in group {group}"] == pytest.approx(expected, rel=1e-9)
