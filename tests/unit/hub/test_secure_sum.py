@@ -714,7 +714,9 @@ async def test_a_refusal_in_the_middle_fails_the_run_with_the_sites_name(
     made.hub_lies = pause
     error = await fails(made, request, "site-policy")
     assert error["details"]["site"] == "Beta"
-    assert made.refusals("Beta") == [("unmask", "site-policy")]
+    first, *others = made.refusals("Beta")  # a request for the next round may be on its way
+    assert first == ("unmask", "site-policy")
+    assert {code for _, code in others} <= {"site-policy"}
     assert len(made.decodable(request, contract)) <= 1
 
 
