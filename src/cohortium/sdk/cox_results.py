@@ -11,10 +11,10 @@ import numpy as np
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
+from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.cox_words import interpret_cox, model_notes
 from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text, shown
-from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
 from cohortium.sdk.vocabulary import Language, require_language, say
@@ -37,7 +37,7 @@ class ChiSquare:
     p_value: float
 
 
-class CoxResult(Result):
+class CoxResult(Coefficients):
     """A Cox model fitted over sites.
 
     `params`, `hazard_ratios`, `bse`, `tvalues` (z) and `pvalues` are Series over the terms.
@@ -111,38 +111,12 @@ class CoxResult(Result):
         """The time with its unit: ``time (days)``."""
         return f"{self.time} ({self.unit})" if self.unit else self.time
 
-    def _series(self, key: str) -> pd.Series[float]:
-        import pandas as pd
-
-        values = np.asarray(self._data[key], dtype=np.float64)
-        return pd.Series(values, index=list(self.terms), dtype="float64")
-
-    @cached_property
-    def params(self) -> pd.Series[float]:
-        """Coefficients: log hazard ratios."""
-        return self._series("params")
-
     @cached_property
     def hazard_ratios(self) -> pd.Series[float]:
         """``exp(params)``."""
         import pandas as pd
 
         return pd.Series(np.exp(self.params.to_numpy()), index=self.params.index)
-
-    @cached_property
-    def bse(self) -> pd.Series[float]:
-        """Standard errors; Lin and Wei's where `robust`."""
-        return self._series("bse")
-
-    @cached_property
-    def tvalues(self) -> pd.Series[float]:
-        """Z statistics."""
-        return self._series("statistic")
-
-    @cached_property
-    def pvalues(self) -> pd.Series[float]:
-        """Two-sided p values of coefficient = 0."""
-        return self._series("pvalues")
 
     @property
     def log_likelihood(self) -> float:
@@ -152,24 +126,6 @@ class CoxResult(Result):
     def log_likelihood_ratio_test(self) -> ChiSquare:
         """Of all coefficients together."""
         return self.tests["likelihood-ratio"]
-
-    def cov_params(self) -> pd.DataFrame:
-        """The covariance matrix of the coefficients."""
-        import pandas as pd
-
-        names = list(self.terms)
-        matrix = np.asarray(self._data["cov"], dtype=np.float64)
-        return pd.DataFrame(matrix, index=names, columns=names)
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Limits of the coefficients, level 1 - alpha; columns 0 and 1 as in statsmodels."""
-        import pandas as pd
-        from scipy import special
-
-        if not 0 < alpha < 1:
-            raise InputError("bad-input", f"alpha must lie between 0 and 1, not {alpha}.")
-        half = float(special.ndtri(1 - alpha / 2)) * self.bse
-        return pd.DataFrame({0: self.params - half, 1: self.params + half})
 
     def proportionality(self) -> pd.DataFrame:
         """Does an effect change with time? A row a term and GLOBAL: chi2, df, p_value.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
+from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.html import result_html, text_html
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text
-from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
 from cohortium.sdk.vocabulary import Language, require_language, say
@@ -45,7 +44,7 @@ SUMMARY_DIGITS = (4, 4, 3, 3, 4, 4)
 """Decimals of the columns of `GlmResult.summary`."""
 
 
-class GlmResult(Result):
+class GlmResult(Coefficients):
     """A GLM fitted over sites.
 
     `params`, `bse`, `tvalues` and `pvalues` are Series over the terms, named as statsmodels names
@@ -96,53 +95,6 @@ class GlmResult(Result):
             for name, levels in (data.get("levels") or {}).items()
         }
         self._series("params")  # a result that lacks its coefficients is refused here
-
-    def _series(self, key: str) -> pd.Series[float]:
-        import pandas as pd
-
-        return pd.Series(
-            np.asarray(self._data[key], dtype=np.float64), index=list(self.terms), dtype="float64"
-        )
-
-    @cached_property
-    def params(self) -> pd.Series[float]:
-        """Coefficients on the scale of the link."""
-        return self._series("params")
-
-    @cached_property
-    def bse(self) -> pd.Series[float]:
-        """Standard errors."""
-        return self._series("bse")
-
-    @cached_property
-    def tvalues(self) -> pd.Series[float]:
-        """Z or t statistics; `statistic_name` says which."""
-        return self._series("statistic")
-
-    @cached_property
-    def pvalues(self) -> pd.Series[float]:
-        """Two-sided p values of coefficient = 0."""
-        return self._series("pvalues")
-
-    def cov_params(self) -> pd.DataFrame:
-        """The covariance matrix of the coefficients."""
-        import pandas as pd
-
-        names = list(self.terms)
-        return pd.DataFrame(
-            np.asarray(self._data["cov"], dtype=np.float64), index=names, columns=names
-        )
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Confidence limits, level 1 - alpha; columns 0 and 1 as in statsmodels."""
-        import pandas as pd
-        from scipy import stats
-
-        if not 0 < alpha < 1:
-            raise InputError("bad-input", f"alpha must lie between 0 and 1, not {alpha}.")
-        distribution = stats.norm() if self.df_test is None else stats.t(self.df_test)
-        half = float(distribution.ppf(1 - alpha / 2)) * self.bse
-        return pd.DataFrame({0: self.params - half, 1: self.params + half})
 
     def wald_test(self, terms: str | Sequence[str]) -> HypothesisTest:
         """Whether all coefficients of some terms are 0, from their released covariance.

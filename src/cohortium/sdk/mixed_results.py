@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cohortium.core.dictionary import Variable
+from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.publication import PrintedTable, from_frame
-from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
 from cohortium.sdk.vocabulary import Language, require_language, say
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_TERMS = 12
 
 
-class MixedResult(Result):
+class MixedResult(Coefficients):
     """A linear model with a random intercept for each institution.
 
     Attributes:
@@ -57,33 +55,6 @@ class MixedResult(Result):
         self.lr_p_value = float(data["lr_p_value"])
         for key in ("params", "bse", "pvalues", "conf_low", "conf_high"):
             self._series(key)
-
-    def _series(self, key: str) -> pd.Series[float]:
-        import pandas as pd
-
-        return pd.Series(np.asarray(self._data[key], dtype=np.float64), index=list(self.terms))
-
-    @property
-    def params(self) -> pd.Series[float]:
-        """Coefficients."""
-        return self._series("params")
-
-    @property
-    def bse(self) -> pd.Series[float]:
-        """Standard errors."""
-        return self._series("bse")
-
-    @property
-    def pvalues(self) -> pd.Series[float]:
-        """Two-sided, of coefficient = 0, by z."""
-        return self._series("pvalues")
-
-    def cov_params(self) -> pd.DataFrame:
-        """The covariance matrix of the coefficients."""
-        import pandas as pd
-
-        names = list(self.terms)
-        return pd.DataFrame(np.asarray(self._data["cov"]), index=names, columns=names)
 
     @property
     def random_effects(self) -> pd.DataFrame:
