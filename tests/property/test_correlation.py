@@ -9,46 +9,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.correlated import NAMES, disclosures, tables
 from tests.support.federation import run_pooled_sum
-from tests.support.frames import split
 
 from cohortium.analysis.builtin import find
-from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import CohortiumError, PolicyRefusal
 
 stats = pytest.importorskip("scipy.stats")
 
-NAMES = ("u", "v", "w", "k")
-VARIABLES = {
-    name: Variable(name=name, type=VariableType.INTEGER if name == "k" else VariableType.REAL)
-    for name in NAMES
-}
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> list[Table]:
-    """Two to four sites, variables of odd scales far from 0, missing values, a rare class."""
-    random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    sizes = draw(st.lists(st.integers(0, 90), min_size=2, max_size=4))
-    n = sum(sizes)
-    mixed = random.normal(size=(n, 3)) @ random.normal(size=(3, 3))
-    scale = draw(st.sampled_from([1e-6, 1.0, 1e7]))
-    columns = {
-        "u": mixed[:, 0] * scale + draw(st.sampled_from([0.0, 1e4])) * scale,
-        "v": mixed[:, 1],
-        "w": mixed[:, 2] + 100,
-        "k": 1.0 + (random.uniform(size=n) < draw(st.sampled_from([0.0, 0.03, 0.5]))),
-    }
-    for column in columns.values():
-        column[random.uniform(size=n) < draw(st.sampled_from([0.0, 0.1]))] = np.nan
-    return split(Table(VARIABLES, columns), sizes)
-
-
-disclosures = st.builds(
-    Disclosure, min_cell=st.sampled_from([1, 5]), floor=st.sampled_from(["site", "total"])
-)
+SCALES = (1e-6, 1.0, 1e7)
 
 
 def run(params: dict[str, Any], sites: list[Table], limits: Disclosure) -> Any:
@@ -72,7 +43,7 @@ def matrix(result: dict[str, Any], name: str) -> Any:
 
 
 @settings(max_examples=40, deadline=None)
-@given(sites=tables(), limits=disclosures)
+@given(sites=tables(SCALES), limits=disclosures)
 def test_complete_persons_over_sites_are_those_together(
     sites: list[Table], limits: Disclosure
 ) -> None:
@@ -97,7 +68,7 @@ def test_complete_persons_over_sites_are_those_together(
 
 
 @settings(max_examples=40, deadline=None)
-@given(sites=tables(), limits=disclosures)
+@given(sites=tables(SCALES), limits=disclosures)
 def test_pairs_over_sites_are_pairs_together(sites: list[Table], limits: Disclosure) -> None:
     result = run({"variables": list(NAMES), "missing": "pairwise"}, sites, limits)
     if isinstance(result, PolicyRefusal):
@@ -113,7 +84,7 @@ def test_pairs_over_sites_are_pairs_together(sites: list[Table], limits: Disclos
 
 
 @settings(max_examples=40, deadline=None)
-@given(sites=tables(), limits=disclosures, missing=st.sampled_from(["complete", "pairwise"]))
+@given(sites=tables(SCALES), limits=disclosures, missing=st.sampled_from(["complete", "pairwise"]))
 def test_a_correlation_gives_no_small_class_away(
     sites: list[Table], limits: Disclosure, missing: str
 ) -> None:
@@ -131,7 +102,7 @@ def test_a_correlation_gives_no_small_class_away(
 
 
 @settings(max_examples=30, deadline=None)
-@given(sites=tables(), limits=disclosures)
+@given(sites=tables(SCALES), limits=disclosures)
 def test_partial_correlations_are_those_of_residuals(
     sites: list[Table], limits: Disclosure
 ) -> None:
@@ -149,7 +120,7 @@ def test_partial_correlations_are_those_of_residuals(
 
 
 @settings(max_examples=20, deadline=None)
-@given(sites=tables(), limits=disclosures, seed=st.integers(0, 99))
+@given(sites=tables(SCALES), limits=disclosures, seed=st.integers(0, 99))
 def test_the_order_of_sites_does_not_matter(
     sites: list[Table], limits: Disclosure, seed: int
 ) -> None:
