@@ -105,7 +105,7 @@ Wait = Annotated[
 
 def as_language(lang: str) -> Any:
     """The language of ``--lang``; the words are loaded only when they are needed."""
-    from cohortium.sdk.vocabulary import require_language
+    from cohortium.sdk.language import require_language
 
     require_language(lang)
     return lang

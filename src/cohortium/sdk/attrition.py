@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
+from cohortium.sdk.language import require_language
 from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.results import Language, Result
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.rank_words import interpret_correlation
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

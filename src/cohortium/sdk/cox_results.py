@@ -14,10 +14,11 @@ from cohortium.errors import InputError
 from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.cox_words import interpret_cox, model_notes
 from cohortium.sdk.hypothesis import as_number
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text, shown
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

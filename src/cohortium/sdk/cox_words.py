@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cohortium.sdk.vocabulary import Language, require_language
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.words import MOST_TERMS, left_out, limits, number, p_words, term_words
 
 if TYPE_CHECKING:

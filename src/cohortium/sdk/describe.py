@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from cohortium.core.dictionary import NUMERIC, Variable
 from cohortium.errors import InputError
 from cohortium.sdk.html import result_html, table_html
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

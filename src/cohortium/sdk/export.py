@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cohortium.errors import InputError
+from cohortium.sdk.language import Language
 from cohortium.sdk.publication import Cell, PrintedTable, Row, clean, shown
-from cohortium.sdk.vocabulary import Language
 
 if TYPE_CHECKING:
     import pandas as pd

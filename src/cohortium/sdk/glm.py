@@ -11,10 +11,11 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary, fixed, text_table
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

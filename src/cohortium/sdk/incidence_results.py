@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.hypothesis import as_number
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, shown
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.survival_words import interpret_incidence, point_notes
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.sdk.hypothesis import Estimate, HypothesisTest
+from cohortium.sdk.language import Language
 from cohortium.sdk.mean_words import interpret_means, interpret_normality, interpret_variances
 from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
 from cohortium.sdk.table_lines import OneTest, lines_of, lines_table, one_test
-from cohortium.sdk.vocabulary import Language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     import altair as alt

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cohortium.sdk.html import text_html
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
-from cohortium.sdk.vocabulary import Language, require_language
 from cohortium.sdk.words import limits, number, p_words
 
 if TYPE_CHECKING:

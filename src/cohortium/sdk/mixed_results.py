@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.sdk.coefficients import Coefficients
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 from cohortium.sdk.words import left_out, limits, number, p_words
 
 if TYPE_CHECKING:

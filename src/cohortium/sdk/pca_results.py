@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cohortium.core.dictionary import Variable
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 from cohortium.sdk.words import left_out, number
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from cohortium.sdk.html import text_html
-from cohortium.sdk.vocabulary import Language, require_language
+from cohortium.sdk.language import Language, require_language
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.sdk.hypothesis import Estimate, HypothesisTest
+from cohortium.sdk.language import Language
 from cohortium.sdk.rank_words import interpret_ranks, resolution_words
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import Language
 
 if TYPE_CHECKING:
     import altair as alt

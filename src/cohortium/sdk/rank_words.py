@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.language import Language, require_language
+from cohortium.sdk.vocabulary import say
 from cohortium.sdk.words import (
     interpret_test,
     left_out,

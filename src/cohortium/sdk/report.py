@@ -16,9 +16,9 @@ from cohortium.errors import InputError
 from cohortium.sdk import report_words as words
 from cohortium.sdk import vocabulary
 from cohortium.sdk.export import html_page, html_table
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, clean
 from cohortium.sdk.results import Result
-from cohortium.sdk.vocabulary import Language, require_language
 
 if TYPE_CHECKING:
     import altair as alt

@@ -9,8 +9,9 @@ from cohortium.contract.model import Contract
 from cohortium.contract.render import limit_sentences, phrases
 from cohortium.core.clock import Instant
 from cohortium.core.rest import Receipt
+from cohortium.sdk.language import Language, Words
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import Language, Words, heading
+from cohortium.sdk.vocabulary import heading
 from cohortium.version import __version__
 
 HEADS: Final = {

@@ -10,9 +10,9 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk import vocabulary
 from cohortium.sdk.html import result_html, text_html
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.vocabulary import Language, require_language
 
 if TYPE_CHECKING:
     import altair as alt

@@ -41,9 +41,9 @@ from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 
 if TYPE_CHECKING:
+    from cohortium.sdk.language import Language
     from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
-    from cohortium.sdk.vocabulary import Language
 
 VALID_FOR = timedelta(hours=1)
 """A site that is away accepts a run's request up to this long after it was signed."""

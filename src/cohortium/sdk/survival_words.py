@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cohortium.sdk.vocabulary import Language, require_language
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.words import interpret_test, left_out, limits, not_adjusted, number
 
 if TYPE_CHECKING:

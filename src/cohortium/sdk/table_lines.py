@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cohortium.sdk.hypothesis import Estimate
+from cohortium.sdk.language import Language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text
-from cohortium.sdk.vocabulary import Language, say
+from cohortium.sdk.vocabulary import say
 
 
 @dataclass(frozen=True)

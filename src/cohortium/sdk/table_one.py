@@ -11,12 +11,12 @@ from cohortium.sdk.characteristic import Characteristic, characteristic, counts,
 from cohortium.sdk.describe import DescribeResult, VariableSummary, rounded
 from cohortium.sdk.html import result_html, table_html
 from cohortium.sdk.hypothesis import as_number
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.submission import Submits, as_type
 from cohortium.sdk.table_one_text import Texts, smd_note, smd_text, words_of
-from cohortium.sdk.vocabulary import Language, require_language
 
 if TYPE_CHECKING:
     import altair as alt

@@ -9,9 +9,9 @@ from cohortium.sdk import vocabulary
 from cohortium.sdk.balance import Group
 from cohortium.sdk.characteristic import Characteristic, Share
 from cohortium.sdk.describe import rounded
+from cohortium.sdk.language import Language, Words
 from cohortium.sdk.publication import PrintedTable, Row, clean
 from cohortium.sdk.results import population, provenance
-from cohortium.sdk.vocabulary import Language, Words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.hypothesis import Estimate, HypothesisTest
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
 from cohortium.sdk.table_lines import OneTest, lines_of, lines_table, one_test
-from cohortium.sdk.vocabulary import Language, heading, require_language, say
+from cohortium.sdk.vocabulary import heading, say
 
 if TYPE_CHECKING:
     import altair as alt

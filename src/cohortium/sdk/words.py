@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import p_text
-from cohortium.sdk.vocabulary import Language, require_language, say
+from cohortium.sdk.vocabulary import say
 
 if TYPE_CHECKING:
     from cohortium.sdk.describe import DescribeResult, LevelShare, VariableSummary

@@ -13,11 +13,13 @@ from cohortium.analysis.builtin import BUILTIN
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.selection import Derived, Selection
 from cohortium.errors import InputError
+from cohortium.sdk.computations import COMPUTATIONS, METHODS
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.publication import p_text, shown
 from cohortium.sdk.result_types import RESULT_TYPES
 from cohortium.sdk.results import Result, population
-from cohortium.sdk.vocabulary import COMPUTATIONS, METHODS, TERMS, say, withheld
+from cohortium.sdk.terms import TERMS
+from cohortium.sdk.vocabulary import say, withheld
 from cohortium.sdk.words import p_words, term_words
 
 VARIABLES = (
