@@ -19,6 +19,8 @@ from cohortium.core.selection import Derived, Selection
 from cohortium.inprocess.federation import LocalFederation
 
 VICTIM = 333.3
+SQUARES = 2 * 3 * sum((20 + value) ** 2 for value in range(40)) - 27**2 + 900**2
+"""The sum of lipase squared."""
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,10 @@ def made() -> Iterator[LocalFederation]:
                 "wound": np.zeros(120, dtype=bool),
                 "wounds": np.zeros(120, dtype=int),
                 "whole": np.ones(120, dtype=int),
+                "lipase": 20 + np.arange(120) % 40,
             }
         )
-    victim = {"age": 99, "chol": VICTIM, "wound": True, "wounds": 1, "whole": 0}
+    victim = {"age": 99, "chol": VICTIM, "wound": True, "wounds": 1, "whole": 0, "lipase": 900}
     frames["North"].loc[7, [*victim]] = [*victim.values()]
     with co.local(frames) as one:
         yield one
@@ -156,13 +159,54 @@ def test_two_groups_that_differ_by_one_person_are_not_both_correlated(
         assert found.isna().to_dict() == {"chol": False, "old": False, "older": True}
 
 
-def test_what_a_known_number_hides_is_not_found(made: LocalFederation) -> None:
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "1000000 * age + chol * wounds",
+        "age - (chol * wounds + age)",
+        "chol * whole",
+        "chol * whole + weight",
+        "chol * (2 - whole * whole)",
+        "LN(chol) / whole + 0 * wounds",
+    ],
+)
+def test_a_factor_that_one_person_differs_in_is_refused(
+    made: LocalFederation, definition: str
+) -> None:
+    study = made.study()
+    study.derive(f"y = {definition}")
+    study.derive("hidden = y + 1")
+    for name in ("y", "hidden"):
+        with _refused("too-few-persons"):
+            study.describe([name])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "I(chol * whole) ~ 1",
+        "weight ~ chol:whole",
+        "weight ~ I(chol * (3 - 2 * whole))",
+        "I(1000000 * age + chol * wounds) ~ 1",
+        "I(chol + wounds) ~ age",
+    ],
+)
+def test_such_a_factor_of_a_model_is_refused(made: LocalFederation, formula: str) -> None:
+    with _refused("too-few-persons"):
+        made.study().glm(formula, "gaussian")
+
+
+def test_a_dominated_number_between_two_others_is_not_found(made: LocalFederation) -> None:
     """Open: see the threat model."""
     study = made.study()
-    study.derive("hiding = 1000000 * age + chol * wounds")
-    found = study.describe(["age", "hiding"]).to_frame().set_index("variable")
+    study.derive("square = lipase * lipase")
+    with _refused("too-few-persons"):
+        study.describe(["square"])
+    study.derive("more = (100 * age + lipase) * lipase")
+    study.derive("less = 100 * age * lipase")
+    found = study.describe(["more", "less"]).to_frame().set_index("variable")
     sums = found["mean"] * found["n"]
-    assert sums["hiding"] - 1_000_000 * sums["age"] == pytest.approx(VICTIM, abs=0.01)
+    assert sums["more"] - sums["less"] == pytest.approx(SQUARES, rel=1e-9)
 
 
 def test_ordinary_numbers_pass(made: LocalFederation) -> None:

@@ -318,6 +318,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SINGLING}::test_a_number_that_is_sharp_around_one_value_is_refused",
         f"{SINGLING}::test_such_a_factor_of_a_formula_is_refused",
         f"{SINGLING}::test_a_number_that_one_person_dominates_is_refused",
+        f"{SINGLING}::test_a_factor_that_one_person_differs_in_is_refused",
+        f"{SINGLING}::test_such_a_factor_of_a_model_is_refused",
         f"{SINGLING}::test_a_node_refuses_what_its_hub_lets_through",
     ),
     "Single out a person by two columns": (
@@ -326,7 +328,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SINGLING}::test_two_groups_that_differ_by_one_person_are_not_both_correlated",
     ),
     "Hide a number that few persons dominate": (
-        f"{SINGLING}::test_what_a_known_number_hides_is_not_found",
+        f"{SINGLING}::test_a_dominated_number_between_two_others_is_not_found",
     ),
     "Combine three or more permitted results": (),
     "Learn from being refused as too close": (

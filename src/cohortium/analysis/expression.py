@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.cohort.singling import MAX_DEGREE, Form, NotGentle
+from cohortium.cohort.singling import MAX_DEGREE, Form, NotGentle, apart
 from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -112,6 +112,26 @@ def evaluate(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
     """Compute a checked expression; what is not finite stays so."""
     with np.errstate(all="ignore"):
         return np.asarray(_evaluate(node, columns), dtype=np.float64)
+
+
+def parts_made(node: ast.expr, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[Floats]:
+    """As `cohort.singling.parts_made`, of a checked expression."""
+    match node:
+        case ast.Constant():
+            return
+        case ast.BinOp(left=left, right=right):
+            below = [left, right]
+        case ast.UnaryOp(operand=operand):
+            below = [operand]
+        case ast.Call(args=[argument]):
+            below = [argument]
+        case _:
+            below = []
+    yield apart(evaluate(node, columns))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from (evaluate(term, columns) for term in below if not isinstance(term, ast.Constant))
+    for part in below:
+        yield from parts_made(part, columns)
 
 
 def _refused(text: str) -> InputError:

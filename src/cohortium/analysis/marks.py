@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.analysis.coding import Column
+from cohortium.analysis.coding import Coded, Column
+from cohortium.analysis.expression import parts_made
 from cohortium.analysis.formula import Parsed, complete, design, values_of
 from cohortium.analysis.least_squares import pack, unpack
 from cohortium.core.rounds import Array
@@ -26,11 +27,11 @@ _TINY: Final = 1e-300
 
 
 def numbers_made(table: Table, parsed: Parsed) -> list[Floats]:
-    """Columns with an expression or a product of numbers, an outcome with an expression, and what
-    others leave of each; see `MakesNumbers`.
+    """Columns with an expression or a product of numbers, an outcome with an expression, what they
+    are made of, and what others leave of each; see `MakesNumbers`.
 
     What all others leave together shows one person where they nearly explain the column; where
-    another is the same but for few persons, those are marked.
+    another is the same but for few persons, those are marked, and so is who is apart in a factor.
     """
     made = [at for at, column in enumerate(parsed.columns) if column.makes_number]
     outcome = parsed.response.makes_number
@@ -41,12 +42,24 @@ def numbers_made(table: Table, parsed: Parsed) -> list[Floats]:
     looked_at = [(x[:, at], np.delete(x, at, axis=1)) for at in made]
     if outcome:
         looked_at.append((values_of(parsed.response, table)[rows], x))
-    out = []
+    out: list[Floats] = []
+    columns = {name: table.columns[name][rows] for name in parsed.variables}
+    for factor in _factors(parsed, made):
+        out += parts_made(factor.node, columns)
     for values, others in looked_at:
         out += [values, _residual(values, others)]
         marked = (_differs(values, other) for other in others.T)
         out += [marks for marks in marked if marks.any()]
     return [_on_all(values, rows) for values in out]
+
+
+def _factors(parsed: Parsed, made: list[int]) -> list[Coded]:
+    """The numbers that the columns, and the outcome where it is an expression, are made of."""
+    parts = [part for at in made for part in parsed.columns[at].parts]
+    factors = [factor for factor, level in parts if level is None]
+    if parsed.response.makes_number:
+        factors.append(parsed.response)
+    return list({factor.text: factor for factor in factors}.values())
 
 
 def _residual(values: Floats, others: Floats) -> Floats:

@@ -8,22 +8,25 @@ everybody signed, in a contract's `derived`, is free.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.cohort.evaluate import Evaluation
 from cohortium.cohort.parser import parse
 from cohortium.cohort.population import Population
-from cohortium.cohort.syntax import Node, refused
+from cohortium.cohort.syntax import Expr, Node, refused
 from cohortium.core.dictionary import VariableType
 from cohortium.core.selection import Selection
+from cohortium.core.table import Table
 
 MAX_DEGREE: Final = 4
 DOMINATED: Final = 0.99
 _TINY: Final = 1e-300
+_ROUNDING: Final = 1e-9
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["constant", "monomial", "affine", "polynomial"]
@@ -249,6 +252,47 @@ class _Reader:
             case "datediff" if "constant" in {arg.kind for arg in args}:
                 return Form("polynomial", 1.0)
         return Form.variable()
+
+
+def parts_made(population: Population, name: str, table: Table) -> Iterator[Floats]:
+    """What must not be told of few persons within a number that a researcher derives.
+
+    Who is apart in any part of it, shape (n_rows,), and the terms of its sums: a term that is
+    added hides from `dominated` what it is added to.
+
+    Args:
+        table: Has everything that the number is made of, derived variables too.
+    """
+    evaluation = Evaluation(table)
+    for part in population.derivations[name].walk():
+        if part.op == "column" and part.value in population.asked:
+            yield from parts_made(population, str(part.value), table)
+        if part.type.kind in _ATOMS and part.reads:
+            yield apart(evaluation.column(part))
+        if part.op in {"+", "-"}:
+            yield from (evaluation.column(term) for term in part.args if _varies(term))
+
+
+def _varies(term: Expr) -> bool:
+    return term.type.kind in _ATOMS and bool(term.reads)
+
+
+def apart(values: Floats) -> Floats:
+    """1 for persons without the value that most have, 0 for others and where most have none.
+
+    A factor that is the same for all but one person takes this person out of what it multiplies:
+    the difference from the sum without it is about this person alone.
+
+    Args:
+        values: NaN where a person has none.
+    """
+    present = np.isfinite(values)
+    common = np.median(values[present]) if present.any() else 0.0
+    scale = max(float(np.abs(values[present]).max(initial=0.0)), _TINY)
+    marks = present & (np.abs(values - common) > _ROUNDING * scale)
+    if 2 * np.count_nonzero(marks) >= np.count_nonzero(present):
+        marks[:] = False
+    return np.where(present, marks.astype(np.float64), np.nan)
 
 
 def dominated(values: Floats, min_cell: int) -> bool:

@@ -125,7 +125,7 @@ class NodeService:
         self.witness = Witness(identity, store, clock)
         released = ReleasedSets(store, datasets, os.urandom)
         self._screening = Screening(store, released, self.persons)
-        self._singling = Singling()
+        self._singling = Singling(self.persons)
         self._guard = Guard(identity, store, policy, find, clock, screening=self._screening)
         self._noise = RoundNoise(store)
 

@@ -9,16 +9,18 @@ import numpy.typing as npt
 
 from cohortium.analysis.interface import MakesNumbers, Splits
 from cohortium.analysis.screen import parts_of
-from cohortium.cohort.singling import dominated, numbers_made
+from cohortium.cohort.singling import dominated, numbers_made, parts_made
 from cohortium.core.table import Table
 from cohortium.errors import PolicyRefusal
 from cohortium.node.checked import CheckedRun
+from cohortium.node.persons import Persons
 
 
 class Singling:
     """Looks at the numbers that researchers make; a run's rounds have the same ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, persons: Persons) -> None:
+        self._persons = persons
         self._passed: str | None = None
 
     def require_none(self, table: Table, run: CheckedRun) -> None:
@@ -33,7 +35,7 @@ class Singling:
             return
         parts = None
         least = run.scope.disclosure.min_cell
-        for values in _made(table, run):
+        for values in self._made(table, run):
             if parts is None:
                 parts = parts_of(run.inner, table, run.params, run.scope)
             for rows in (slice(None), *(parts == part for part in np.unique(parts))):
@@ -47,11 +49,16 @@ class Singling:
                     )
         self._passed = run.request.run_id
 
-
-def _made(table: Table, run: CheckedRun) -> Iterator[npt.NDArray[np.float64]]:
-    if isinstance(run.inner, Splits):  # it reads variables for its criteria only
-        return
-    for name in numbers_made(run.population, run.inner.variables(run.params)):
-        yield np.asarray(table.columns[name], dtype=np.float64)
-    if isinstance(run.inner, MakesNumbers):
-        yield from run.inner.numbers_made(table, run.params, run.common)
+    def _made(self, table: Table, run: CheckedRun) -> Iterator[npt.NDArray[np.float64]]:
+        if isinstance(run.inner, Splits):  # it reads variables for its criteria only
+            return
+        names = numbers_made(run.population, run.inner.variables(run.params))
+        if names:
+            sources = run.population.reads_for(names)
+            base = self._persons.table(run.contract, run.participant, run.population, sources)
+            whole = run.population.derive(base)
+            for name in names:
+                yield np.asarray(table.columns[name], dtype=np.float64)
+                yield from parts_made(run.population, name, whole)
+        if isinstance(run.inner, MakesNumbers):
+            yield from run.inner.numbers_made(table, run.params, run.common)

@@ -8,9 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohortium.cohort.population import Population
-from cohortium.cohort.singling import dominated, numbers_made, require_gentle
+from cohortium.cohort.singling import (
+    apart,
+    dominated,
+    numbers_made,
+    parts_made,
+    require_gentle,
+)
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.selection import Derived, Selection
+from cohortium.core.table import Table
 from cohortium.errors import InputError
 
 NUMBERS = ("age", "weight", "height", "chol", "creatinine")
@@ -180,3 +187,34 @@ def test_neither_units_nor_order_matter(values: list[int], unit: float) -> None:
     told = dominated(array, 5)
     assert dominated(array * unit, 5) == told
     assert dominated(np.append(array[::-1], np.nan), 5) == told
+
+
+def test_the_terms_of_a_sum_and_who_is_apart_are_looked_at() -> None:
+    age = np.arange(40.0)
+    few = np.zeros(40)
+    few[3:6] = [900.0, 950.0, 800.0]
+    table = Table(
+        {name: VARIABLES[name] for name in ("age", "chol")}, {"age": age, "chol": few + 0.1 * age}
+    )
+    asked = Selection(
+        derived=(
+            Derived(name="sum", expression="1000000 * age + chol"),
+            Derived(name="of_sum", expression="sum - 3"),
+            Derived(name="other", expression="2 * age"),
+        )
+    )
+    population = Population.of(Selection(), asked, VARIABLES)
+    table = population.derive(table)
+    for name, expected in (("sum", True), ("of_sum", True), ("other", False)):
+        assert not dominated(table.columns[name], 5)
+        assert any(dominated(part, 5) for part in parts_made(population, name, table)) is expected
+
+
+def test_who_is_apart_is_a_minority() -> None:
+    values = np.array([1.0] * 30 + [7.0, np.nan, 0.0])
+    assert apart(values)[-3:].tolist() == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
+    assert not apart(values)[:30].any()
+    assert not apart(np.arange(30.0)).any()
+    assert not apart(np.array([1.0] * 15 + [2.0] * 15)).any()
+    assert not apart(np.array([])).any()
+    assert not apart(np.full(9, 0.1 + 0.2)).any()
