@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cohortium.analysis import cox_site
 from cohortium.analysis.cox_grid import choose, max_steps
 from cohortium.analysis.cox_model import CoxParams, Model
-from cohortium.analysis.cox_newton import MAX_HALVINGS, MAX_ITERATIONS, first_step, next_step
+from cohortium.analysis.cox_newton import first_step, next_step
 from cohortium.analysis.cox_pooled import Joint
 from cohortium.analysis.cox_result import assemble
 from cohortium.analysis.cox_state import Progress, spread_of
@@ -23,6 +23,7 @@ from cohortium.analysis.grouped import Counted
 from cohortium.analysis.interface import Continue, Done, DropOuts, Scope
 from cohortium.analysis.least_squares import unpack
 from cohortium.analysis.marks import numbers_made, singled_out
+from cohortium.analysis.newton import MAX_HALVINGS, MAX_ITERATIONS
 from cohortium.analysis.survival_times import partition_of
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.analysis.formula import Parsed
 from cohortium.analysis.glm_model import SITES_TO_CLUSTER, Model
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Scope, Total
 from cohortium.analysis.marks import singled_out
+from cohortium.core.rounds import Array
 from cohortium.disclosure.suppression import LEAST_SITES, is_small
 from cohortium.errors import InputError, PolicyRefusal
 
@@ -28,8 +31,25 @@ def release_counts(
     Raises:
         PolicyRefusal: ``too-few-persons``, ``too-few-sites``, ``too-many-parameters``.
     """
-    n, missing, sites = (int(count) for count in total["persons"])
-    limits, p = scope.disclosure, len(model.parsed.names) + more
+    persons = np.asarray(total["persons"], dtype=np.int64)
+    require_persons(persons, len(model.parsed.names) + more, scope)
+    if model.params.errors == "site":
+        require_clusters(int(persons[2]))
+    return at.but(counts=persons)
+
+
+def require_persons(persons: npt.NDArray[np.int64], p: int, scope: Scope) -> None:
+    """Refuse too few persons and sites, and too many parameters.
+
+    Args:
+        persons: int64, shape (3,); complete persons, persons left out, sites with any.
+        p: Parameters.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``, ``too-few-sites``, ``too-many-parameters``.
+    """
+    n, _, sites = persons.tolist()
+    limits = scope.disclosure
     if n < limits.cohort:
         raise PolicyRefusal(
             "too-few-persons",
@@ -41,8 +61,6 @@ def release_counts(
             "Only one institution has persons with a value of every variable of the formula; a "
             "joint model needs two.",
         )
-    if model.params.errors == "site":
-        require_clusters(sites)
     if p * limits.per_parameter > n or n - p < limits.df:
         raise PolicyRefusal(
             "too-many-parameters",
@@ -56,7 +74,6 @@ def release_counts(
             parameters=p,
             persons=n,
         )
-    return at.but(counts=np.array([n, missing, sites], dtype=np.int64))
 
 
 def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> Progress:
@@ -83,14 +100,15 @@ def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> P
     ]
     if family.name == "binomial":
         cells += [
-            (f"{parsed.response.text} = {y}", c) for y, c in enumerate((n - outcome, outcome))
+            (f"{parsed.response.text} = {y}", round(c))
+            for y, c in enumerate((n - outcome, outcome))
         ]
     if model.params.weights is not None:
         once = int(total["once"][0])
         name = model.params.weights
         cells += [(f"{name} = 1", once or n), (f"{name} > 1", n - once or n)]
-    small = [name for name, count in cells if is_small(round(count), min_cell)]
-    small = small or singled_out(
+    require_groups(
+        cells,
         n,
         np.append(sums, outcome),
         np.append(total["squares"], outcome_squares),
@@ -98,27 +116,56 @@ def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> P
         parsed=parsed,
         min_cell=min_cell,
     )
-    if small:
-        raise PolicyRefusal(
-            "too-few-persons",
-            f"Fewer than {min_cell} persons are in: {', '.join(small[:5])}. Merge or leave out.",
-            cells=small[:50],
-        )
-    empty = [name for name, count in cells if round(count) == 0]
-    if empty or (family.name == "poisson" and outcome == 0):
-        raise InputError(
-            "no-convergence",
-            f"Nobody is in: {', '.join(empty[:5]) or parsed.response.text + ' > 0'}. "
-            "Its coefficient cannot be estimated: leave the variable out, or propose a study whose "
-            "levels leave this one out.",
-            cells=empty[:50],
-        )
+    if family.name == "poisson" and outcome == 0:
+        raise _nobody([f"{parsed.response.text} > 0"])
     centred = parsed.intercept
     centre = np.where(np.arange(len(sums)) > 0, sums / n, 0.0) if centred else np.zeros_like(sums)
     weighed = np.asarray(total.get("weighed", (n, outcome, 0.0, 0.0, 0.0)), dtype=np.float64)
     shift, null_eta = _null(weighed, model) if centred else (0.0, 0.0)
     scalars = np.array([shift, null_eta, saturated, 0.0, 0.0, weighed[0], 0.0, 0.0])
     return at.but(centre=centre, scalars=scalars)
+
+
+def require_groups(
+    cells: Sequence[tuple[str, int]],
+    n: int,
+    sums: Floats,
+    squares: Floats,
+    joint: Array | None,
+    *,
+    parsed: Parsed,
+    min_cell: int,
+) -> None:
+    """Refuse groups of few persons, of nobody, and columns that few persons tell apart.
+
+    Args:
+        cells: Groups of persons: names and counts.
+        n, sums, squares, joint: See `marks.singled_out`.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``.
+        InputError: ``no-convergence`` for a group of nobody.
+    """
+    small = [name for name, count in cells if is_small(count, min_cell)]
+    small = small or singled_out(n, sums, squares, joint, parsed=parsed, min_cell=min_cell)
+    if small:
+        raise PolicyRefusal(
+            "too-few-persons",
+            f"Fewer than {min_cell} persons are in: {', '.join(small[:5])}. Merge or leave out.",
+            cells=small[:50],
+        )
+    empty = [name for name, count in cells if count == 0]
+    if empty:
+        raise _nobody(empty)
+
+
+def _nobody(cells: list[str]) -> InputError:
+    return InputError(
+        "no-convergence",
+        f"Nobody is in: {', '.join(cells[:5])}. Its coefficient cannot be estimated: leave the "
+        "variable out, or derive one, or propose a study, whose levels leave this one out.",
+        cells=cells[:50],
+    )
 
 
 def _null(weighed: Floats, model: Model) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def contribute(table: Table, at: Progress, model: Model, limits: Disclosure) -> 
             if "marks" in out:
                 out["marks"] += joint_counts(block, parsed)
             if "levels" in out:
-                out["levels"] += _level_counts(block, parsed)
+                out["levels"] += level_counts(block, parsed)
             if times is not None:
                 out["once"] += np.count_nonzero(times == 1)
             if model.weighs:
@@ -117,7 +117,8 @@ def blocks(table: Table) -> Iterator[Table]:
         yield Table(table.variables, {name: c[rows] for name, c in table.columns.items()})
 
 
-def _level_counts(table: Table, parsed: Parsed) -> Array:
+def level_counts(table: Table, parsed: Parsed) -> Array:
+    """Persons at each of `Parsed.levels`, shape (n_levels,)."""
     counts = []
     for factor in parsed.categories:
         codes = values_of(factor, table).astype(np.int64)
