@@ -18,33 +18,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.common import measure, print_header, print_table, show_seconds
+from benchmarks.common import print_header, print_table
+from benchmarks.three_sites import COLUMNS, SITES, STUDY, compared, start
 from scipy import stats
 
 import cohortium as co
-from cohortium.demo.consortium import Consortium
 
-SITES = ("Alpha Clinic", "Beta Hospital", "Gamma Institute")
-RESEARCHER = "Dr. Bench"
-STUDY = "many-rows"
 NUMBERS = tuple(f"x{number:02}" for number in range(12))
 CATEGORIES = ("sex", "stage", "region", "drug")
 BINARY = ("event", "smoker")
 VARIABLES = ("age", "follow_up", *NUMBERS, *CATEGORIES, *BINARY)
-PROPOSAL = """\
-study: {study}
-title: Statistics over many rows
-purpose: To measure.
-participants:
-{participants}
-variables: [{variables}]
-cohort:
-  adjustable: [{variables}]
-computations:
-  - name: stats.*
-recipients: [{researcher}]
-expires_at: "2099-01-01T00:00:00Z"
-"""
 INCLUDE = ("age >= 40", "x00 IS NOT NULL", "stage IN ('I', 'II', 'III')")
 EXCLUDE = ("follow_up < 30", "region = 'north' AND smoker = 1")
 
@@ -70,36 +53,6 @@ def frames(n_rows: int) -> dict[str, pd.DataFrame]:
         frame.loc[rng.random(n_rows) < 0.05, "x00"] = np.nan
         out[site] = frame
     return out
-
-
-def start(root: Path, n_rows: int) -> Consortium:
-    """A hub, three nodes with data, and `STUDY` signed by all; as processes."""
-    consortium = Consortium(root, name="Benchmark")
-    try:
-        consortium.start_hub()
-        consortium.add_sites(SITES)
-        consortium.add_researcher(RESEARCHER)
-        for site, frame in frames(n_rows).items():
-            file = root / f"{consortium.node_dir(site).name}.parquet"
-            frame.to_parquet(file, index=False)
-            consortium.add_dataset(site, "patients", file)
-        consortium.wait_published(SITES)
-        text = PROPOSAL.format(
-            study=STUDY,
-            participants="\n".join(f"  - {{name: {s}, dataset: patients}}" for s in SITES),
-            variables=", ".join(VARIABLES),
-            researcher=RESEARCHER,
-        )
-        file = root / "study.yaml"
-        file.write_text(text)
-        consortium.cli("study", "propose", str(file))
-        for site in SITES:
-            consortium.sign(site, STUDY)
-        consortium.wait_active(STUDY)
-    except BaseException:
-        consortium.stop()
-        raise
-    return consortium
 
 
 def kept(pooled: pd.DataFrame, include: tuple[str, ...]) -> list[int]:
@@ -170,21 +123,7 @@ def compare(study: co.Study, pooled: pd.DataFrame, repeats: int) -> list[list[ob
     drugs_table = [name for name in VARIABLES if name != "drug"]
 
     def row(what: str, ours: Callable[[], Any], plain: Callable[[], object]) -> None:
-        result: list[Any] = []
-        federated = measure(lambda: result.append(ours()), repeats=repeats)
-        pooled_timing = measure(plain, repeats=max(3, repeats // 3))
-        run = result[-1].run
-        rows.append(
-            [
-                what,
-                show_seconds(federated.median_s),
-                show_seconds(pooled_timing.median_s),
-                f"{federated.median_s / pooled_timing.median_s:.2f}",
-                run.rounds,
-                f"{run.total_bytes / len(run.participants) / 1024:,.3g}",
-                repeats,
-            ]
-        )
+        rows.append(compared(what, ours, plain, (repeats, max(3, repeats // 3))))
 
     cohort = study.cohort(include=list(INCLUDE), exclude=list(EXCLUDE))
     again = cohort.attrition()
@@ -223,15 +162,17 @@ def main() -> None:
     asked = parser.parse_args()
     print_header("Statistics over three sites: hub and 3 nodes, mutual TLS 1.3 on loopback")
     for n_rows in asked.rows[:1] if asked.quick else asked.rows:
-        with tempfile.TemporaryDirectory() as folder, start(Path(folder), n_rows) as consortium:
+        tables = frames(n_rows)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            start(Path(folder), tables, "stats.*") as consortium,
+        ):
             os.environ["COHORTIUM_PROFILE"] = str(consortium.profile)
-            pooled = pd.concat(frames(n_rows).values(), ignore_index=True)
+            pooled = pd.concat(tables.values(), ignore_index=True)
             with co.connect() as federation:
                 rows = compare(federation.study(STUDY), pooled, 5 if asked.quick else 11)
         print(f"Three sites of {n_rows:,} rows, 20 variables\n")
-        print_table(
-            ["what", "federated", "pooled", "ratio", "rounds", "KiB left a site", "n"], rows
-        )
+        print_table(COLUMNS, rows)
 
 
 if __name__ == "__main__":
