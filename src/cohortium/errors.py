@@ -244,6 +244,15 @@ CATALOGUE: dict[str, Entry] = {
         "VerificationError", "An audit bundle contradicts itself or leaves something out.", 422
     ),
     "bad-token": Entry("VerificationError", "The request's access token does not verify.", 401),
+    "bad-vault-file": Entry(
+        "VerificationError", "A vault file was cut off, altered or is none.", 422
+    ),
+    "vault-identity": Entry(
+        "VerificationError", "Another vault file stands in the place of the one asked for.", 409
+    ),
+    "vault-rollback": Entry(
+        "VerificationError", "An older version of a vault file was put back.", 409
+    ),
     # ProtocolError
     "malformed-message": Entry(
         "ProtocolError", "Received bytes are not a message of this protocol.", 400
