@@ -29,6 +29,8 @@ from cohortium.analysis.levene import Levene
 from cohortium.analysis.logrank import Logrank
 from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
+from cohortium.analysis.meta import Meta
+from cohortium.analysis.meta_effect import MetaEffect
 from cohortium.analysis.mixed import Mixed
 from cohortium.analysis.negative_binomial import NegativeBinomial
 from cohortium.analysis.normality import Normality
@@ -61,6 +63,8 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             MannWhitney(),
             McNemar(),
             Levene(),
+            Meta(),
+            MetaEffect(),
             Mixed(),
             NegativeBinomial(),
             Normality(),

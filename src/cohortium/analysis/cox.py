@@ -27,7 +27,7 @@ from cohortium.analysis.newton import MAX_HALVINGS, MAX_ITERATIONS
 from cohortium.analysis.survival_times import partition_of
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import LEAST_SITES, is_small
+from cohortium.disclosure.suppression import is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -216,7 +216,7 @@ def _release_counts(at: Progress, total: Total, model: Model, scope: Scope) -> P
             "too-few-persons",
             f"Fewer than {limits.cohort} persons have a value of every variable of the model.",
         )
-    if sites < LEAST_SITES or event_sites == 1:
+    if sites < scope.least_sites or 0 < event_sites < scope.least_sites:
         raise PolicyRefusal(
             "too-few-sites",
             "Only one institution has persons with the event and a value of every variable of the "

@@ -14,7 +14,7 @@ from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Scope, Total
 from cohortium.analysis.marks import singled_out
 from cohortium.core.rounds import Array
-from cohortium.disclosure.suppression import LEAST_SITES, is_small
+from cohortium.disclosure.suppression import is_small
 from cohortium.errors import InputError, PolicyRefusal
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ def require_persons(persons: npt.NDArray[np.int64], p: int, scope: Scope) -> Non
             "too-few-persons",
             f"Fewer than {limits.cohort} persons have a value of every variable of the formula.",
         )
-    if sites < LEAST_SITES:
+    if sites < scope.least_sites:
         raise PolicyRefusal(
             "too-few-sites",
             "Only one institution has persons with a value of every variable of the formula; a "

@@ -21,7 +21,7 @@ from cohortium.analysis.untrusted import ints
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import LEAST_SITES, REASONS, Release, suppress
+from cohortium.disclosure.suppression import REASONS, Release, suppress
 from cohortium.errors import InputError, PolicyRefusal
 
 MAX_GROUPS = 10_000
@@ -128,7 +128,7 @@ def own_floor(scope: Scope) -> int:
 def decide(persons: Ints, sites: Ints, scope: Scope) -> Ints:
     """A `Release` for each group, shape (G,), from its joint persons and contributing sites."""
     status = suppress(persons, scope.disclosure.min_cell)
-    status[(status == Release.OPEN) & (sites > 0) & (sites < LEAST_SITES)] = Release.ONE_SITE
+    status[(status == Release.OPEN) & (sites > 0) & (sites < scope.least_sites)] = Release.ONE_SITE
     if scope.disclosure.floor == "site":
         # Nobody, or only sites below their own floor: it cannot be told, so it is not said.
         status[persons == 0] = Release.TOO_FEW

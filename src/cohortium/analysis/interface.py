@@ -26,6 +26,7 @@ from cohortium.core.rounds import Array, Contribution, FieldKind, FieldSpec, Lay
 from cohortium.core.table import Table
 from cohortium.disclosure.differencing import Split
 from cohortium.disclosure.limits import Disclosure
+from cohortium.disclosure.suppression import LEAST_SITES
 from cohortium.errors import InputError
 
 
@@ -39,6 +40,8 @@ class Scope:
         n_sites: Sites whose contributions are summed.
         sites: The contract's participants.
         site: At a site, its place among them.
+        least_sites: Fewest sites that a released number rests on; 1 where a site computes its own,
+            which the contract must permit.
         chosen: Categories and booleans with which the request tells persons apart, beside criteria
             and `Partitions`: see `cohortium.cohort.choice`.
     """
@@ -49,6 +52,7 @@ class Scope:
     sites: tuple[str, ...] = ()
     site: int | None = None
     chosen: tuple[str, ...] = ()
+    least_sites: int = LEAST_SITES
 
     def variable(self, name: str) -> Variable:
         """The variable, or InputError ``not-found``."""

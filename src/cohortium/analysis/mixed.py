@@ -18,6 +18,13 @@ from cohortium.analysis.formula import (
     values_of,
     variables_of,
 )
+from cohortium.analysis.institutions import (
+    apart,
+    parts_by_institution,
+    require_apart,
+    require_by_site,
+    split_by_institution,
+)
 from cohortium.analysis.interface import Continue, Done, DropOuts, FieldSpec, Params, Scope
 from cohortium.analysis.least_squares import aliased, pack, unpack
 from cohortium.analysis.marks import joint_counts, singled_out
@@ -92,7 +99,7 @@ class Mixed:
     def start(self, params: MixedParams, scope: Scope) -> State:
         """Begin with persons and means."""
         parsed = _parsed(params, scope)
-        _require_by_site(scope)
+        require_by_site(scope, "A mixed model gives away each institution's means")
         return Known.nothing(len(scope.sites), len(parsed.names)).to_state()
 
     def layout(self, state: State, params: MixedParams, scope: Scope) -> Layout:
@@ -123,16 +130,15 @@ class Mixed:
         persons = table.take(rows)
         speaks = _may_speak(persons, parsed, limits)
         if "apart" in out:
-            told = persons.n_rows if speaks else 0
-            out["apart"][0] = min(table.n_rows - told, limits.min_cell)
+            out["apart"][0] = apart(table, persons.n_rows if speaks else 0, limits)
         if not speaks:
             return out
         z = _columns(persons, parsed)
         means = z.mean(axis=0)
         if "within" in out:
-            apart = z - means
-            apart -= apart.mean(axis=0)
-            out["within"] += pack(apart.T @ apart)
+            away = z - means
+            away -= away.mean(axis=0)
+            out["within"] += pack(away.T @ away)
             return out
         out["persons"][scope.site] = persons.n_rows
         out["left_out"][0] = table.n_rows - persons.n_rows
@@ -141,21 +147,15 @@ class Mixed:
 
     def split(self, params: MixedParams, scope: Scope) -> Split:  # noqa: ARG002 - protocol
         """The cohort; those of whom means are given, all together and of each institution."""
-        sites = len(scope.sites)
-        sets = np.zeros((sites + 2, sites + 1), dtype=np.bool_)
-        sets[0], sets[1, :sites] = True, True
-        sets[2:, :sites] = np.eye(sites, dtype=np.bool_)
-        return Split(sites, sets, (tuple(range(sites + 2)),))
+        return split_by_institution(scope)
 
     def parts(self, table: Table, params: MixedParams, scope: Scope) -> npt.NDArray[np.integer]:
         """The site's place, for the persons whose means it gives."""
-        sites = len(scope.sites)
         parsed = _parsed(params, scope)
         table = table.select(tuple(sorted(parsed.variables)))
         present = complete(table, parsed)
-        if scope.site is None or not _may_speak(table.take(present), parsed, scope.disclosure):
-            return np.full(table.n_rows, sites, dtype=np.int32)
-        return np.where(present, scope.site, sites).astype(np.int32)
+        speaks = _may_speak(table.take(present), parsed, scope.disclosure)
+        return parts_by_institution(scope, present & speaks)
 
     def split_key(self, params: MixedParams, scope: Scope) -> Any:  # noqa: ARG002 - protocol
         """Whose values are needed."""
@@ -191,7 +191,7 @@ class Mixed:
                 np.asarray(total["means"], dtype=np.float64),
             )
             _require_enough(at, p, scope.disclosure)
-            _require_apart(int(np.asarray(total["apart"])[0]), scope.disclosure)
+            require_apart(int(np.asarray(total["apart"])[0]), scope.disclosure)
             return Continue(at.to_state(), 0.5, "means")
         there = at.persons > 0
         sums = Sufficient(
@@ -271,15 +271,6 @@ def _parsed(params: MixedParams, scope: Scope) -> Parsed:
     return parsed
 
 
-def _require_by_site(scope: Scope) -> None:
-    if not scope.disclosure.by_site:
-        raise PolicyRefusal(
-            "not-permitted",
-            "A mixed model gives away each institution's means, and the contract does not let "
-            "numbers of single institutions be released (disclosure: {by_site: true}).",
-        )
-
-
 def _columns(persons: Table, parsed: Parsed) -> Floats:
     """The columns after the intercept and the outcome, shape (n, p)."""
     x, _ = design(persons, parsed)
@@ -330,16 +321,6 @@ def _require_enough(at: Known, p: int, limits: Disclosure) -> None:
             f"persons, and {limits.df} residual degrees of freedom must be left.",
             parameters=p,
             persons=n,
-        )
-
-
-def _require_apart(persons: int, limits: Disclosure) -> None:
-    if is_small(persons, limits.min_cell):
-        raise PolicyRefusal(
-            "too-few-persons",
-            f"Fewer than {limits.min_cell} persons of the cohort lack a value or are of an "
-            "institution without enough: what the institutions' means leave of a joint result "
-            "would tell of these. Use other variables or criteria.",
         )
 
 

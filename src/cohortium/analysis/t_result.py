@@ -106,8 +106,6 @@ def assemble(
 def _effects(d: float, weight: float, df: int, confidence: float) -> list[dict[str, Any]]:
     """Cohen's d and Hedges' g; d times `weight` is a noncentral t with `df` degrees of freedom."""
     low, high = (end / weight for end in noncentrality(d * weight, df, confidence))
-    # Hedges 1981, equation 6e: the exact correction for the bias of d.
-    shrink = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
     return [
         {
             "name": name,
@@ -116,8 +114,15 @@ def _effects(d: float, weight: float, df: int, confidence: float) -> list[dict[s
             "high": by * high,
             "confidence": confidence,
         }
-        for name, by in (("Cohen's d", 1.0), ("Hedges' g", shrink if df > 1 else 1.0))
+        for name, by in (("Cohen's d", 1.0), ("Hedges' g", hedges_correction(df)))
     ]
+
+
+def hedges_correction(df: int) -> float:
+    """For the bias of d (Hedges 1981, equation 6e)."""
+    if df < 2:
+        return 1.0
+    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
 
 
 def noncentrality(t: float, df: float, confidence: float) -> tuple[float, float]:

@@ -94,7 +94,7 @@ class TTest:
         for name in _measured(params):
             numeric(scope, name)
         groups = Groups.of(scope, params.by)
-        _among(groups, params)
+        among_of(groups, params)
         return Moments.nothing(groups, scope).to_state()
 
     def layout(self, state: State, params: TTestParams, scope: Scope) -> Layout:
@@ -107,7 +107,7 @@ class TTest:
         groups = Groups.of(scope, params.by)
         known = Moments.from_state(state, groups)
         out = empty(known.layout(groups, scope))
-        among = _among(groups, params)
+        among = among_of(groups, params)
         values = _values(table, params)
         status = known.counted.status
         for group, rows in parts(table, groups, status, scope, out=out, complete=_measured(params)):
@@ -130,7 +130,7 @@ class TTest:
     ) -> Continue | Done:
         """Withhold what is too small, then go on to the next pass."""
         groups = Groups.of(scope, params.by)
-        among = _among(groups, params)
+        among = among_of(groups, params)
         known = Moments.from_state(state, groups).advance(
             total, groups, scope, among=among, least=len(among)
         )
@@ -166,7 +166,7 @@ def _check_params(params: TTestParams) -> None:
         raise InputError("bad-input", "Levels are of a grouping variable: name `by`.")
 
 
-def _among(groups: Groups, params: TTestParams) -> tuple[int, ...]:
+def among_of(groups: Groups, params: TTestParams) -> tuple[int, ...]:
     """The group or the two groups that are compared, in order."""
     if not groups.by:
         return (0,)
@@ -211,7 +211,7 @@ def _check_differences(known: Moments, params: TTestParams, scope: Scope) -> Non
 def _result(
     known: Moments, groups: Groups, samples: list[Sample], params: TTestParams, scope: Scope
 ) -> Mapping[str, Any]:
-    described = known.described(groups, _among(groups, params))
+    described = known.described(groups, among_of(groups, params))
     difference = f"{params.variable} - {params.second}"
     if not groups.by:
         described[0]["level"] = params.variable if params.second is None else difference

@@ -5,22 +5,17 @@ A pure function; nothing is asked of any site.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from cohortium.analysis.pooling import Distribution, Method, pool
 from cohortium.errors import InputError
-from cohortium.sdk.meta_results import Combined, MetaAnalysis
+from cohortium.sdk.meta_results import MetaAnalysis
 
 Floats = npt.NDArray[np.float64]
-Method = Literal["REML", "DL"]
-Distribution = Literal["t", "normal"]
-
-_GRID: Final = np.logspace(-8, 8, 161)
-"""Values of tau2 between which its estimate is looked for, in units of the estimates' variance."""
 
 
 def meta_analysis(
@@ -70,35 +65,15 @@ def meta_analysis(
     labels = tuple(str(n) for n in (names if names is not None else range(1, k + 1)))
     if len(labels) != k or len(set(labels)) != k:
         raise InputError("bad-input", "Each effect has a name of its own.")
-    from scipy.special import chdtrc
-
-    fixed_w = 1 / v
-    q = float(fixed_w @ (y - _mean(y, fixed_w)) ** 2)
-    tau2 = _dersimonian_laird(q, fixed_w) if method == "DL" else _reml(y, v)
-    w = 1 / (v + tau2)
-    random = _combined(y, w, confidence, hartung_knapp=hartung_knapp)
-    i2, h2 = _heterogeneity(q, tau2, fixed_w, method)
-    return MetaAnalysis(
-        names=labels,
-        effects=tuple(y.tolist()),
-        standard_errors=tuple(np.sqrt(v).tolist()),
-        weights_fixed=tuple((fixed_w / fixed_w.sum()).tolist()),
-        weights_random=tuple((w / w.sum()).tolist()),
-        fixed=_combined(y, fixed_w, confidence, hartung_knapp=False),
-        random=random,
+    pooled = pool(
+        y,
+        v,
         method=method,
-        tau2=tau2,
-        tau2_se=_tau2_se(w, fixed_w, method),
-        q=q,
-        q_df=k - 1,
-        q_p_value=float(chdtrc(k - 1, q)),
-        i2=i2,
-        h2=h2,
-        prediction=_prediction(random.estimate, w, tau2, confidence, prediction),
         confidence=confidence,
         hartung_knapp=hartung_knapp,
-        ratio=ratio,
+        prediction=prediction,
     )
+    return MetaAnalysis(**vars(pooled), names=labels, ratio=ratio)
 
 
 def _checked(effects: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -112,96 +87,3 @@ def _checked(effects: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[Floats, Flo
     if not np.all(np.isfinite(y) & np.isfinite(se) & (se > 0)):
         raise InputError("bad-input", "Effects are finite, and standard errors more than 0.")
     return y, np.square(se)
-
-
-def _mean(y: Floats, w: Floats) -> float:
-    return float(w @ y / w.sum())
-
-
-def _combined(y: Floats, w: Floats, confidence: float, *, hartung_knapp: bool) -> Combined:
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
-
-    mean, k = _mean(y, w), len(y)
-    se = 1 / math.sqrt(float(w.sum()))
-    if hartung_knapp:
-        se *= math.sqrt(float(w @ (y - mean) ** 2) / (k - 1))
-        width = float(stdtrit(k - 1, 0.5 + confidence / 2))
-    else:
-        width = float(ndtri(0.5 + confidence / 2))
-    statistic = mean / se if se > 0 else math.nan
-    p = 2 * float(stdtr(k - 1, -abs(statistic)) if hartung_knapp else ndtr(-abs(statistic)))
-    return Combined(mean, se, mean - width * se, mean + width * se, statistic, p)
-
-
-def _dersimonian_laird(q: float, w: Floats) -> float:
-    return max(0.0, (q - (len(w) - 1)) / _spread(w))
-
-
-def _spread(w: Floats) -> float:
-    return float(w.sum() - (w @ w) / w.sum())
-
-
-def _reml(y: Floats, v: Floats) -> float:
-    """The tau2 of the largest restricted likelihood: of the roots of its slope, and 0."""
-    from scipy.optimize import brentq
-
-    def slope(tau2: float) -> float:
-        w = 1 / (v + tau2)
-        return float(np.square(w) @ (y - _mean(y, w)) ** 2 - w.sum() + (w @ w) / w.sum())
-
-    unit = float(v.mean() + y.var())
-    at = [0.0, *(unit * _GRID).tolist()]
-    found = [0.0, *(_roots(slope, at, brentq))]
-    return max(found, key=lambda tau2: _restricted(y, v, tau2))
-
-
-def _roots(
-    slope: Callable[[float], float], at: Sequence[float], solve: Callable[..., float]
-) -> list[float]:
-    """Where the slope goes from above 0 to below."""
-    values = [slope(one) for one in at]
-    return [
-        float(solve(slope, low, high, xtol=1e-300, rtol=1e-14, maxiter=500))
-        for low, high, before, after in zip(at, at[1:], values, values[1:], strict=False)
-        if before > 0 >= after
-    ]
-
-
-def _restricted(y: Floats, v: Floats, tau2: float) -> float:
-    w = 1 / (v + tau2)
-    apart = float(w @ (y - _mean(y, w)) ** 2)
-    return 0.5 * float(np.log(w).sum()) - 0.5 * math.log(float(w.sum())) - 0.5 * apart
-
-
-def _tau2_se(w: Floats, fixed_w: Floats, method: Method) -> float:
-    """Large-sample; for DL the variance of the moment estimator at the estimated tau2."""
-    if method == "REML":
-        trace = w @ w - 2 * (w**3).sum() / w.sum() + ((w @ w) / w.sum()) ** 2
-        return math.sqrt(2 / float(trace))
-    ratio = fixed_w**2 / w
-    twice = (ratio**2 / fixed_w**2).sum()
-    one = (fixed_w**2 / w).sum() / fixed_w.sum()
-    cross = (fixed_w * (fixed_w / w) ** 2).sum() / fixed_w.sum()
-    return math.sqrt(2 * float(twice - 2 * cross + one**2)) / _spread(fixed_w)
-
-
-def _heterogeneity(q: float, tau2: float, w: Floats, method: Method) -> tuple[float, float]:
-    """I2 as a share, and H2: from Q for DL, else from tau2 and a typical variance."""
-    df = len(w) - 1
-    if method == "DL":
-        return (max(0.0, (q - df) / q) if q > 0 else 0.0), q / df
-    typical = df / _spread(w)
-    return tau2 / (tau2 + typical), (tau2 + typical) / typical
-
-
-def _prediction(
-    mean: float, w: Floats, tau2: float, confidence: float, by: Distribution
-) -> tuple[float, float] | None:
-    from scipy.special import ndtri, stdtrit
-
-    k, level = len(w), 0.5 + confidence / 2
-    if by == "t" and k < 3:
-        return None
-    width = float(stdtrit(k - 2, level) if by == "t" else ndtri(level))
-    half = width * math.sqrt(tau2 + 1 / float(w.sum()))
-    return mean - half, mean + half

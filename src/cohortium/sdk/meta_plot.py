@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
     from cohortium.sdk.meta_results import MetaAnalysis
 
-PREDICTION = "a new study"
 
-
-def forest_of_studies(found: MetaAnalysis) -> alt.TopLevelMixin:
+def forest_of_studies(found: MetaAnalysis, title: str = "") -> alt.TopLevelMixin:
     """Each study's effect with its limits, the combined ones, and what to expect of a new study."""
-    frame = found.to_frame().reset_index().rename(columns={"study": "term"})
+    frame = found.to_frame().rename_axis(index="term").reset_index()
     frame["p"] = [
         *(
             math.erfc(abs(y / se) / math.sqrt(2))
@@ -30,16 +28,22 @@ def forest_of_studies(found: MetaAnalysis) -> alt.TopLevelMixin:
     ]
     if found.prediction is not None:
         low, high = found.prediction
-        new = {"term": PREDICTION, "effect": found.random.estimate, "low": low, "high": high}
+        new = {
+            "term": f"a new {found.unit}",
+            "effect": found.random.estimate,
+            "low": low,
+            "high": high,
+        }
         frame = pd.concat([frame, pd.DataFrame([new])], ignore_index=True)
     if found.ratio:
         for column in ("effect", "low", "high"):
             frame[column] = [math.exp(value) for value in frame[column]]
     share = f"{100 * found.i2:.0f}%"
+    several = "studies" if found.unit == "study" else "institutions"
     return forest(
         frame[["term", "effect", "low", "high", "p"]],
-        effect="ratio" if found.ratio else "effect",
+        effect=found.effect or ("ratio" if found.ratio else "effect"),
         ratio=found.ratio,
-        title="Meta-analysis",
-        subtitle=f"{found.k} studies, {found.method}, tau2 {found.tau2:.4g}, I2 {share}",
+        title=title or "Meta-analysis",
+        subtitle=f"{found.k} {several}, {found.method}, tau2 {found.tau2:.4g}, I2 {share}",
     )

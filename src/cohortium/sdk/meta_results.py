@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
+from cohortium.analysis.pooling import Combined, Distribution, Method, Pooled, pool
+from cohortium.errors import InputError
 from cohortium.sdk.html import text_html
 from cohortium.sdk.language import Language, require_language
+from cohortium.sdk.meta_words import interpret
 from cohortium.sdk.publication import PrintedTable, from_frame
-from cohortium.sdk.words import limits, number, p_words
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+__all__ = ["FIXED", "RANDOM", "Combined", "MetaAnalysis"]
+
 FIXED: Final = "fixed effect"
 RANDOM: Final = "random effects"
 _ZH: Final = {
     "study": "研究",
+    "institution": "机构",
+    "left_out": "剔除",
     "effect": "效应值",
     "std_error": "标准误",
     "low": "置信下限",
@@ -32,56 +40,24 @@ _ZH: Final = {
 
 
 @dataclass(frozen=True)
-class Combined:
-    """A combined effect, with its test against 0."""
-
-    estimate: float
-    standard_error: float
-    low: float
-    high: float
-    statistic: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class MetaAnalysis:
-    """Effects of several studies or institutions, combined.
+class MetaAnalysis(Pooled):
+    """Effects of several studies or institutions, combined; see `Pooled`.
 
     Attributes:
-        weights_fixed, weights_random: Share of each study in the combined effects.
-        fixed, random: The combined effects.
-        method: Of tau2.
-        tau2: Variance of the effects between studies; `tau2_se` its standard error.
-        q, q_df, q_p_value: Cochran's test of homogeneity.
-        i2: Share of the variation that is between studies.
-        h2: Its ratio to what chance would give.
-        prediction: In which the effect of a new study lies; None for two studies.
+        names: Of the studies.
+        ratio: Whether the effects are logarithms of ratios, which words and the chart show.
+        effect: What the effect is called; empty: effect, or ratio.
+        unit: What each effect is of.
     """
 
     names: tuple[str, ...]
-    effects: tuple[float, ...]
-    standard_errors: tuple[float, ...]
-    weights_fixed: tuple[float, ...]
-    weights_random: tuple[float, ...]
-    fixed: Combined
-    random: Combined
-    method: str
-    tau2: float
-    tau2_se: float
-    q: float
-    q_df: int
-    q_p_value: float
-    i2: float
-    h2: float
-    prediction: tuple[float, float] | None
-    confidence: float
-    hartung_knapp: bool
-    ratio: bool
+    ratio: bool = False
+    effect: str = ""
+    unit: Literal["study", "institution"] = "study"
 
-    @property
-    def k(self) -> int:
-        """Studies."""
-        return len(self.names)
+    def shown(self, value: float) -> float:
+        """An effect as words and chart show it."""
+        return math.exp(value) if self.ratio else value
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each study and the two combined effects, on the scale given."""
@@ -98,21 +74,82 @@ class MetaAnalysis:
         frame = pd.DataFrame(
             [*rows, *combined],
             columns=["effect", "std_error", "low", "high"],
-            index=pd.Index([*self.names, FIXED, RANDOM], name="study"),
+            index=pd.Index([*self.names, FIXED, RANDOM], name=self.unit),
         )
         frame["weight_fixed"] = [*self.weights_fixed, 1.0, math.nan]
         frame["weight_random"] = [*self.weights_random, math.nan, 1.0]
         return frame
 
+    def again(
+        self,
+        *,
+        method: Method | None = None,
+        hartung_knapp: bool | None = None,
+        prediction: Distribution = "t",
+        without: str | None = None,
+    ) -> MetaAnalysis:
+        """The same effects combined otherwise, or without one of them.
+
+        Raises:
+            InputError: ``bad-input`` for a name that there is not, or where one effect is left.
+        """
+        if without is not None and without not in self.names:
+            raise InputError("bad-input", f"There is no {without!r}: {', '.join(self.names)}.")
+        keep = [at for at, name in enumerate(self.names) if name != without]
+        if len(keep) < 2:
+            raise InputError("bad-input", "Two effects or more are combined.")
+        pooled = pool(
+            np.array([self.effects[at] for at in keep]),
+            np.square([self.standard_errors[at] for at in keep]),
+            method="DL" if (method or self.method) == "DL" else "REML",
+            confidence=self.confidence,
+            hartung_knapp=self.hartung_knapp if hartung_knapp is None else hartung_knapp,
+            prediction=prediction,
+        )
+        names = tuple(self.names[at] for at in keep)
+        return replace(self, **vars(pooled), names=names)
+
+    def leave_one_out(self) -> pd.DataFrame:
+        """The combined effects without each of the studies, and what is left of heterogeneity.
+
+        Raises:
+            InputError: ``bad-input`` for two studies.
+        """
+        import pandas as pd
+
+        rows = []
+        for name in self.names:
+            rest = self.again(without=name)
+            one = rest.random
+            rows.append(
+                {
+                    "effect": one.estimate,
+                    "std_error": one.standard_error,
+                    "low": one.low,
+                    "high": one.high,
+                    "p": one.p_value,
+                    "fixed": rest.fixed.estimate,
+                    "tau2": rest.tau2,
+                    "i2": rest.i2,
+                    "q": rest.q,
+                    "q_p": rest.q_p_value,
+                }
+            )
+        return pd.DataFrame(rows, index=pd.Index(self.names, name="left_out"))
+
     def table(self, lang: Language = "en") -> PrintedTable:
         """To print: studies, combined effects, and heterogeneity as a footnote."""
         require_language(lang)
-        frame = self.to_frame()
-        if lang == "zh":
-            frame = frame.rename(columns=_ZH, index={FIXED: _ZH[FIXED], RANDOM: _ZH[RANDOM]})
-            frame = frame.rename_axis(index=_ZH["study"])
         title = "Meta 分析" if lang == "zh" else "Meta-analysis"
-        return from_frame(title, frame, (self.interpret(lang),))
+        return from_frame(title, self.said(lang), (self.interpret(lang),))
+
+    def said(self, lang: Language) -> pd.DataFrame:
+        """`to_frame` with its names in the language."""
+        frame = self.to_frame()
+        if lang == "en":
+            return frame
+        frame = frame.rename(columns=_ZH, index={FIXED: _ZH[FIXED], RANDOM: _ZH[RANDOM]})
+        return frame.rename_axis(index=_ZH[self.unit])
 
     def export(self, path: str | Path, lang: Language = "en") -> Path:
         """Write `table` as ``.csv``, ``.xlsx``, ``.docx``, ``.tex`` or ``.html``.
@@ -146,53 +183,7 @@ class MetaAnalysis:
             InputError: ``bad-input`` for another language.
         """
         require_language(lang)
-        return self._zh() if lang == "zh" else self._en()
-
-    def _shown(self, value: float) -> float:
-        return math.exp(value) if self.ratio else value
-
-    def _interval(self, one: Combined, lang: Language) -> str:
-        low, high = self._shown(one.low), self._shown(one.high)
-        return limits(low, high, self.confidence, lang)
-
-    def _en(self) -> str:
-        name = "ratio" if self.ratio else "effect"
-        random, fixed = (
-            f"{number(self._shown(one.estimate))} ({self._interval(one, 'en')}; "
-            f"{p_words(one.p_value, 'en')})"
-            for one in (self.random, self.fixed)
-        )
-        how = f"{self.method}{', Hartung-Knapp' if self.hartung_knapp else ''}"
-        text = (
-            f"Over {self.k} studies the mean {name} is {random} with random effects ({how}) and "
-            f"{fixed} with a fixed effect. Heterogeneity: tau2 = {number(self.tau2)}, I2 = "
-            f"{100 * self.i2:.1f}%, Q = {number(self.q)} (df {self.q_df}; "
-            f"{p_words(self.q_p_value, 'en')})."
-        )
-        if self.prediction is not None:
-            low, high = (number(self._shown(end)) for end in self.prediction)
-            share = f"{100 * self.confidence:g}%"
-            text += f" The {name} of a new study lies between {low} and {high} ({share})."
-        return f"{text} Not adjusted for what the studies differ in."
-
-    def _zh(self) -> str:
-        name = "比值" if self.ratio else "效应值"
-        random, fixed = (
-            f"{number(self._shown(one.estimate))}（{self._interval(one, 'zh')}，"
-            f"{p_words(one.p_value, 'zh')}）"
-            for one in (self.random, self.fixed)
-        )
-        how = f"{self.method}{'，Hartung-Knapp' if self.hartung_knapp else ''}"
-        text = (
-            f"{self.k} 项研究的合并{name}：随机效应模型（{how}）为 {random}，"
-            f"固定效应模型为 {fixed}。"
-            f"异质性：tau2 = {number(self.tau2)}，I2 = {100 * self.i2:.1f}%，"
-            f"Q = {number(self.q)}（自由度 {self.q_df}，{p_words(self.q_p_value, 'zh')}）。"
-        )
-        if self.prediction is not None:
-            low, high = (number(self._shown(end)) for end in self.prediction)
-            text += f"新研究{name}的 {100 * self.confidence:g}% 预测区间为 {low} 至 {high}。"
-        return f"{text}结果未对各研究之间的差异进行调整。"
+        return interpret(self, lang)
 
     def __repr__(self) -> str:
         return self.table().text()

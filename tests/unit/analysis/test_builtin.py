@@ -14,6 +14,7 @@ from cohortium.errors import InputError
 def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "glm",
+        "models.meta",
         "models.mixed",
         "models.negative_binomial",
         "stats.anova",
@@ -27,6 +28,7 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "stats.levene",
         "stats.mann_whitney",
         "stats.mcnemar",
+        "stats.meta",
         "stats.normality",
         "stats.pca",
         "stats.spearman",
