@@ -6,6 +6,8 @@ about that person alone.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -71,6 +73,21 @@ def _residual(values: Floats, others: Floats) -> Floats:
     return np.where(np.abs(left) > rounding, left, 0.0)
 
 
+def differences(numbers: Sequence[Floats]) -> list[Floats]:
+    """What numbers leave of one another, and who is apart from what one is of another for most.
+
+    Args:
+        numbers: Of the table's persons, shape (n_rows,); NaN where one has none.
+    """
+    out = []
+    for first, second in itertools.combinations(numbers, 2):
+        rows = np.isfinite(first) & np.isfinite(second)
+        a, b = first[rows], second[rows]
+        found = (_residual(a, b[:, None]), _residual(b, a[:, None]), _differs(a, b))
+        out += [_on_all(one, rows) for one in found if one.any()]
+    return out
+
+
 def _differs(values: Floats, other: Floats) -> Floats:
     """1 for persons of whom one column is not what it is of most: a multiple of another."""
     if not len(values):
@@ -96,16 +113,20 @@ class Mark:
 
     Attributes:
         column: Of zeros and ones.
-        number: Its place in the model where it is a variable that may have other values too; the
-            outcome has the last.
+        number: Its place in the model where it is a variable that may have other values too; an
+            outcome that is one has the last.
+        level: Of an outcome of more than two levels, which of them.
     """
 
     column: Column
     number: int | None
+    level: int | None = None
 
 
 def marks_of(parsed: Parsed) -> tuple[Mark, ...]:
-    """The cells of categories, and variables that may be of zeros and ones; the outcome's last."""
+    """The cells of categories, and variables that may be of zeros and ones; the outcome's last: its
+    own, or those of its levels where they are more than two.
+    """
     found: dict[tuple[tuple[str, int | None], ...], Mark] = {}
     for at, column in enumerate(parsed.columns):
         cells = tuple(part for part in column.parts if part[1] is not None)
@@ -116,6 +137,12 @@ def marks_of(parsed: Parsed) -> tuple[Mark, ...]:
     outcome = parsed.response
     if outcome.makes_number:
         return tuple(found.values())
+    if outcome.levels is not None and len(outcome.levels) > 2:
+        of_levels = (
+            Mark(Column(f"{outcome.text}[{level}]", ((outcome, at),)), None, at)
+            for at, level in enumerate(outcome.levels)
+        )
+        return (*found.values(), *of_levels)
     return (*found.values(), Mark(Column(outcome.text, ((outcome, None),)), len(parsed.columns)))
 
 
