@@ -19,6 +19,7 @@ from cohortium.analysis.cox import Cox
 from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.cumulative_incidence import CumulativeIncidence
 from cohortium.analysis.describe import Describe
+from cohortium.analysis.evaluate import Evaluate
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.gray import Gray
 from cohortium.analysis.interface import AnyAnalysis, Params
@@ -53,6 +54,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Cox(),
             Crosstab(),
             Describe(),
+            Evaluate(),
             Glm(),
             CumulativeIncidence(),
             Gray(),
