@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.power import power_logrank, power_means, power_proportions
     from cohortium.sdk.power_results import PowerAnalysis
     from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
+    from cohortium.sdk.propensity_results import PropensityResult
     from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
     from cohortium.sdk.run import Run
@@ -102,6 +103,7 @@ _HOMES = {
     "Run": "cohortium.sdk.run",
     "RunInfo": "cohortium.sdk.run_info",
     "Study": "cohortium.sdk.study",
+    "PropensityResult": "cohortium.sdk.propensity_results",
     "TTestResult": "cohortium.sdk.mean_results",
     "TableOne": "cohortium.sdk.table_one",
     "VerificationError": "cohortium.errors",
@@ -155,6 +157,7 @@ __all__ = [
     "TableOne",
     "VerificationError",
     "__version__",
+    "PropensityResult",
     "adjust_p",
     "anova",
     "connect",

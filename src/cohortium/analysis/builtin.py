@@ -38,6 +38,7 @@ from cohortium.analysis.normality import Normality
 from cohortium.analysis.pca import Pca
 from cohortium.analysis.spearman import Spearman
 from cohortium.analysis.t_test import TTest
+from cohortium.analysis.propensity import Propensity
 from cohortium.core.model import explain
 from cohortium.errors import InputError
 
@@ -75,6 +76,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             TTest(),
         )
     }
+            Propensity(),
 )
 
 

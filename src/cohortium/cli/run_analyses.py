@@ -354,5 +354,25 @@ def _function(
     return run
 
 
+    Command(
+        "propensity",
+        "Effect of a treatment by weighting with the propensity score; balance and overlap.",
+        (
+            Parameter("treatment", "A boolean or category of two levels.", argument=True),
+            Parameter("covariates", 'Of the score: "age + sex * stage".', argument=True),
+            Parameter("outcome", "A number, boolean or category of two levels; default: none."),
+            Parameter(
+                "estimand", "In everybody (default), the treated ...", ("ATE", "ATT", "ATC", "ATO")
+            ),
+            Parameter("stabilized", "Weights times the share of the arm.", bool),
+            Parameter(
+                "trim",
+                "Limits of the score outside which persons are left out.",
+                tuple[float, float],
+            ),
+            Parameter("errors", "Default: stacked.", ("stacked", "robust")),
+            _CONFIDENCE,
+        ),
+    ),
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, StrEnum) else value

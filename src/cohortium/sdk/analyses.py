@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from cohortium.sdk.causal import CausalMethods
 from cohortium.sdk.correlation import CorrelationMethods
 from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
@@ -26,6 +27,7 @@ StandardErrors = Literal["model", "HC0", "HC1", "HC2", "HC3", "site"]
 
 class Analyses(
     CorrelationMethods,
+    CausalMethods,
     CoxMethods,
     MeanMethods,
     ModelMethods,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cohortium.sdk.language import Words
 
 COMPUTATIONS: Mapping[str, Words] = {
+    "causal.propensity": Words("Propensity score weighting", "倾向评分加权"),
     "glm": Words("Generalised linear model", "广义线性模型"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
     "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
@@ -38,6 +39,12 @@ METHODS: Mapping[str, Words] = {
         "Maximum likelihood by iteratively reweighted least squares on the pooled score and "
         "information; Wald intervals and tests.",
         "基于各机构汇总的得分与信息矩阵，采用迭代加权最小二乘法求最大似然估计；"
+    "causal.propensity": Words(
+        "Logistic propensity score; means weighted by arm; covariance by the sandwich of the "
+        "stacked estimating equations from pooled sums; ratios by the delta method.",
+        "以 logistic 模型估计倾向评分；各组均值按权重计算；"
+        "协方差由汇总的堆叠估计方程夹心估计得到；比值采用 delta 法。",
+    ),
         "置信区间与检验为 Wald 法。",
     ),
     "models.mixed": Words(

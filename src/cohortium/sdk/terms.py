@@ -187,6 +187,23 @@ TERMS: Mapping[str, str] = {
     "a withheld cell would follow from them": "可由其推算被隐匿的单元格",
     "the numbers are rounded": "人数已取整",
     "Levels that nobody has are left out of the tests.": "检验不计入无人的水平。",
+    # Propensity scores
+    "effect": "效应",
+    "weighted": "加权",
+    "n_trimmed": "剔除人数",
+    "n_weighted": "加权人数",
+    "weight_sum": "权重之和",
+    "weight_mean": "权重均值",
+    "weight_cv": "权重变异系数",
+    "ess": "有效样本量",
+    "control_before": "对照组（加权前）",
+    "treated_before": "处理组（加权前）",
+    "smd_before": "标准化差异（加权前）",
+    "control_after": "对照组（加权后）",
+    "treated_after": "处理组（加权后）",
+    "smd_after": "标准化差异（加权后）",
+    "variance_ratio_before": "方差比（加权前）",
+    "variance_ratio_after": "方差比（加权后）",
     "There is only one level: nothing to test.": "仅有一个水平，无可检验。",
     "An expected count is below 5: chi-square tests are approximate.": (
         "有理论频数小于 5，卡方检验仅为近似。"

@@ -13,6 +13,7 @@ from cohortium.errors import InputError
 
 def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
+        "causal.propensity",
         "glm",
         "models.meta",
         "models.mixed",
