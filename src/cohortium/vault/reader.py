@@ -135,7 +135,7 @@ class VaultReader(io.RawIOBase):
         self._lock = threading.RLock()
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
         self._kept = max(2, max(_CACHED_BYTES, 2 * source.batch_bytes) // self.header.chunk_bytes)
-        self._ahead, self._next = 1, 0
+        self._run, self._next = 0, -1
         self._scratch: deque[bytearray] = deque()
 
     @classmethod
@@ -257,10 +257,9 @@ class VaultReader(io.RawIOBase):
         found = self._cache.get(index)
         if found is None:
             batch = max(1, self._source.batch_bytes // self.header.chunk_bytes)
-            self._ahead = (
-                min(2 * self._ahead, max(batch, self._threads)) if index == self._next else 1
-            )
-            n = min(self._ahead, self._places.n_chunks - index)
+            most = min(max(batch, self._threads), self._places.n_chunks - index)
+            self._run = self._run + 1 if index == self._next else 0
+            n = min(1 << min(max(0, self._run - 1), 16), most)
             size = self.header.chunk_bytes
             begin, end = index * size, min((index + n) * size, self.size)
             plain = memoryview(bytearray(end - begin))

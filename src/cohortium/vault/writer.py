@@ -65,6 +65,7 @@ class VaultWriter(io.RawIOBase):
         self._sink: Sink | None = sink
         self._pool: ThreadPoolExecutor | None = None
         self._running: deque[Future[None]] = deque()
+        self._pending, self._filled = bytearray(), 0
         try:
             data_key = random(DATA_KEY_BYTES)
             self.header = _header(
@@ -83,7 +84,7 @@ class VaultWriter(io.RawIOBase):
         self._anchor = anchor
         self._size = self.header.chunk_bytes
         self._stored = self._size + TAG_BYTES
-        self._pending, self._filled = bytearray(self._size), 0
+        self._pending = bytearray(self._size)
         self._free: deque[bytearray] = deque()
         self._scratch: deque[bytearray] = deque()
         self._index = 0
