@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from cohortium.inprocess.federation import LocalFederation, local
     from cohortium.sdk.attrition import AttritionResult
+    from cohortium.sdk.category_results import MultinomialResult, OrdinalResult
     from cohortium.sdk.cohort import Cohort
     from cohortium.sdk.correlation_results import CorrelationResult
     from cohortium.sdk.describe import DescribeResult
@@ -91,8 +92,10 @@ _HOMES = {
     "McNemarResult": "cohortium.sdk.table_results",
     "MetaAnalysis": "cohortium.sdk.meta_results",
     "MixedResult": "cohortium.sdk.mixed_results",
+    "MultinomialResult": "cohortium.sdk.category_results",
     "NegativeBinomialResult": "cohortium.sdk.model_results",
     "NormalityResult": "cohortium.sdk.mean_results",
+    "OrdinalResult": "cohortium.sdk.category_results",
     "PcaResult": "cohortium.sdk.pca_results",
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
@@ -141,8 +144,10 @@ __all__ = [
     "McNemarResult",
     "MetaAnalysis",
     "MixedResult",
+    "MultinomialResult",
     "NegativeBinomialResult",
     "NormalityResult",
+    "OrdinalResult",
     "PcaResult",
     "PeerError",
     "PolicyRefusal",

@@ -33,12 +33,14 @@ from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.meta import Meta
 from cohortium.analysis.meta_effect import MetaEffect
 from cohortium.analysis.mixed import Mixed
+from cohortium.analysis.multinomial import Multinomial
 from cohortium.analysis.negative_binomial import NegativeBinomial
 from cohortium.analysis.normality import Normality
+from cohortium.analysis.ordinal import Ordinal
 from cohortium.analysis.pca import Pca
+from cohortium.analysis.propensity import Propensity
 from cohortium.analysis.spearman import Spearman
 from cohortium.analysis.t_test import TTest
-from cohortium.analysis.propensity import Propensity
 from cohortium.core.model import explain
 from cohortium.errors import InputError
 
@@ -69,14 +71,16 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Meta(),
             MetaEffect(),
             Mixed(),
+            Multinomial(),
             NegativeBinomial(),
             Normality(),
+            Ordinal(),
             Pca(),
+            Propensity(),
             Spearman(),
             TTest(),
         )
     }
-            Propensity(),
 )
 
 

@@ -189,6 +189,23 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "multinomial",
+        "A regression of a category of three levels or more.",
+        (
+            Parameter("formula", 'An R formula: "stage ~ age + sex".', argument=True),
+            Parameter("reference", "Others are compared with this level; default: the first."),
+        ),
+    ),
+    Command(
+        "ordinal",
+        "A regression of an ordered category: proportional odds.",
+        (
+            Parameter("formula", 'An R formula: "stage ~ age + sex".', argument=True),
+            Parameter("link", "Of the cumulative probabilities.", ("logit", "probit", "cloglog")),
+            Parameter("levels", "From low to high, each once; default: as declared.", list[str]),
+        ),
+    ),
+    Command(
         "negative_binomial",
         "A regression of counts that vary more than a Poisson model says.",
         (

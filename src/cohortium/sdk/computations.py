@@ -10,7 +10,9 @@ COMPUTATIONS: Mapping[str, Words] = {
     "causal.propensity": Words("Propensity score weighting", "倾向评分加权"),
     "glm": Words("Generalised linear model", "广义线性模型"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
+    "models.multinomial": Words("Multinomial logistic regression", "多分类 logistic 回归"),
     "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
+    "models.ordinal": Words("Ordinal regression", "有序分类回归"),
     "stats.anova": Words("One-way analysis of variance", "单因素方差分析"),
     "stats.attrition": Words("Attrition by criteria", "按纳入与排除标准的筛选流程"),
     "stats.cmh": Words("Cochran-Mantel-Haenszel test", "Cochran-Mantel-Haenszel 检验"),
@@ -52,8 +54,21 @@ METHODS: Mapping[str, Words] = {
         "products of distances from them; Wald intervals and tests.",
         "由各机构均值及汇总的机构内离均差积和求（限制性）似然的最大值；置信区间与检验为 Wald 法。",
     ),
+    "models.multinomial": Words(
+        "Maximum likelihood by Newton's method on the pooled score and information; Wald intervals "
+        "and tests; likelihood-ratio test against the model without covariates.",
+        "基于各机构汇总的得分与信息矩阵，以牛顿法求最大似然估计；置信区间与检验为 Wald 法；"
+        "与无协变量模型作似然比检验。",
+    ),
     "models.negative_binomial": Words(
         "Maximum likelihood by Newton's method; Wald tests.", "以牛顿法求最大似然估计；Wald 检验。"
+    ),
+    "models.ordinal": Words(
+        "Cumulative link model: maximum likelihood by Newton's method on the pooled score and "
+        "information of thresholds and coefficients; Wald intervals and tests; with the link logit, "
+        "proportional odds by Brant's test.",
+        "累积联结模型：基于各机构汇总的得分与信息矩阵，以牛顿法求阈值与系数的最大似然估计；"
+        "置信区间与检验为 Wald 法；联结为 logit 时，以 Brant 检验考察比例优势假定。",
     ),
     "stats.anova": Words(
         "F test from the pooled group sizes, means and variances.",

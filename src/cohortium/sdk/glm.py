@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+    from cohortium.core.table import Table
     from cohortium.sdk.hypothesis import HypothesisTest
 
 SCALE_NAMES = {
@@ -28,7 +29,11 @@ SCALE_NAMES = {
     ("gamma", "inverse"): "difference of 1 / mean",
     ("gamma", "log"): "ratio of means",
     ("gaussian", "identity"): "difference",
+    ("multinomial", "logit"): "relative risk ratio",
     ("negative_binomial", "log"): "rate ratio",
+    ("ordinal", "logit"): "odds ratio",
+    ("ordinal", "probit"): "coefficient",
+    ("ordinal", "cloglog"): "coefficient",
     ("poisson", "log"): "rate ratio",
 }
 """What exp(coefficient) is called; where the link is no logarithm, the coefficient itself."""
@@ -40,6 +45,7 @@ HEADS = {
     "odds ratio": "Odds ratio",
     "rate ratio": "Rate ratio",
     "ratio of means": "Ratio of means",
+    "relative risk ratio": "Relative risk ratio",
 }
 SUMMARY_DIGITS = (4, 4, 3, 3, 4, 4)
 """Decimals of the columns of `GlmResult.summary`."""
@@ -52,6 +58,7 @@ class GlmResult(Coefficients):
     them (``Intercept``, ``sex[T.2]``, ``age:bmi``).
 
     Attributes:
+        kind: What `summary` is headed with.
         formula: The model's formula.
         family: binomial, gamma, gaussian, poisson or negative_binomial.
         link: logit, inverse, identity or log.
@@ -63,7 +70,11 @@ class GlmResult(Coefficients):
         scale: The dispersion (1 for binomial and poisson).
         llf: Log-likelihood.
         levels: The levels of the model's categories; the first is the reference.
+        outcome_levels: Of a category with more than two levels, in the model's order.
     """
+
+    kind = "Generalized linear model over sites"
+    outcome_levels: tuple[str, ...] = ()
 
     def __init__(
         self, run: RunInfo, data: Mapping[str, Any], variables: Mapping[str, Variable]
@@ -124,18 +135,23 @@ class GlmResult(Coefficients):
         """
         import pandas as pd
 
+        matrix, table, index = self._design(frame, self.terms)
+        linear = matrix @ self.params.to_numpy()
+        if self.offset is not None:
+            linear = linear + table.columns[self.offset]
+        return pd.Series(self._response(linear, which), index=index)
+
+    def _design(self, frame: Any, columns: Sequence[str]) -> tuple[Any, Table, pd.Index[Any]]:
+        """The design matrix of a frame, its table and its index; it must have these columns."""
         from cohortium.analysis.formula import design, parse
         from cohortium.sdk.frames import frame_to_table
 
         parsed = parse(self.formula, self._variables)
         table, index = frame_to_table(frame, self._explanatory(parsed))
         matrix, names = design(table, parsed)
-        if tuple(names) != self.terms:
+        if list(names) != list(columns):
             raise InputError("bad-formula", "The model's terms cannot be rebuilt from this frame.")
-        linear = matrix @ self.params.to_numpy()
-        if self.offset is not None:
-            linear = linear + table.columns[self.offset]
-        return pd.Series(self._response(linear, which), index=index)
+        return matrix, table, index
 
     def _explanatory(self, parsed: Any) -> dict[str, Variable]:
         names = {
@@ -198,19 +214,15 @@ class GlmResult(Coefficients):
     def summary(self) -> Summary:
         """The model as a text table in statsmodels' layout."""
         limits = self.conf_int()
-        levels = None if self.outcome is None else self.outcome.levels
         rows = zip(
             self.params, self.bse, self.tvalues, self.pvalues, limits[0], limits[1], strict=True
         )
         statistic = self.statistic_name
         return text_table(
-            "Generalized linear model over sites",
+            self.kind,
             [
                 ("Formula:", self.formula),
-                (
-                    "Family:",
-                    self.family if levels is None else f"{self.family}, event {levels[-1]}",
-                ),
+                ("Family:", self._family()),
                 ("No. Observations:", f"{self.nobs}"),
                 ("Link:", self.link),
                 ("Left out (missing):", f"{self.n_missing}"),
@@ -234,6 +246,10 @@ class GlmResult(Coefficients):
                 for name, row in zip(self.terms, rows, strict=True)
             },
         )
+
+    def _family(self) -> str:
+        levels = None if self.outcome is None else self.outcome.levels
+        return self.family if levels is None else f"{self.family}, event {levels[-1]}"
 
     def _facts(self) -> list[tuple[str, str]]:
         """What is not as in the plain model, in pairs."""
@@ -312,7 +328,7 @@ class GlmResult(Coefficients):
             }
         )
         return forest(
-            frame[frame["term"] != "Intercept"],
+            frame[~frame["term"].str.endswith("Intercept")],
             effect=self.ratio_name.capitalize() if ratio else "Coefficient",
             ratio=ratio,
             title=self.formula,

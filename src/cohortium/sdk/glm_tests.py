@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
             "df": [len(at), fit.df_test],
             "p_value": float(stats.f.sf(square / len(at), len(at), fit.df_test)),
         }
-    rest = [name for name in fit.terms if name not in {*tested, "Intercept"}]
+    rest = _bare(name for name in fit.terms if name not in tested)
     is_zero = f"coefficient of {tested[0]} is 0"
     are_zero = f"coefficients of {', '.join(tested)} are all 0"
     return _test(
@@ -115,7 +115,7 @@ def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
             "p_value": float(stats.chi2.sf(value, q)),
         }
     null = f"{small.formula} is enough: {', '.join(more)} add nothing to it."
-    rest = [term for term in small.terms if term != "Intercept"]
+    rest = _bare(small.terms)
     return _test(large, {**found, "null": null, "adjusted_for": rest})
 
 
@@ -138,6 +138,7 @@ def _check_nested(small: GlmResult, large: GlmResult) -> None:
         ("link", small.link, large.link),
         ("offset", small.offset, large.offset),
         ("weights", small.weights, large.weights),
+        ("order of levels", *(" < ".join(fit.outcome_levels) for fit in (small, large))),
     ):
         if one != other:
             raise InputError(
@@ -163,6 +164,12 @@ def _check_nested(small: GlmResult, large: GlmResult) -> None:
             f"The models are of {small.nobs:,} and {large.nobs:,} persons, since other values are "
             "missing. Fit both in a cohort that has them: include='x IS NOT NULL'.",
         )
+
+
+def _bare(terms: Iterable[str]) -> list[str]:
+    """Each term but the intercept once, without the level of the outcome that it is of."""
+    names = dict.fromkeys(term.rpartition(": ")[2] for term in terms)
+    return [name for name in names if name != "Intercept"]
 
 
 def _outcome(fit: GlmResult) -> str:

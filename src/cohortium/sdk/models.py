@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+from cohortium.sdk.category_results import MultinomialResult, OrdinalResult
 from cohortium.sdk.model_results import NegativeBinomialResult
 from cohortium.sdk.submission import Submits, as_type
 
@@ -25,3 +29,42 @@ class ModelMethods(Submits):
         params = {"formula": formula, "offset": offset}
         run = self.submit("models.negative_binomial", params)
         return as_type(NegativeBinomialResult, run.result())
+
+    def multinomial(self, formula: str, reference: str | None = None) -> MultinomialResult:
+        """Baseline-category logit of a category of three levels or more, on the pooled data.
+
+        Args:
+            formula: An R formula whose outcome is a category: ``stage ~ age + sex``.
+            reference: The level that others are compared with; absent: the first.
+
+        Raises:
+            InputError: ``bad-formula``, ``no-convergence``.
+            PolicyRefusal: Not permitted, too few persons or too many parameters.
+        """
+        params = {"formula": formula, "reference": reference}
+        run = self.submit("models.multinomial", params)
+        return as_type(MultinomialResult, run.result())
+
+    def ordinal(
+        self,
+        formula: str,
+        link: Literal["logit", "probit", "cloglog"] = "logit",
+        levels: Sequence[str] | None = None,
+    ) -> OrdinalResult:
+        """Cumulative link model of an ordered category (proportional odds), on the pooled data.
+
+        Args:
+            formula: An R formula whose outcome is a category: ``stage ~ age + sex``.
+            link: Of the cumulative probabilities.
+            levels: All levels of the outcome from low to high; absent: as the study declares them.
+
+        Raises:
+            InputError: ``bad-formula``, ``no-convergence``.
+            PolicyRefusal: Not permitted, too few persons or too many parameters.
+        """
+        params = {
+            "formula": formula,
+            "link": link,
+            "levels": None if levels is None else list(levels),
+        }
+        return as_type(OrdinalResult, self.submit("models.ordinal", params).result())

@@ -8,6 +8,7 @@ from typing import Any
 from cohortium.core.dictionary import Variable
 from cohortium.errors import ProtocolError
 from cohortium.sdk.attrition import AttritionResult
+from cohortium.sdk.category_results import MultinomialResult, OrdinalResult
 from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
@@ -47,6 +48,8 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
     "glm": GlmResult,
+    "models.multinomial": MultinomialResult,
+    "models.ordinal": OrdinalResult,
     "models.negative_binomial": NegativeBinomialResult,
     "models.mixed": MixedResult,
 }

@@ -106,6 +106,17 @@ TERMS: Mapping[str, str] = {
     "rate_ratio": "率比",
     "rate_ratio_low": "率比下限",
     "rate_ratio_high": "率比上限",
+    "relative risk ratio": "相对风险比",
+    "relative_risk_ratio": "相对风险比",
+    "relative_risk_ratio_low": "相对风险比下限",
+    "relative_risk_ratio_high": "相对风险比上限",
+    "threshold": "阈值",
+    "Thresholds": "阈值",
+    "Brant's test of proportional odds": "Brant 比例优势检验",
+    "test of proportional odds": "比例优势检验",
+    "a logit model of one cut of the levels has no finite estimate": (
+        "某一水平切点的 logit 模型无有限估计"
+    ),
     "value": "值",
     "count": "人数",
     "largest": "最大值",

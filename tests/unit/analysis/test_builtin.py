@@ -14,10 +14,13 @@ from cohortium.errors import InputError
 def test_the_registered_names_are_the_analyses_own() -> None:
     assert set(BUILTIN) == {
         "causal.propensity",
+        "evaluate.model",
         "glm",
         "models.meta",
         "models.mixed",
+        "models.multinomial",
         "models.negative_binomial",
+        "models.ordinal",
         "stats.anova",
         "stats.attrition",
         "stats.cmh",
