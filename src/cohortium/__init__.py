@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.cohort import Cohort
     from cohortium.sdk.correlation_results import CorrelationResult
     from cohortium.sdk.describe import DescribeResult
+    from cohortium.sdk.evaluate import PublishedModel
+    from cohortium.sdk.evaluate_results import EvaluationResult
     from cohortium.sdk.federation import Federation, connect
     from cohortium.sdk.glm import GlmResult
     from cohortium.sdk.glm_tests import anova
@@ -79,6 +81,7 @@ _HOMES = {
     "CrosstabResult": "cohortium.sdk.table_results",
     "DescribeResult": "cohortium.sdk.describe",
     "Differences": "cohortium.sdk.table_one",
+    "EvaluationResult": "cohortium.sdk.evaluate_results",
     "Federation": "cohortium.sdk.federation",
     "GlmResult": "cohortium.sdk.glm",
     "HypothesisTest": "cohortium.sdk.hypothesis",
@@ -101,6 +104,7 @@ _HOMES = {
     "PolicyRefusal": "cohortium.errors",
     "PowerAnalysis": "cohortium.sdk.power_results",
     "ProtocolError": "cohortium.errors",
+    "PublishedModel": "cohortium.sdk.evaluate",
     "Report": "cohortium.sdk.report",
     "Result": "cohortium.sdk.results",
     "Run": "cohortium.sdk.run",
@@ -131,6 +135,7 @@ __all__ = [
     "CrosstabResult",
     "DescribeResult",
     "Differences",
+    "EvaluationResult",
     "Federation",
     "GlmResult",
     "HypothesisTest",
@@ -153,6 +158,7 @@ __all__ = [
     "PolicyRefusal",
     "PowerAnalysis",
     "ProtocolError",
+    "PublishedModel",
     "Report",
     "Result",
     "Run",

@@ -311,6 +311,23 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "evaluate",
+        "How well a score predicts: ROC and precision curves, calibration, net benefit.",
+        (
+            Parameter("outcome", "A boolean, a number of 0 and 1, or a category.", argument=True),
+            Parameter(
+                "model",
+                "Variables: scores that are higher where the outcome is likelier.",
+                list[str],
+                argument=True,
+            ),
+            Parameter("probability", "They are probabilities, from 0 to 1.", bool),
+            Parameter("event_level", "Of a category, the level that is predicted."),
+            Parameter("groups", "Of risk, in the calibration curve; default 10.", int),
+            _CONFIDENCE,
+        ),
+    ),
+    Command(
         "table_one",
         "Table 1: characteristics overall and by groups, with p and standardised differences.",
         (

@@ -9,6 +9,7 @@ from cohortium.sdk.causal import CausalMethods
 from cohortium.sdk.correlation import CorrelationMethods
 from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.evaluate import EvaluateMethods
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
 from cohortium.sdk.mixed import MixedMethods
@@ -29,6 +30,7 @@ class Analyses(
     CorrelationMethods,
     CausalMethods,
     CoxMethods,
+    EvaluateMethods,
     MeanMethods,
     ModelMethods,
     MixedMethods,

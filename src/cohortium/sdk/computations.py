@@ -8,6 +8,7 @@ from cohortium.sdk.language import Words
 
 COMPUTATIONS: Mapping[str, Words] = {
     "causal.propensity": Words("Propensity score weighting", "倾向评分加权"),
+    "evaluate.model": Words("Evaluation of prediction models", "预测模型评价"),
     "glm": Words("Generalised linear model", "广义线性模型"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
     "models.multinomial": Words("Multinomial logistic regression", "多分类 logistic 回归"),
@@ -37,6 +38,12 @@ COMPUTATIONS: Mapping[str, Words] = {
 """Names of computations, for headings."""
 
 METHODS: Mapping[str, Words] = {
+    "evaluate.model": Words(
+        "From the pooled numbers of persons with and without the event at each score; DeLong's "
+        "standard errors of areas; logistic recalibration; Wilson's limits of shares.",
+        "由汇总的各评分点事件与非事件人数计算；曲线下面积的标准误为 DeLong 法；"
+        "校准采用 logistic 再校准；比例的置信区间为 Wilson 法。",
+    ),
     "glm": Words(
         "Maximum likelihood by iteratively reweighted least squares on the pooled score and "
         "information; Wald intervals and tests.",

@@ -12,6 +12,7 @@ from cohortium.sdk.category_results import MultinomialResult, OrdinalResult
 from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.evaluate_results import EvaluationResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
@@ -47,6 +48,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "survival.gray": GrayResult,
     "survival.km": KaplanMeierResult,
     "survival.logrank": LogrankResult,
+    "evaluate.model": EvaluationResult,
     "glm": GlmResult,
     "models.multinomial": MultinomialResult,
     "models.ordinal": OrdinalResult,
