@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from cohortium.crypto.files import read_private, write_atomically, write_private
 from cohortium.crypto.keys import PREFIX, SigningKey, b64url, fingerprint, unb64url
-from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
+from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.vault.header import SEALED_BYTES, Sealed, refuse
 
 SEED_BYTES = 32
@@ -64,6 +64,20 @@ class PublicKey:
                 "bad-input", "Not a vault's public key: it is one line, vault1: and 1664 letters."
             ) from error
         return key
+
+    @classmethod
+    def named(cls, value: str) -> PublicKey:
+        """The key that is written out, or in a ``.pub`` file of that path.
+
+        Raises:
+            InputError: ``bad-input`` or ``not-found``.
+        """
+        if not value.startswith(PUBLIC_PREFIX):
+            try:
+                value = Path(value).read_text(encoding="ascii", errors="replace")
+            except OSError as error:
+                raise InputError("not-found", f"Cannot read the public key {value}.") from error
+        return cls.from_text(value)
 
     def to_text(self) -> str:
         """``vault1:`` and base64url: one line of 1671 letters."""
@@ -239,17 +253,10 @@ class Keyring:
             raise InputError("not-found", "There is no key to write with; make or name one.")
         return next(iter(self))
 
-    def find(self, recipients: Iterable[Sealed]) -> tuple[PrivateKey, Sealed]:
-        """A key of the ring and what is wrapped for it.
-
-        Raises:
-            PolicyRefusal: ``not-authorised``.
-        """
+    def find(self, recipients: Iterable[Sealed]) -> tuple[PrivateKey, Sealed] | None:
+        """A key of the ring and what is wrapped for it."""
         for entry in recipients:
             key = self._keys.get(entry.key_id)
             if key is not None:
                 return key, entry
-        raise PolicyRefusal(
-            "not-authorised",
-            "None of your keys opens this file; ask its owner to share it with you.",
-        )
+        return None

@@ -6,14 +6,14 @@ import io
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cohortium.errors import InputError, VerificationError
+from cohortium.errors import InputError, PolicyRefusal, VerificationError
 from cohortium.vault.anchor import Anchor, Mark, judge
 from cohortium.vault.chunks import ChunkCipher, Places
 from cohortium.vault.grants import Grants
@@ -23,6 +23,7 @@ from cohortium.vault.storage import LocalSource, Source
 
 _FIRST_READ_BYTES = 8192
 _CACHED_BYTES = 4 << 20
+_PEEKED_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,31 @@ def read_header(source: Source) -> Header:
     return parse_header(bytes(start[:length]))
 
 
-def open_data_key(header: Header, keyring: Keyring, grants: Grants | None) -> bytes:
-    """The data key of a file: from its header, or from what was granted afterwards.
+GrantsOf = Callable[[], Grants | None]
+"""Fetches what stands beside a file; asked only where the header has nothing for one's keys."""
+
+
+def open_data_key(header: Header, keyring: Keyring, grants: GrantsOf | None = None) -> bytes:
+    """The data key of a file: from its header, or else from what was granted afterwards.
 
     Raises:
         PolicyRefusal: ``not-authorised``.
         VerificationError: ``bad-vault-file``.
     """
-    for_key = {entry.key_id: (entry, header.fixed()) for entry in header.recipients}
-    if grants is not None and grants.header_digest == header.digest:
-        for entry in grants.recipients:
-            for_key.setdefault(entry.key_id, (entry, grants.info))
-    key, _ = keyring.find(entry for entry, _ in for_key.values())
-    entry, info = for_key[key.public.key_id]
-    return key.open(entry.sealed, info)
+    found = keyring.find(header.recipients)
+    if found is not None:
+        key, entry = found
+        return key.open(entry.sealed, header.fixed())
+    granted = grants() if grants is not None else None
+    if granted is not None and granted.header_digest == header.digest:
+        found = keyring.find(granted.recipients)
+        if found is not None:
+            key, entry = found
+            return key.open(entry.sealed, granted.info)
+    raise PolicyRefusal(
+        "not-authorised",
+        "None of your keys opens this file; ask its owner to share it with you.",
+    )
 
 
 class VaultReader(io.RawIOBase):
@@ -112,7 +124,7 @@ class VaultReader(io.RawIOBase):
         keyring: Keyring,
         *,
         expected: Expected = ANYTHING,
-        grants: Grants | None = None,
+        grants: GrantsOf | None = None,
         threads: int = 1,
     ) -> None:
         super().__init__()
@@ -182,6 +194,10 @@ class VaultReader(io.RawIOBase):
         data = self.pread(self._position, left if size is None or size < 0 else min(size, left))
         self._position += len(data)
         return data
+
+    def peek(self, _size: int = 0, /) -> bytes:
+        """Some of what comes next; lets `readline` look for the line's end in more than a byte."""
+        return self.pread(self._position, _PEEKED_BYTES)
 
     def readall(self) -> bytes:
         """The rest."""

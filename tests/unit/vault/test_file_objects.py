@@ -89,6 +89,8 @@ def test_seek_tell_and_read_behave_as_those_of_a_file() -> None:
 def test_a_text_file_is_read_by_lines() -> None:
     lines = [f"{i},Müller\n" for i in range(2000)]
     file = opened(vault_file("".join(lines).encode()))
+    assert [line.decode() for line in file] == lines
+    file.seek(0)
     with io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8") as text:
         assert list(text) == lines
 
