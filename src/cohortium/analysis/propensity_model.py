@@ -97,12 +97,13 @@ class Design:
             PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
         treatment = scope.variable(params.treatment)
-        arms = () if treatment.type is VariableType.INTEGER else levels_of(treatment)
+        two = treatment.type in {VariableType.BOOLEAN, VariableType.CATEGORY}
+        arms = levels_of(treatment) if two else ()
         if len(arms) != 2:
             raise InputError(
                 "bad-input",
                 f"The treatment {treatment.name} must be a boolean or a category of two levels, "
-                f"the second being the treatment; derive one: treated = {treatment.name} = 1.",
+                "the second being the treatment; derive one (study.derive).",
                 variable=treatment.name,
             )
         model = Model.of(params.glm, scope)

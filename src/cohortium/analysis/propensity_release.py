@@ -89,16 +89,19 @@ def grouped(scores: Ints, sites: Ints, min_cell: int, least_sites: int) -> tuple
 
 def _require_trim(design: Design, groups: Ints) -> None:
     """What is left of two limits must not tell of few persons, whichever are asked for."""
-    edges = [EDGES[at] for at in sorted(set(groups.tolist()))] + [1.0]
-    bad = [limit for limit in design.params.trim or () if limit not in edges]
-    if bad:
-        low = ", ".join(f"{edge:g}" for edge in edges if edge < 0.5)
-        high = ", ".join(f"{edge:g}" for edge in edges if edge > 0.5)
-        raise PolicyRefusal(
-            "too-few-persons",
-            f"Too few persons of an arm have a score next to {bad[0]:g} for it to be a limit. "
-            f"The score can be trimmed at {low} and at {high}.",
-        )
+    if design.params.trim is None:
+        return
+    edges = [*(EDGES[at] for at in sorted(set(groups.tolist()))), 1.0]
+    low, high = design.params.trim
+    if low in edges and high in edges:
+        return
+    low = min((edge for edge in edges if edge < 0.5), key=lambda edge: abs(edge - low))
+    high = min((edge for edge in edges if edge > 0.5), key=lambda edge: abs(edge - high))
+    raise PolicyRefusal(
+        "too-few-persons",
+        "Too few persons of an arm have a score between these limits of the score and others that "
+        f"can be asked for. The nearest that can: trim=({low:g}, {high:g}).",
+    )
 
 
 def _require_arms(

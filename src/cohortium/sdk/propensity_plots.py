@@ -55,10 +55,7 @@ def _love(result: PropensityResult) -> Any:
             x,
             alt.Color("when:N")
             .scale(domain=["unweighted", "weighted"], range=[GREY, BLUE])
-            .title(None),
-            alt.Shape("when:N")
-            .scale(domain=["unweighted", "weighted"], range=["circle", "square"])
-            .title(None),
+            .legend(orient="bottom", title=None),
             tooltip=["variable:N", "when:N", alt.Tooltip("smd:Q", format=".3f")],
         )
     )
@@ -101,7 +98,9 @@ def _overlap(result: PropensityResult) -> Any:
             alt.X2("high:Q"),
             alt.Y("density:Q").title("density").axis(labelExpr="abs(datum.value)"),
             alt.Y2("zero:Q"),
-            alt.Color("arm:N").scale(domain=domain, range=[ORANGE, BLUE]).title(None),
+            alt.Color("arm:N")
+            .scale(domain=domain, range=[ORANGE, BLUE])
+            .legend(orient="bottom", title=None),
             tooltip=["arm:N", "low:Q", "high:Q", "n:Q"],
         )
     )

@@ -69,15 +69,9 @@ def _en(result: PropensityResult) -> str:
             f"with a propensity score of {covariates}, over {persons}."
         )
     parts.append(
-        f"Standardised differences are up to {number(before)} before and {number(after)} after "
+        f"Standardised differences are up to {before:.3f} before and {after:.3f} after "
         f"weighting{f' ({worst})' if worst else ''}"
-        + (
-            f": above {BALANCED:g}, so the arms are not balanced."
-            if after > BALANCED
-            else f", below {BALANCED:g}."
-            if after < BALANCED
-            else "."
-        )
+        + (f": above {BALANCED:g}, so the arms are not balanced." if after > BALANCED else ".")
     )
     parts.append(
         f"After weighting {result.control} and {result.treated} have the information of {ess} "
@@ -88,6 +82,8 @@ def _en(result: PropensityResult) -> str:
         parts.append(
             f"{left:,} persons with a score outside {result.trim[0]:g} to {result.trim[1]:g} are "
             "left out; the effect is not about them."
+            if left
+            else f"Nobody has a score outside {result.trim[0]:g} to {result.trim[1]:g}."
         )
     parts.append(
         "This is causal only as far as everything that decides on the treatment and affects the "
@@ -126,7 +122,7 @@ def _zh(result: PropensityResult) -> str:
         )
     verdict = f"，超过 {BALANCED:g}，两组仍不均衡" if after > BALANCED else f"，未超过 {BALANCED:g}"
     parts.append(
-        f"标准化差异最大值加权前为 {number(before)}，加权后为 {number(after)}"
+        f"标准化差异最大值加权前为 {before:.3f}，加权后为 {after:.3f}"
         f"{f'（{worst}）' if worst else ''}{verdict}。"
         f"加权后对照组与处理组的有效样本量分别为 {ess}。"
     )
@@ -135,6 +131,8 @@ def _zh(result: PropensityResult) -> str:
         parts.append(
             f"评分在 {result.trim[0]:g} 至 {result.trim[1]:g} 之外的 {left:,} 人被剔除，"
             "效应不涉及这些人。"
+            if left
+            else f"无人评分在 {result.trim[0]:g} 至 {result.trim[1]:g} 之外。"
         )
     parts.append(
         "仅当所有既影响处理分配又影响结局的因素均已纳入模型（无未测量混杂）、"
