@@ -19,6 +19,7 @@ from cohortium.analysis.cox import Cox
 from cohortium.analysis.crosstab import Crosstab
 from cohortium.analysis.cumulative_incidence import CumulativeIncidence
 from cohortium.analysis.describe import Describe
+from cohortium.analysis.elastic_net import ElasticNet
 from cohortium.analysis.evaluate import Evaluate
 from cohortium.analysis.glm import Glm
 from cohortium.analysis.gray import Gray
@@ -57,6 +58,7 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             Cox(),
             Crosstab(),
             Describe(),
+            ElasticNet(),
             Evaluate(),
             Glm(),
             CumulativeIncidence(),
