@@ -234,12 +234,6 @@ def without_a_level(table: Table) -> Table:
         (people(1), {"formula": "b ~ z"}, "bad-input", "study.glm"),
         (people(1), {"formula": "y ~ 0 + z"}, "bad-formula", "intercept"),
         (people(1), {"formula": "C(y) ~ z"}, "bad-input", "C(y)"),
-        (
-            people(1),
-            {"formula": "y ~ (x + z + I(x ** 2) + s + b) ** 4"},
-            "too-many-parameters",
-            "parameters",
-        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_its_name(
@@ -266,6 +260,21 @@ def test_levels_and_terms_that_do_not_fit_are_refused(
     with pytest.raises(CohortiumError) as caught:
         fit(analysis, people(1), **params)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("analysis", "parameters"), [(Multinomial(), 10), (Ordinal(), 6)])
+def test_every_coefficient_of_every_level_needs_its_persons(
+    analysis: AnyAnalysis, parameters: int
+) -> None:
+    table, asked = people(1), {"formula": FORMULA}
+    n = int(np.count_nonzero((table.columns["y"] >= 0) & ~np.isnan(table.columns["x"])))
+    least = Disclosure(persons_per_parameter=n // parameters)
+    assert run_pooled_sum(analysis, asked, split(table, SIZES), least).result["n"] == n
+    more = Disclosure(persons_per_parameter=n // parameters + 1)
+    with pytest.raises(CohortiumError) as caught:
+        run_pooled_sum(analysis, asked, split(table, SIZES), more)
+    assert caught.value.code == "too-many-parameters"
+    assert caught.value.details["parameters"] == parameters
 
 
 def test_a_level_that_a_column_tells_but_for_few_persons_is_refused() -> None:
