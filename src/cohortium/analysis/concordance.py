@@ -60,12 +60,13 @@ def concordance(
 
 def _ranked(values: Ints, begin: Ints, asked: Ints) -> tuple[Ints, Ints]:
     """For each query: of ``values[begin:]`` how many are less than `asked`, and equal to it."""
-    low, high = begin.copy(), np.full_like(begin, len(values))
-    less = np.zeros_like(begin)
+    values, asked = values.astype(np.int32), asked.astype(np.int32)
+    low, high = begin.astype(np.int32), np.full(len(begin), len(values), dtype=np.int32)
+    less = np.zeros_like(low)
     for level in reversed(range(max(int(values.max(initial=0)).bit_length(), 1))):
         ones = (values >> level) & 1
-        zeros_before = np.zeros(len(values) + 1, dtype=np.int64)
-        np.cumsum(1 - ones, out=zeros_before[1:])
+        zeros_before = np.zeros(len(values) + 1, dtype=np.int32)
+        np.cumsum(1 - ones, out=zeros_before[1:], dtype=np.int32)
         zeros = zeros_before[-1]
         a, b = zeros_before[low], zeros_before[high]
         up = ((asked >> level) & 1).astype(np.bool_)
@@ -73,4 +74,4 @@ def _ranked(values: Ints, begin: Ints, asked: Ints) -> tuple[Ints, Ints]:
         low = np.where(up, zeros + low - a, a)
         high = np.where(up, zeros + high - b, b)
         values = np.concatenate([values[ones == 0], values[ones == 1]])
-    return less, high - low
+    return less.astype(np.int64), (high - low).astype(np.int64)

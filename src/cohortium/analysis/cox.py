@@ -39,10 +39,11 @@ class Cox:
     ``hazard(t | x) = h0(t) exp(x' beta)``: the effect of a covariate does not change with time.
     Assumes independent persons, and that who is censored does not differ in hazard from who stays.
     Maximum partial likelihood by Newton's method with half steps, from 0 to convergence in the last
-    digits; columns are centred at the joint means. Standard errors from the observed information,
-    or Lin and Wei's sandwich; tests by Wald, likelihood ratio and score. Proportionality: the score
-    test of each coefficient's change with time, as ``cox.zph`` of R's survival 3. Concordance:
-    pairs of persons of the same institution and stratum.
+    digits (with a pooled baseline see `cohortium.analysis.cox_pooled`); columns are centred at the
+    joint means. Standard errors from the observed information, or Lin and Wei's sandwich; tests by
+    Wald, likelihood ratio and score. Proportionality: the score test of each coefficient's change
+    with time, as ``cox.zph`` of R's survival 3. Concordance: pairs of persons of the same
+    institution and stratum.
 
     ``baseline="site"``: h0 is each institution's (and stratum's) own; exact at whatever resolution
     times are recorded. ``baseline="pooled"``: one h0 for all (for each stratum); persons of all
@@ -57,9 +58,11 @@ class Cox:
         each iteration, baseline ``site``: log-likelihood, the p of the score, the p (p + 1) / 2 of
             the information;
         baseline ``pooled``: once, who leaves when (`cohortium.analysis.survival_times`); then, each
-            iteration, for each step of time how many leave, how many have the event, and sums of w,
-            w x and w x x' over those who leave and (Efron) over those who have the event, if they
-            are several; the sum of x over all who have the event;
+            iteration, for each step of time how many leave, how many have the event, and sums of w
+            and w x over those who leave and (Efron) over those who have the event, if they are
+            several; sums of w x x' for each step in the first and the last iteration, for blocks of
+            steps in the others; over everybody the sums of w and of w x^2, and the sum of x over
+            all who have the event;
         at the end: sums of that kind weighted by time, concordant and discordant pairs, and where
             `robust` is asked the p (p + 1) / 2 of the residuals' squares.
 
@@ -81,7 +84,7 @@ class Cox:
     name: ClassVar[str] = "survival.cox"
     version: ClassVar[int] = 1
     drop_outs: ClassVar[DropOuts] = "wait"
-    max_rounds: ClassVar[int] = 4 + GRID_ROUNDS + MAX_ITERATIONS + MAX_HALVINGS
+    max_rounds: ClassVar[int] = 4 + GRID_ROUNDS + 3 * (MAX_ITERATIONS + MAX_HALVINGS)
     params_type = CoxParams
 
     def variables(self, params: CoxParams) -> frozenset[str]:
@@ -120,21 +123,18 @@ class Cox:
             name: np.zeros(spec.shape, dtype=np.int64 if spec.kind == "count" else np.float64)
             for name, spec in at.layout(model).items()
         }
-        table = table.select(model.reads)
-        rows = model.complete(table)
-        n = int(np.count_nonzero(rows))
-        if n < (scope.disclosure.min_cell if scope.disclosure.floor == "site" else 1):
+        least = scope.disclosure.min_cell if scope.disclosure.floor == "site" else 1
+        persons = _persons(model, table.select(model.reads), at, least)
+        if persons is None:
             return out
-        left_out, table = table.n_rows - n, table.take(rows)
         if at.phase == "grid" and at.known is not None:
-            return at.known.local(table, model.question, _counting(scope))
-        persons = cox_site.Persons.of(model, table, at.centre)
+            return at.known.local(persons.table, model.question, _counting(scope))
         if "persons" in out:
-            cox_site.count(out, persons, left_out)
+            cox_site.count(out, persons)
         if "columns" in out:
             cox_site.moments(out, persons)
         if at.grid is not None:
-            cox_site.risk(out, persons, at, at.grid)
+            cox_site.risk(out, persons, at, at.grid, scope.n_sites)
         elif at.phase in {"fit", "final"}:
             cox_site.fit(out, persons, at)
         return out
@@ -144,6 +144,8 @@ class Cox:
         names = Model.of(params, scope).names
         if field in {"columns", "score", "squares", "dead", "drifts"}:
             return names[index]
+        if field == "sizes" and index > 0:
+            return names[index - 1]
         if field in {"information", "spread"}:
             index %= len(names) * (len(names) + 1) // 2
             pair = (names[int(axis[index])] for axis in np.triu_indices(len(names)))
@@ -172,10 +174,15 @@ class Cox:
             return Continue(at.but(phase="grid", known=known).to_state(), 0.1, "column means")
         if at.phase == "grid":
             return _next_grid(at, total, model, scope)
+        joint = None
+        if at.grid is not None:
+            found = Joint.of(at, at.grid, total, model, scope.n_sites)
+            if isinstance(found, Progress):
+                return Continue(found.to_state(), 0.5, "the same sums in other units")
+            joint, at = found, at.scalar(5, found.size)
         if at.phase == "final":
-            return Done(assemble(at, total, model, scope))
-        if model.pooled:
-            joint = Joint.of(at, total, model)
+            return Done(assemble(at, total, joint, model, scope))
+        if joint is not None:
             loglik, score, information = joint.loglik, joint.score, joint.information[0]
         else:
             loglik, score = float(total["loglik"][0]), np.asarray(total["score"])
@@ -183,6 +190,22 @@ class Cox:
         if at.step == 0:
             at = first_step(at, total, loglik, (score, information), model)
         return next_step(at, loglik, (score, information), model)
+
+
+def _persons(model: Model, table: Table, at: Progress, least: int) -> cox_site.Persons | None:
+    """The site's complete persons; None where they are fewer than it tells of."""
+    lasting = at.phase in {"fit", "risk", "final"}
+    found = cox_site.Persons.kept(model, table, at.centre) if lasting else None
+    if found is None:
+        rows = model.complete(table)
+        n = int(np.count_nonzero(rows))
+        if n < least:
+            return None
+        left_out = table.n_rows - n
+        there = table.take(rows) if left_out else table
+        found = cox_site.Persons.of(model, there, left_out, at.centre)
+        found = found.keep(table, at.centre) if lasting else found
+    return found if len(found.x) >= least else None
 
 
 def _counting(scope: Scope) -> Scope:
@@ -285,11 +308,13 @@ def _release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> 
             "limit: merge levels or leave the variable out.",
             cells=spared[:50],
         )
-    at = at.but(centre=sums / at.n)
+    centre = sums / at.n
+    spread = np.sqrt(np.maximum(np.asarray(total["squares"]) / at.n - centre**2, 0.0))
+    at = at.but(centre=centre, spread=spread).scalar(5, 4.0 * at.n)
     if "times" in total:
         one, squares = (float(value) for value in total["times"])
-        mean, spread = spread_of(one, squares, at.events)
-        return at.scalar(3, mean).scalar(4, spread)
+        mean, deviation = spread_of(one, squares, at.events)
+        return at.scalar(3, mean).scalar(4, deviation)
     return at
 
 

@@ -11,8 +11,10 @@ Steps that are not merged are those of the pooled data, and so is the fit.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,18 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what says who is in which step."""
+        sha = hashlib.sha256(repr(self.scale).encode())
+        sha.update(self.starts.tobytes() + self.edges.tobytes())
+        return sha.hexdigest()
+
+    @property
+    def n_tied(self) -> int:
+        """Steps at which several persons have the event."""
+        return int(np.count_nonzero(self.tied == 1))
 
     def blocks(self, time: Floats, event: Bools, stratum: Ints) -> Blocks:
         """Which steps a site's persons are at risk in."""

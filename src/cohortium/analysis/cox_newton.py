@@ -17,6 +17,8 @@ from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
+_NEAR = 1e-12
+"""Squared distance in standard errors, with a pooled baseline: the last round corrects it."""
 _NO_INFORMATION = 1e8
 """Times 1e-20: the share of a column's variance that its information must exceed."""
 
@@ -53,6 +55,9 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
     """
     score, information = known
     onward = "risk" if model.pooled else "fit"
+    if model.pooled and at.step > 0 and _is_near(score, information):
+        last = at.but(phase="final", beta=at.beta + solve(information, score), previous=at.beta)
+        return Continue(last.but(step=at.step + 1).to_state(), 0.9, "tests")
     point = Point(at.beta, at.previous, at.spread, float(at.scalars[0]), at.step, at.halvings)
     to = move(point, loglik, score, information, partial(_without_end, model))
     if to.kind == "half":
@@ -64,6 +69,14 @@ def next_step(at: Progress, loglik: float, known: tuple[Floats, Floats], model: 
     onto = ahead.but(phase=onward).scalar(0, loglik)
     progress = min(0.9, 0.3 + 0.1 * at.step)
     return Continue(onto.to_state(), progress, f"iteration {at.step + 2}")
+
+
+def _is_near(score: Floats, information: Floats) -> bool:
+    """Whether the last step, with the information of the last round, gives all digits."""
+    try:
+        return float(score @ solve(information, score)) <= _NEAR
+    except np.linalg.LinAlgError:
+        return False
 
 
 def _without_end(model: Model, moves: Floats) -> InputError:

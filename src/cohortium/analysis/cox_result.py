@@ -22,18 +22,21 @@ _CONFIDENCE = 0.95
 PAIRS = ("concordant", "discordant", "tied")
 
 
-def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str, Any]:
+def assemble(
+    at: Progress, total: Total, joint: Joint | None, model: Model, scope: Scope
+) -> dict[str, Any]:
     """The result as JSON values; a number that is not finite is None."""
     from scipy import special
 
     drift = np.asarray(total["drifts"], dtype=np.float64)
     baseline = []
-    if at.grid is None:
+    beta = at.beta
+    if at.grid is None or joint is None:
         loglik = float(total["loglik"][0])
         parts = np.stack([unpack(one, model.p) for one in np.asarray(total["information"])])
     else:
-        joint = Joint.of(at, total, model)
         loglik, parts, drift = joint.loglik, joint.information, drift - joint.drift
+        beta = beta + solve(parts[0], joint.score)  # what the nearly exact steps left
         baseline = baseline_hazard(at.grid, joint.hazard, model)
     information = parts[0]
     naive = inverse(information)
@@ -41,7 +44,7 @@ def assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str
     if model.params.robust:
         half = naive @ unpack(np.asarray(total["spread"]), model.p) @ naive
         cov = (half + half.T) / 2
-    beta, bse = at.beta, np.sqrt(np.diag(cov))
+    bse = np.sqrt(np.diag(cov))
     z = beta / bse
     width = float(special.ndtri(0.5 + _CONFIDENCE / 2))
     null = float(at.scalars[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +22,9 @@ from cohortium.analysis.cox_risk import (
     second_order,
 )
 from cohortium.analysis.cox_state import Progress
+from cohortium.analysis.cox_steps import Sorted, Units, blocks_of, encoded
 from cohortium.analysis.formula import design, values_of
+from cohortium.analysis.kept import Kept
 from cohortium.analysis.least_squares import pack
 from cohortium.analysis.marks import marks_of
 from cohortium.core.rounds import Array
@@ -38,21 +41,31 @@ _LARGEST = 40.0
 """Of a linear predictor over sites, which have no common greatest one; estimates are far below."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Persons:
     """A site's complete persons.
 
     Attributes:
-        table: Only they are in it.
+        table: Only they are in it; without columns where the rest was kept from a round before.
+        left_out: Of the site, because a value is missing.
         x: (n, p); covariates minus `Progress.centre`.
+        time: (n,); when they left.
+        event: (n,); who had the event.
+        entry: (n,); when they came.
+        stratum: (n,); the declared one.
     """
 
     model: Model
     table: Table
+    left_out: int
     x: Floats
+    time: Floats
+    event: Bools
+    entry: Floats | None
+    stratum: Ints
 
     @staticmethod
-    def of(model: Model, table: Table, centre: Floats) -> Persons:
+    def of(model: Model, table: Table, left_out: int, centre: Floats) -> Persons:
         """Read them.
 
         Raises:
@@ -60,43 +73,52 @@ class Persons:
         """
         x, _ = design(table, model.parsed)
         x -= centre
-        persons = Persons(model, table, x)
-        if persons.entry is not None and np.any(persons.entry >= persons.time):
-            raise InputError(
-                "bad-input",
-                f"{model.params.entry} is not below {model.params.time} for some persons at a "
-                "site.",
-                variable=model.params.entry,
-            )
+        time, entry = model.endpoint.times(table), None
+        if model.entry is not None:
+            entry = np.array(table.columns[model.entry.name])
+            if np.any(entry >= time):
+                raise InputError(
+                    "bad-input",
+                    f"{model.params.entry} is not below {model.params.time} for some persons at a "
+                    "site.",
+                    variable=model.params.entry,
+                )
+        stratum = np.zeros(table.n_rows, dtype=np.int64)
+        if model.n_strata > 1:
+            stratum = model.strata.codes(table).astype(np.int64)
+        event = np.asarray(model.endpoint.codes(table) == 1)
+        return Persons(model, table, left_out, x, time.copy(), event, entry, stratum)
+
+    @staticmethod
+    def kept(model: Model, table: Table, centre: Floats) -> Persons | None:
+        """Those of a round before, of the same table and with the same centre."""
+        return _KEPT.get(table, _about(model, table, centre))
+
+    def keep(self, table: Table, centre: Floats) -> Persons:
+        """For the next rounds of the run."""
+        persons = replace(self, table=_NO_COLUMNS)
+        n_bytes = 2 * self.x.nbytes + 8 * 8 * len(self.x)
+        _KEPT.put(table, _about(self.model, table, centre), persons, n_bytes)
         return persons
-
-    @cached_property
-    def time(self) -> Floats:
-        """When they left."""
-        return self.model.endpoint.times(self.table)
-
-    @cached_property
-    def event(self) -> Bools:
-        """Who had the event."""
-        return np.asarray(self.model.endpoint.codes(self.table) == 1)
-
-    @cached_property
-    def entry(self) -> Floats | None:
-        """When they came."""
-        entry = self.model.entry
-        return None if entry is None else np.asarray(self.table.columns[entry.name])
-
-    @cached_property
-    def stratum(self) -> Ints:
-        """The declared stratum."""
-        if self.model.n_strata == 1:
-            return np.zeros(self.table.n_rows, dtype=np.int64)
-        return self.model.strata.codes(self.table).astype(np.int64)
 
     @cached_property
     def own_blocks(self) -> Blocks:
         """The site's own event times."""
         return Blocks.of_times(self.time, self.event, self.stratum, self.model.n_strata, self.entry)
+
+    @cached_property
+    def _by_steps(self) -> dict[str, Sorted]:
+        return {}
+
+    def by_steps(self, grid: Grid) -> Sorted:
+        """In the order of the steps of shared time; sorted once."""
+        found = self._by_steps.get(grid.digest)
+        if found is None:
+            blocks = grid.blocks(self.time, self.event, self.stratum)
+            found = Sorted.of(self.x, blocks.last, self.event, len(grid))
+            self._by_steps.clear()
+            self._by_steps[grid.digest] = found
+        return found
 
     def marked(self) -> Ints:
         """Of how many persons two columns of `marks_of` are 1, packed; the event is the last."""
@@ -119,10 +141,19 @@ class Persons:
         return np.log(np.where(self.time > 0, self.time, 1.0))
 
 
-def count(out: dict[str, Array], persons: Persons, left_out: int) -> None:
+_KEPT: Kept[Persons] = Kept(256 * 2**20)
+_NO_COLUMNS = Table({}, {})
+
+
+def _about(model: Model, table: Table, centre: Floats) -> Hashable:
+    variables = tuple(table.variables[name].model_dump_json() for name in sorted(table.variables))
+    return model.params.model_dump_json(), variables, centre.tobytes()
+
+
+def count(out: dict[str, Array], persons: Persons) -> None:
     """Persons and events."""
     n, events = len(persons.x), int(persons.event.sum())
-    out["persons"][:] = (n, left_out, 1, events, 1 if events else 0)
+    out["persons"][:] = (n, persons.left_out, 1, events, 1 if events else 0)
 
 
 def moments(out: dict[str, Array], persons: Persons) -> None:
@@ -177,40 +208,51 @@ def fit(out: dict[str, Array], persons: Persons, at: Progress) -> None:
         out["spread"] += pack(gram(each, each))
 
 
-def risk(out: dict[str, Array], persons: Persons, at: Progress, grid: Grid) -> None:
+def risk(out: dict[str, Array], persons: Persons, at: Progress, grid: Grid, n_sites: int) -> None:
     """Sums of those who leave in each step of the shared time; then what the last round adds."""
-    blocks = grid.blocks(persons.time, persons.event, persons.stratum)
-    x, dead, steps = persons.x, persons.event, len(grid)
-    eta = x @ at.beta
+    there = persons.by_steps(grid)
+    eta = there.x @ np.append(0.0, at.beta)
     w = np.exp(np.clip(eta, -_LARGEST, _LARGEST))
-    died = dead & (blocks.last >= 0)
-    others = ~dead & (blocks.last >= 0)
-    of_died, of_others = (
-        _moments_by_step(blocks.last[rows], x[rows], w[rows], steps) for rows in (died, others)
-    )
-    out["leaving"] += of_died + of_others
-    out["events"][0] = np.bincount(blocks.last[died], minlength=steps)
-    out["events"][1] = out["events"][0] + np.bincount(blocks.last[others], minlength=steps)
-    out["dead"] += x[dead].sum(axis=0)
+    wx = there.x * w[:, None]
+    units = at.units(n_sites)
+    out["sizes"] += units.sizes(wx, there.x)
+    out["beyond"][0] = units.whole and out["sizes"].max(initial=0.0) > units.size
+    if not out["beyond"][0]:
+        _add_steps(out, there, wx, units, grid)
+    _, died = there.plain
+    out["events"][0] = died[:, 0]
+    out["events"][1] = there.plain[:, :, 0].sum(axis=0)
+    out["dead"] += died[:, 1:].sum(axis=0)
     if "squares" in out:
-        out["squares"] += (x * x).sum(axis=0)
-    if "dying" in out:
-        tied = grid.tied == 1  # of a step's only event nothing is needed, so nothing is said
-        out["dying"][tied] = of_died[tied]
+        out["squares"] += (persons.x * persons.x).sum(axis=0)
     if at.phase == "final":
-        out["drifts"] += grid.transformed[blocks.last[died]] @ x[died]
-        _pairs(out, persons, eta)
+        out["drifts"] += grid.transformed @ died[:, 1:]
+        everybody = np.zeros(len(persons.x))  # who leaves before the first event is in no pair
+        everybody[there.order] = eta
+        _pairs(out, persons, everybody)
 
 
-def _moments_by_step(step: Ints, x: Floats, w: Floats, steps: int) -> Floats:
-    """Sums of w, w x and, packed, w x x' in each step; shape (steps, 1 + p + p (p + 1) / 2)."""
-    p = x.shape[1]
-    columns = [np.bincount(step, weights=w, minlength=steps)]
-    wx = np.asfortranarray(x * w[:, None])
-    columns += [np.bincount(step, weights=wx[:, j], minlength=steps) for j in range(p)]
-    for i, j in zip(*np.triu_indices(p), strict=True):
-        columns.append(np.bincount(step, weights=wx[:, i] * x[:, j], minlength=steps))
-    return np.stack(columns, axis=1)
+def _add_steps(
+    out: dict[str, Array], persons: Sorted, wx: Floats, units: Units, grid: Grid
+) -> None:
+    tied = grid.tied == 1  # of a step's only event nothing is needed, so nothing is said
+    sums, unit = persons.first(wx), units.first()
+    if "blocks" not in out:
+        sums = np.concatenate([sums, persons.second(wx)], axis=2)
+        unit = np.concatenate([unit, units.second()])
+    found = {"leaving": sums.sum(axis=0)}
+    if "dying" in out:
+        found["dying"] = sums[1][tied]
+    for name, values in found.items():
+        out[name] += encoded(values, unit) if units.whole else values
+    if "blocks" in out:
+        block = blocks_of(grid.edges)
+        parts = [persons.coarse(wx, block)]
+        if "dying" in out:
+            with_ties = (persons.key % 2 == 1) & tied[persons.key // 2]
+            parts.append(persons.coarse(wx, block, with_ties))
+        blocks = np.stack(parts)
+        out["blocks"] += encoded(blocks, units.second()) if units.whole else blocks
 
 
 def _information(

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from cohortium.analysis.cox_grid import Grid
 from cohortium.analysis.cox_model import Model
+from cohortium.analysis.cox_steps import Units, n_blocks
 from cohortium.analysis.distribution import Known
-from cohortium.analysis.interface import FieldSpec
+from cohortium.analysis.interface import FieldKind, FieldSpec
 from cohortium.analysis.marks import n_marks
 from cohortium.analysis.untrusted import floats, ints, phase_of
 from cohortium.core.rounds import Array, Layout, State
@@ -29,6 +30,8 @@ PHASES: tuple[Phase, ...] = (
     "final",
 )
 
+_LARGEST = 2.0**300
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -44,8 +47,8 @@ class Progress:
         spread: (p,); their standard deviations.
         beta: (p,); coefficients.
         previous: (p,); those of the step before.
-        scalars: (5,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
-            the transformed time over events.
+        scalars: (6,); log-likelihood at `previous` and at 0, score test at 0, mean and spread of
+            the transformed time over events, and the size of `Units`.
         step: Newton steps.
         halvings: Half steps taken back, in all.
         known: In the phase ``grid``.
@@ -69,7 +72,7 @@ class Progress:
         """Before the first round."""
         zeros, ones = np.zeros(model.p), np.ones(model.p)
         counts = np.zeros(5, dtype=np.int64)
-        return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(5))
+        return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(6))
 
     @property
     def n(self) -> int:
@@ -80,6 +83,15 @@ class Progress:
     def events(self) -> int:
         """Persons with the event."""
         return int(self.counts[3])
+
+    @property
+    def fine(self) -> bool:
+        """Whether sums of second order come step by step: for what is released."""
+        return self.step == 0 or self.phase == "final"
+
+    def units(self, n_sites: int) -> Units:
+        """Of the sums by step."""
+        return Units.of(float(self.scalars[5]), self.spread, n_sites)
 
     def but(self, **changes: Any) -> Progress:
         """With some values replaced."""
@@ -126,6 +138,9 @@ class Progress:
             or not all(type(value) is int and 0 <= value < 1000 for value in steps)
         ):
             raise _malformed()
+        scalars = _finite(floats(state, "scalars", (6,)))
+        if scalars[5] != 0 and not 1 <= scalars[5] <= _LARGEST:
+            raise _malformed()
         known = grid = None
         if phase == "grid":
             known = Known.from_state(_inner(state), model.question)
@@ -134,7 +149,7 @@ class Progress:
         return Progress(
             phase=phase,
             counts=ints(state, "counts", (5,)),
-            scalars=_finite(floats(state, "scalars", (5,))),
+            scalars=scalars,
             step=steps[0],
             halvings=steps[1],
             known=known,
@@ -167,10 +182,16 @@ class Progress:
             of["drifts"] = FieldSpec((p,), "real")
             of["pairs"] = FieldSpec((3,), "count")
         if self.grid is not None:
-            steps, moments = len(self.grid), 1 + p + packed
-            of["leaving"] = FieldSpec((steps, moments), "real")
+            steps, moments = len(self.grid), 1 + p + (packed if self.fine else 0)
+            kind: FieldKind = "count" if self.scalars[5] > 0 else "real"
+            of["leaving"] = FieldSpec((steps, moments), kind)
             if model.efron:
-                of["dying"] = FieldSpec((steps, moments), "real")
+                of["dying"] = FieldSpec((self.grid.n_tied, moments), kind)
+            if not self.fine:
+                blocks = n_blocks(self.grid.edges)
+                of["blocks"] = FieldSpec((1 + model.efron, blocks, packed), kind)
+            of["sizes"] = FieldSpec((1 + p,), "real")
+            of["beyond"] = FieldSpec((1,), "count")
             of["events"] = FieldSpec((2, steps), "count")
             of["dead"] = FieldSpec((p,), "real")
         elif self.phase in {"fit", "final"}:
