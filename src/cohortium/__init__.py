@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.study import Study
     from cohortium.sdk.table_one import Differences, TableOne
     from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
+    from cohortium.sdk.two_stage_results import MetaEffectResult, MetaModelResult
 
 _HOMES = {
     "AnovaResult": "cohortium.sdk.mean_results",
@@ -94,6 +95,8 @@ _HOMES = {
     "MannWhitneyResult": "cohortium.sdk.rank_results",
     "McNemarResult": "cohortium.sdk.table_results",
     "MetaAnalysis": "cohortium.sdk.meta_results",
+    "MetaEffectResult": "cohortium.sdk.two_stage_results",
+    "MetaModelResult": "cohortium.sdk.two_stage_results",
     "MixedResult": "cohortium.sdk.mixed_results",
     "MultinomialResult": "cohortium.sdk.category_results",
     "NegativeBinomialResult": "cohortium.sdk.model_results",
@@ -148,6 +151,8 @@ __all__ = [
     "MannWhitneyResult",
     "McNemarResult",
     "MetaAnalysis",
+    "MetaEffectResult",
+    "MetaModelResult",
     "MixedResult",
     "MultinomialResult",
     "NegativeBinomialResult",

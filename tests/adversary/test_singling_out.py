@@ -24,7 +24,7 @@ SQUARES = 2 * 3 * sum((20 + value) ** 2 for value in range(40)) - 27**2 + 900**2
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[LocalFederation]:
+def made_frames() -> dict[str, pd.DataFrame]:
     frames = {}
     for number, site in enumerate(("North", "South")):
         rng = np.random.default_rng(number)
@@ -43,7 +43,24 @@ def made() -> Iterator[LocalFederation]:
         )
     victim = {"age": 99, "chol": VICTIM, "wound": True, "wounds": 1, "whole": 0, "lipase": 900}
     frames["North"].loc[7, [*victim]] = [*victim.values()]
-    with co.local(frames) as one:
+    return frames
+
+
+@pytest.fixture(scope="module")
+def made(made_frames: dict[str, pd.DataFrame]) -> Iterator[LocalFederation]:
+    with co.local(made_frames) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def apart(made_frames: dict[str, pd.DataFrame]) -> Iterator[LocalFederation]:
+    """Where the contract lets institutions be told apart, with a third one."""
+    random = np.random.default_rng(7)
+    frames = {**made_frames, "West": made_frames["South"].copy()}
+    frames["West"]["age"] = random.integers(20, 70, 120)
+    arms = np.tile(["a", "b"], 60).tolist()
+    frames = {name: frame.assign(arm=arms) for name, frame in frames.items()}
+    with co.local(frames, by_site=True) as one:
         yield one
 
 
@@ -207,6 +224,38 @@ def test_a_dominated_number_between_two_others_is_not_found(made: LocalFederatio
     found = study.describe(["more", "less"]).to_frame().set_index("variable")
     sums = found["mean"] * found["n"]
     assert sums["more"] - sums["less"] == pytest.approx(SQUARES, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mixed", "meta", "meta of groups"])
+def test_a_derived_number_of_one_person_is_refused_where_institutions_speak(
+    apart: LocalFederation, kind: str
+) -> None:
+    study = apart.study()
+    study.derive("y = chol * wounds * wounds")
+    with _refused("too-few-persons"):
+        if kind == "mixed":
+            study.mixed("y ~ age")
+        elif kind == "meta":
+            study.meta("y ~ age", "gaussian")
+        else:
+            study.meta_effect("y", "arm", "mean-difference")
+    with _refused("too-few-persons"):
+        study.meta("chol ~ age:wounds", "gaussian")
+
+
+def test_an_institution_of_which_a_model_singles_out_a_person_keeps_silent(
+    apart: LocalFederation,
+) -> None:
+    study = apart.study()
+    study.derive("old = age > 80")
+    study.derive("older = age > 80 AND age < 99")
+    for formula in ("chol ~ wound", "chol ~ wounds", "chol ~ old + older"):
+        with _refused("too-few-sites"):  # the others have nobody, or nobody else, in the column
+            study.meta(formula, "gaussian")
+    with _refused("too-few-sites"):
+        study.meta_effect("chol", "wound", "mean-difference")
+    assert study.meta("chol ~ old", "gaussian").withheld == ("West",)
+    assert study.meta("chol ~ age", "gaussian").withheld == ()
 
 
 def test_ordinary_numbers_pass(made: LocalFederation) -> None:

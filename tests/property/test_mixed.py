@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.support.federation import check_contribution, exact_sum, through_the_wire
+from tests.support.by_site import OPEN, SMALL, run_by_site
 
 import cohortium as co
-from cohortium.analysis.builtin import parse_params
-from cohortium.analysis.interface import AnyAnalysis, Continue, Scope
+from cohortium.analysis.interface import Scope
 from cohortium.analysis.mixed import Mixed, MixedParams
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.rounds import State
@@ -34,31 +32,10 @@ VARIABLES = {
         Variable(name="s", type=VariableType.CATEGORY, levels=("a", "b")),
     )
 }
-OPEN = Disclosure(by_site=True)
-SMALL = Disclosure(by_site=True, min_cell=1, persons_per_parameter=1, residual_df=1)
 
 
 def run(params: Mapping[str, Any], sites: list[Table], limits: Disclosure = OPEN) -> dict[str, Any]:
-    """Every round, each site with its own place."""
-    analysis: AnyAnalysis = Mixed()
-    parsed = parse_params(analysis, params)
-    names = tuple(f"site {at}" for at in range(len(sites)))
-    scope = Scope(sites[0].variables, limits, len(sites), names)
-    state = analysis.start(parsed, scope)
-    while True:
-        received = through_the_wire(state)
-        layout = analysis.layout(received, parsed, scope)
-        given_ = [
-            analysis.local(table, received, parsed, replace(scope, site=at))
-            for at, table in enumerate(sites)
-        ]
-        for one in given_:
-            check_contribution(one, layout)
-        total = {name: exact_sum([c[name] for c in given_], of) for name, of in layout.items()}
-        step = analysis.finish(total, state, parsed, scope)
-        if not isinstance(step, Continue):
-            return dict(step.result)
-        state = step.state
+    return run_by_site(Mixed(), params, sites, limits)
 
 
 def refused(params: Mapping[str, Any], sites: list[Table], limits: Disclosure = OPEN) -> str:

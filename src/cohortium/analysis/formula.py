@@ -272,6 +272,11 @@ def _read(formula: str) -> tuple[Expression, Terms, bool]:
 def _check_text(formula: str) -> None:
     if len(formula) > MAX_CHARACTERS:
         raise InputError("bad-formula", f"The formula is longer than {MAX_CHARACTERS} characters.")
+    if not formula.rpartition("~")[2].strip():
+        raise InputError(
+            "bad-formula",
+            "Nothing stands right of ~: name terms, as outcome ~ age + sex, or 1 for a mean alone.",
+        )
     bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", formula)
     if not formula.isprintable() or re.search(r"[`;\\@\[\]]", bare):
         raise InputError("bad-formula", "The formula has a character that is not allowed in it.")

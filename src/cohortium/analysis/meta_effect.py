@@ -119,7 +119,7 @@ class _Groups(Question):
     def names(self) -> tuple[str, ...]:
         """The effect."""
         first, second = (self.groups.names[at] for at in self.among)
-        return (f"{self.params.variable}: {first} - {second}",)
+        return (f"{self.params.variable}: {first} vs {second}",)
 
     def about(self, scope: Scope) -> dict[str, Any]:  # noqa: ARG002 - the protocol's signature
         """See `Question`."""
@@ -141,6 +141,11 @@ class _Groups(Question):
         for place, at in enumerate(self.among):
             out[codes == at] = place
         return out
+
+    def has_small_level(self, table: Table, limits: Disclosure) -> bool:
+        """Whether a level of the groups has few persons, who would be what the others leave."""
+        codes = self.groups.codes(table, (self.params.variable,))
+        return any(is_small(int(one), limits.min_cell) for one in np.bincount(codes + 1)[1:])
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,8 @@ class _Means(_Groups):
         own, groups, among = own_scope(scope), self.groups, self.among
         asked = _t_test(self.params)
         known = Moments.nothing(groups, own)
+        if self.has_small_level(table, own.disclosure):
+            return None
         try:
             while known.phase != DONE:
                 sums = TTest().local(table, known.to_state(), asked, own)
@@ -237,8 +244,8 @@ class _Risks(_Groups):
         rows = group >= 0
         codes = (group[rows], happened[rows].astype(np.int64))
         cells = np.bincount(2 * codes[0] + codes[1], minlength=4).reshape(2, 2)
-        others = np.bincount(self.groups.codes(table, (self.params.variable,)) + 1)[1:]
-        if not _may_speak(cells, others, scope.disclosure):
+        small = self.has_small_level(table, scope.disclosure)
+        if small or not _may_speak(cells, scope.disclosure):
             return None
         value, variance = _of_cells(self.params.effect, cells)
         return Estimate(rows, np.array([value]), np.array([[variance]]), codes=codes)
@@ -258,14 +265,13 @@ def _of_means(effect: str, first: Sample, second: Sample) -> tuple[float, float]
     return g, 1 / first.n + 1 / second.n + g * g / (2 * (first.n + second.n))
 
 
-def _may_speak(cells: Ints, levels: Ints, limits: Disclosure) -> bool:
+def _may_speak(cells: Ints, limits: Disclosure) -> bool:
     """Whether the effect, from which the cells follow, tells of no few persons.
 
     Args:
         cells: Of the two groups, without the event and with it.
-        levels: Persons at each level of the groups, of which the other ones would be known too.
     """
-    if any(is_small(int(one), limits.min_cell) for one in (*cells.flat, *levels)):
+    if any(is_small(int(one), limits.min_cell) for one in cells.flat):
         return False
     enough = int(cells.sum(axis=1).min()) >= limits.min_cell and cells.sum() >= limits.cohort
     return bool(enough and cells.sum(axis=0).min() > 0)

@@ -79,6 +79,11 @@ _SIDE = Parameter(
 _CONFIDENCE = Parameter("confidence", "Of the intervals; default 0.95.", float)
 _CORRECTION = Parameter("correction", "Continuity correction; default: with it.", bool)
 _ROUNDING = Parameter("rounding", "Release only numbers rounded to multiples of this.", int)
+_POOLING = (
+    Parameter("method", "Of the variance between institutions; default: REML.", ("REML", "DL")),
+    Parameter("hartung_knapp", "Intervals and tests by t, for few institutions.", bool),
+    _CONFIDENCE,
+)
 
 COMMANDS: Final = (
     Command(
@@ -178,6 +183,45 @@ COMMANDS: Final = (
             Parameter("given", "Held constant; several times.", list[str]),
             Parameter("missing", "Default: complete.", ("complete", "pairwise")),
             _CONFIDENCE,
+        ),
+    ),
+    Command(
+        "meta",
+        "A model that each institution fits alone, combined over institutions.",
+        (
+            Parameter(
+                "formula",
+                '"died ~ age + sex", or "Surv(time, event) ~ age" for Cox\'s model.',
+                argument=True,
+            ),
+            Parameter(
+                "family",
+                "Default: binomial.",
+                ("binomial", "gamma", "gaussian", "poisson", "cox"),
+            ),
+            Parameter("time", "Time to the event or the end of observation."),
+            Parameter("event", "A boolean, a number of 0 and 1, or a category."),
+            _EVENT_LEVEL,
+            Parameter("strata", "With a baseline hazard of its own; several times.", list[str]),
+            Parameter("offset", "A number added to the linear predictor."),
+            *_POOLING,
+        ),
+    ),
+    Command(
+        "meta_effect",
+        "An effect between two groups at each institution, combined over institutions.",
+        (
+            Parameter("variable", "A number, or an outcome.", argument=True),
+            _GROUPS,
+            Parameter(
+                "effect",
+                "Of the first group to the second.",
+                ("mean-difference", "smd", "odds-ratio", "risk-ratio", "risk-difference"),
+                required=True,
+            ),
+            _LEVELS,
+            _EVENT_LEVEL,
+            *_POOLING,
         ),
     ),
     Command(

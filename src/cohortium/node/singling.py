@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.analysis.interface import MakesNumbers, Splits
+from cohortium.analysis.interface import MakesNumbers, ReadsCriteria
 from cohortium.analysis.screen import parts_of
 from cohortium.cohort.singling import dominated, numbers_made, parts_made
 from cohortium.core.table import Table
@@ -50,7 +50,7 @@ class Singling:
         self._passed = run.request.run_id
 
     def _made(self, table: Table, run: CheckedRun) -> Iterator[npt.NDArray[np.float64]]:
-        if isinstance(run.inner, Splits):  # it reads variables for its criteria only
+        if isinstance(run.inner, ReadsCriteria):  # nothing else is told of its variables
             return
         names = numbers_made(run.population, run.inner.variables(run.params))
         if names:

@@ -20,6 +20,7 @@ from cohortium.sdk.submission import as_type
 from cohortium.sdk.survival import SurvivalMethods
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
+from cohortium.sdk.two_stage import MetaMethods
 
 Family = Literal["binomial", "gamma", "gaussian", "poisson"]
 Link = Literal["identity", "inverse", "log", "logit"]
@@ -32,6 +33,7 @@ class Analyses(
     CoxMethods,
     EvaluateMethods,
     MeanMethods,
+    MetaMethods,
     ModelMethods,
     MixedMethods,
     PcaMethods,

@@ -10,6 +10,7 @@ COMPUTATIONS: Mapping[str, Words] = {
     "causal.propensity": Words("Propensity score weighting", "倾向评分加权"),
     "evaluate.model": Words("Evaluation of prediction models", "预测模型评价"),
     "glm": Words("Generalised linear model", "广义线性模型"),
+    "models.meta": Words("Two-stage meta-analysis of a model", "两阶段 Meta 分析（模型）"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
     "models.multinomial": Words("Multinomial logistic regression", "多分类 logistic 回归"),
     "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
@@ -25,6 +26,7 @@ COMPUTATIONS: Mapping[str, Words] = {
     "stats.levene": Words("Homogeneity of variance", "方差齐性检验"),
     "stats.mann_whitney": Words("Mann-Whitney U test", "Mann-Whitney U 检验"),
     "stats.mcnemar": Words("McNemar's test", "McNemar 检验"),
+    "stats.meta": Words("Two-stage meta-analysis of an effect", "两阶段 Meta 分析（组间效应）"),
     "stats.normality": Words("Normality from moments", "基于矩的正态性检验"),
     "stats.pca": Words("Principal components", "主成分分析"),
     "stats.spearman": Words("Spearman's rank correlation", "Spearman 秩相关"),
@@ -55,6 +57,11 @@ METHODS: Mapping[str, Words] = {
         "协方差由汇总的堆叠估计方程夹心估计得到；比值采用 delta 法。",
     ),
         "置信区间与检验为 Wald 法。",
+    ),
+    "models.meta": Words(
+        "Each institution fitted the model to its own persons; coefficients combined with inverse "
+        "variances, as a fixed effect and with random effects between institutions.",
+        "各机构用本机构人员拟合模型；系数按逆方差加权，以固定效应和机构间随机效应合并。",
     ),
     "models.mixed": Words(
         "Maximum of the (restricted) likelihood, from each institution's means and the pooled "
@@ -119,6 +126,11 @@ METHODS: Mapping[str, Words] = {
     "stats.mcnemar": Words(
         "From the discordant cells of the pooled table of pairs.",
         "由汇总配对四格表的不一致格计算。",
+    ),
+    "stats.meta": Words(
+        "Each institution computed the effect on its own persons; effects combined with inverse "
+        "variances, as a fixed effect and with random effects between institutions.",
+        "各机构用本机构人员计算效应；效应按逆方差加权，以固定效应和机构间随机效应合并。",
     ),
     "stats.normality": Words(
         "From the pooled skewness and kurtosis; Shapiro-Wilk's test would need the records.",

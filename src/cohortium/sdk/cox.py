@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cohortium.errors import InputError
 from cohortium.sdk.cox_results import CoxResult
@@ -107,33 +107,52 @@ class CoxMethods(Submits):
             InputError: ``bad-formula``, ``bad-input``, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons, events or sites, too many parameters.
         """
-        written = Written.read(formula)
-        given = {"time": time, "event": event, "entry": entry, "event_level": event_level}
-        said = {
-            "time": written.time,
-            "event": written.event,
-            "entry": written.entry,
-            "event_level": written.level,
-        }
-        for name, value in given.items():
-            if value is not None and said[name] not in (None, value):
-                raise InputError("bad-input", f"{name} is {value!r}, and {said[name]!r} in Surv().")
-        asked = {name: said[name] if value is None else value for name, value in given.items()}
-        if asked["time"] is None or asked["event"] is None:
-            raise InputError(
-                "bad-input", "Say what is modelled: Surv(time, event) ~ ..., or time= and event=."
-            )
-        named = [strata] if isinstance(strata, str) else list(strata)
         params = {
-            **asked,
-            "formula": written.covariates,
-            "strata": list(dict.fromkeys([*written.strata, *named])),
+            **asked_of(formula, time, event, entry, strata=strata, event_level=event_level),
             "baseline": baseline,
             "ties": ties,
             "robust": robust,
             "transform": transform,
         }
         return as_type(CoxResult, self.submit("survival.cox", params).result())
+
+
+def asked_of(
+    formula: str,
+    time: str | None,
+    event: str | None,
+    entry: str | None = None,
+    *,
+    strata: str | Sequence[str] = (),
+    event_level: str | None = None,
+) -> dict[str, Any]:
+    """Who is followed until what, as ``Surv()`` of the formula or the parameters say.
+
+    Raises:
+        InputError: ``bad-formula``; ``bad-input`` where they contradict, or neither says it.
+    """
+    written = Written.read(formula)
+    given = {"time": time, "event": event, "entry": entry, "event_level": event_level}
+    said = {
+        "time": written.time,
+        "event": written.event,
+        "entry": written.entry,
+        "event_level": written.level,
+    }
+    for name, value in given.items():
+        if value is not None and said[name] not in (None, value):
+            raise InputError("bad-input", f"{name} is {value!r}, and {said[name]!r} in Surv().")
+    asked = {name: said[name] if value is None else value for name, value in given.items()}
+    if asked["time"] is None or asked["event"] is None:
+        raise InputError(
+            "bad-input", "Say what is modelled: Surv(time, event) ~ ..., or time= and event=."
+        )
+    named = [strata] if isinstance(strata, str) else list(strata)
+    return {
+        **asked,
+        "formula": written.covariates,
+        "strata": list(dict.fromkeys([*written.strata, *named])),
+    }
 
 
 def _summands(text: str) -> list[str]:

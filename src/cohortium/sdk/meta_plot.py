@@ -44,6 +44,7 @@ def forest_of_studies(found: MetaAnalysis, title: str = "") -> alt.TopLevelMixin
         frame[["term", "effect", "low", "high", "p"]],
         effect=found.effect or ("ratio" if found.ratio else "effect"),
         ratio=found.ratio,
+        confidence=found.confidence,
         title=title or "Meta-analysis",
         subtitle=f"{found.k} {several}, {found.method}, tau2 {found.tau2:.4g}, I2 {share}",
     )

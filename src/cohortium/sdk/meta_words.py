@@ -33,8 +33,9 @@ def _en(found: MetaAnalysis) -> str:
     many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
     how = f"{found.method}{', Hartung-Knapp' if found.hartung_knapp else ''}"
     share = f"{100 * found.confidence:g}%"
+    mean = "combined" if found.effect else "mean"
     text = (
-        f"Over {found.k} {many} the mean {name} is {_of(found, found.random, 'en')} with random "
+        f"Over {found.k} {many} the {mean} {name} is {_of(found, found.random, 'en')} with random "
         f"effects ({how}) and {_of(found, found.fixed, 'en')} with a fixed effect. Heterogeneity: "
         f"tau2 = {number(found.tau2)} ({share} CI {number(found.tau2_low)} to "
         f"{number(found.tau2_high)}), I2 = {100 * found.i2:.1f}%, Q = {number(found.q)} "

@@ -63,19 +63,26 @@ def picture(chart: alt.TopLevelMixin, ending: str) -> bytes | None:
 
 
 def forest(
-    frame: pd.DataFrame, *, effect: str, ratio: bool, title: str, subtitle: str
+    frame: pd.DataFrame,
+    *,
+    effect: str,
+    ratio: bool,
+    title: str,
+    subtitle: str,
+    confidence: float = 0.95,
 ) -> alt.TopLevelMixin:
-    """Effects with 95% limits, one line a term, and the line of no effect.
+    """Effects with their limits, one line a term, and the line of no effect.
 
     Args:
         frame: Columns term, effect, low, high, p.
         effect: What the effect is called.
         ratio: Whether no effect is 1, on a log axis, and not 0.
+        confidence: Of the limits.
     """
     if ratio:
         # A log axis cannot show 0 or infinity: a term without a finite interval is left out.
         frame = frame[(frame["low"] > 0) & np.isfinite(frame["high"])]
-    x = alt.X("effect:Q").title(f"{effect} (95% CI)")
+    x = alt.X("effect:Q").title(f"{effect} ({100 * confidence:g}% CI)")
     x = x.scale(type="log", nice=False, padding=12) if ratio else x.scale(zero=False, padding=12)
     base = alt.Chart(frame).encode(
         alt.Y("term:N").sort(list(frame["term"])).title(None),

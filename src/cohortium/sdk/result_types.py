@@ -25,6 +25,7 @@ from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.survival_results import GrayResult, KaplanMeierResult, LogrankResult
 from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
+from cohortium.sdk.two_stage_results import MetaEffectResult, MetaModelResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.anova": AnovaResult,
@@ -37,6 +38,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "stats.crosstab": CrosstabResult,
     "stats.describe": DescribeResult,
     "stats.mcnemar": McNemarResult,
+    "stats.meta": MetaEffectResult,
     "stats.correlation": CorrelationResult,
     "stats.kruskal": KruskalResult,
     "stats.ks": KsResult,
@@ -53,6 +55,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "models.multinomial": MultinomialResult,
     "models.ordinal": OrdinalResult,
     "models.negative_binomial": NegativeBinomialResult,
+    "models.meta": MetaModelResult,
     "models.mixed": MixedResult,
 }
 

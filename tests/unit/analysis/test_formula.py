@@ -266,6 +266,7 @@ def test_anything_else_is_refused_before_anything_is_evaluated(
     [
         ("y ~ zzz", "not-found"),
         ("y ~ log", "not-found"),
+        ("y ~ ", "bad-formula"),
         ("y ~ C(b)", "bad-formula"),
         ("y ~ C(a)", "bad-formula"),
         ("y ~ C(s, Treatment('9'))", "bad-formula"),
