@@ -42,17 +42,18 @@ class Evaluate:
     Leaves the site: see `cohortium.analysis.distribution`: the hub sees how many persons of all
     sites together, with and without the event, have which score, of each model by itself. Before,
     persons by outcome and, of a formula's columns, the sums, squares and joint counts of zeros and
-    ones that `glm` asks for. With several models, in one more round, sums of products of the
-    persons' places among the released points.
+    ones that `glm` asks for; with the scores, sums of the columns' squared distances from their
+    joint means, and of the squares of those. With several models, in one more round, sums of
+    products of the persons' places among the released points.
 
     Refuses: fewer than `min_cell` persons with or without the event, or of one institution alone:
-    PolicyRefusal ``too-few-persons``, ``too-few-sites``; a formula whose columns of zeros and ones,
-    or levels, tell of fewer persons; probabilities that are nearly 0 and 1 but for few persons.
-    InputError ``bad-input`` for log odds beyond 30, and coefficients that do not fit;
-    ``no-convergence`` where all have one outcome or one score. Scores are merged until no point of
-    a curve tells of 1 to ``min_cell - 1`` persons with or without the event (see
-    `cohortium.analysis.evaluate_points`); where only few are merged, the areas are of merged scores
-    too. Thresholds are no parameters.
+    PolicyRefusal ``too-few-persons``, ``too-few-sites``; a formula of whose columns of zeros and
+    ones, or levels, few persons are told apart, or of which a column varies by few; probabilities
+    that are nearly 0 and 1 but for few persons. InputError ``bad-input`` for log odds beyond 30,
+    and coefficients that do not fit; ``no-convergence`` where all have one outcome or one score.
+    Scores are merged until no point of a curve tells of 1 to ``min_cell - 1`` persons with or
+    without the event (see `cohortium.analysis.evaluate_points`); where only few are merged, the
+    areas are of merged scores too. Thresholds are no parameters.
 
     Reference: DeLong, DeLong & Clarke-Pearson 1988; Steyerberg et al. 2010; Vickers & Elkin 2006.
     """
@@ -83,8 +84,7 @@ class Evaluate:
         if is_pairs(state):
             return Pairs.from_state(state, bound).layout()
         known = Known.from_state(state, bound.question)
-        of = dict(known.layout(bound.question))
-        return {**of, **checks.fields(bound)} if "sums" in of else of
+        return {**known.layout(bound.question), **_more(known, bound)}
 
     def local(
         self, table: Table, state: State, params: EvaluateParams, scope: Scope
@@ -92,18 +92,20 @@ class Evaluate:
         """See the class."""
         bound = Bound.of(params, scope)
         if is_pairs(state):
-            pairs = Pairs.from_state(state, bound)
-            return pairs.local(table, bound, scope)
+            return Pairs.from_state(state, bound).local(table, bound, scope)
         known = Known.from_state(state, bound.question)
+        centres = checks.read_centres(state, bound) if known.phase == "cells" else {}
         scored = bound.scored(table)
         out: dict[str, Array] = dict(known.local(scored, bound.question, scope))
-        if "sums" in out:
-            for name, spec in checks.fields(bound).items():
-                kind = np.int64 if spec.kind == "count" else np.float64
-                out[name] = np.zeros(spec.shape, dtype=kind)
-            rows = bound.complete(scored)
-            if np.count_nonzero(rows) >= own_floor(scope):
-                checks.contribute(out, table.take(rows), bound)
+        for name, spec in _more(known, bound).items():
+            out[name] = np.zeros(spec.shape, np.int64 if spec.kind == "count" else np.float64)
+        rows = bound.complete(scored)
+        if np.count_nonzero(rows) >= own_floor(scope):
+            persons = table.take(rows)
+            if "sums" in out:
+                checks.contribute(out, persons, bound)
+            if centres:
+                checks.contribute_distances(out, persons, bound, centres)
         return out
 
     def numbers_made(self, table: Table, params: EvaluateParams, scope: Scope) -> list[Floats]:
@@ -140,10 +142,17 @@ class Evaluate:
             return Done(compare(result, pairs.correlations(total), params.confidence))
         known = Known.from_state(state, bound.question)
         next_one = known.advance(total, bound.question, scope)
+        centres: dict[str, Array] = {}
         if isinstance(next_one, Known):
             if "sums" in total:
                 checks.require(total, next_one.n, bound, scope)
-            return Continue(next_one.to_state(), **progress_of(next_one))
+                centres = checks.centres(total, next_one.n, bound)
+            elif known.phase == "cells":
+                centres = checks.read_centres(state, bound)
+            onward = next_one.to_state()
+            onward = State(onward.values, {**onward.arrays, **centres})
+            return Continue(onward, **progress_of(next_one))
+        checks.require_many(total, bound, scope)
         return self._assess(next_one, known, bound, scope)
 
     def _assess(
@@ -173,3 +182,10 @@ class Evaluate:
         if len(models) == 1:
             return Done(result)
         return Continue(Pairs.of(found, points).to_state(result), 0.8, "pairs")
+
+
+def _more(known: Known, bound: Bound) -> Layout:
+    """The fields beside those of the scores' distribution."""
+    if known.phase == "cells":
+        return checks.distances(bound)
+    return checks.fields(bound) if "sums" in known.phase else {}

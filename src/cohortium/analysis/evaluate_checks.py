@@ -1,6 +1,13 @@
-"""What `evaluate.model` asks before it counts scores: who would be singled out."""
+"""Whom the columns of an evaluated model would single out.
+
+A researcher chooses the coefficients, so that the score can be moved by any column alone. A column
+that few persons have, or by whose values few persons are far from all others, is refused: what a
+model with it has beside one without it would be about these.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
@@ -10,10 +17,13 @@ from cohortium.analysis.glm_release import require_groups
 from cohortium.analysis.glm_site import blocks, level_counts
 from cohortium.analysis.interface import FieldSpec, Scope
 from cohortium.analysis.marks import joint_counts, n_marks
-from cohortium.core.rounds import Array, Layout, Total
+from cohortium.analysis.untrusted import floats
+from cohortium.core.rounds import Array, Layout, State, Total
 from cohortium.core.table import Table
 from cohortium.disclosure.suppression import LEAST_SITES, is_small
-from cohortium.errors import InputError, PolicyRefusal
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError
+
+_CONSTANT: Final = 1e-9
 
 
 def fields(bound: Bound) -> Layout:
@@ -100,3 +110,77 @@ def _cells(total: Total, at: int, parsed: Parsed) -> list[tuple[str, int]]:
             if column.is_cell and len(column.parts) > 1
         ),
     ]
+
+
+def centres(total: Total, n: int, bound: Bound) -> dict[str, Array]:
+    """Mean and standard deviation of each column of each formula, for a state; 1 for no spread."""
+    out: dict[str, Array] = {}
+    for at, _ in bound.formulas:
+        sums, squares = np.asarray(total[f"columns_{at}"], dtype=np.float64)[:, :-1]
+        mean = sums / n
+        spread = np.sqrt(np.maximum(squares / n - np.square(mean), 0.0))
+        constant = spread <= 1e-7 * np.abs(mean)
+        out[f"centre_{at}"] = np.stack([mean, np.where(constant | (spread == 0), 1.0, spread)])
+    return out
+
+
+def read_centres(state: State, bound: Bound) -> dict[str, Array]:
+    """From an untrusted state.
+
+    Raises:
+        ProtocolError: ``malformed-message``.
+    """
+    found: dict[str, Array] = {}
+    for at, parsed in bound.formulas:
+        name = f"centre_{at}"
+        found[name] = floats(state, name, (2, len(parsed.columns)))
+        if not np.all(np.isfinite(found[name])) or np.any(found[name][1] <= 0):
+            raise ProtocolError("malformed-message", "The state has no centres of columns.")
+    return found
+
+
+def distances(bound: Bound) -> Layout:
+    """Sums of second and fourth powers of distances from the centres."""
+    return {
+        f"distances_{at}": FieldSpec((2, len(parsed.columns)), "real")
+        for at, parsed in bound.formulas
+    }
+
+
+def contribute_distances(
+    out: dict[str, Array], table: Table, bound: Bound, known: dict[str, Array]
+) -> None:
+    """Fill those fields; see `contribute`."""
+    for at, parsed in bound.formulas:
+        mean, spread = known[f"centre_{at}"]
+        for block in blocks(table.select(tuple(sorted(parsed.variables)))):
+            squares = np.square((design(block, parsed)[0] - mean) / spread)
+            out[f"distances_{at}"] += np.stack(
+                [squares.sum(axis=0), np.square(squares).sum(axis=0)]
+            )
+
+
+def require_many(total: Total, bound: Bound, scope: Scope) -> None:
+    """Refuse columns that vary by few persons: by the sum of squared distances from the mean, it is
+    as if fewer than `min_cell` were away from it.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``.
+    """
+    least = scope.disclosure.min_cell
+    for at, parsed in bound.formulas:
+        squares, fourth = np.asarray(total[f"distances_{at}"], dtype=np.float64)
+        few = [
+            name
+            for name, two, four in zip(parsed.names, squares.tolist(), fourth.tolist(), strict=True)
+            if two > _CONSTANT and two * two < least * (1 - 1e-9) * four
+        ]
+        if few:
+            raise PolicyRefusal(
+                "too-few-persons",
+                f"Fewer than {least} persons make up nearly all of how {', '.join(few[:5])} varies "
+                f"(in the model {bound.params.models[at].name}): the evaluation would tell of "
+                "them. Use a logarithm, leave the term out, or leave the persons out with a "
+                "criterion.",
+                terms=few[:50],
+            )

@@ -166,6 +166,8 @@ def recalibrate(of: Scored, z: float) -> dict[str, Any] | None:
     """
     from scipy import special
 
+    if _parts(of.without, of.having) or _parts(of.having, of.without):
+        return None
     ones = np.ones_like(of.log_odds)
     alone = _logistic(of, ones[:, None], of.log_odds)
     both = _logistic(of, np.column_stack([ones, of.log_odds]), np.zeros_like(of.log_odds))
@@ -184,6 +186,11 @@ def recalibrate(of: Scored, z: float) -> dict[str, Any] | None:
             "p_value": float(special.chdtrc(2, statistic)),
         },
     }
+
+
+def _parts(lower: Ints, upper: Ints) -> bool:
+    """Whether all of the one are at or below all of the other."""
+    return bool(np.flatnonzero(lower)[-1] <= np.flatnonzero(upper)[0])
 
 
 def _logistic(of: Scored, x: Floats, offset: Floats) -> tuple[Floats, Floats, float] | None:
