@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.cox_words import interpret_cox, model_notes
-from cohortium.sdk.hypothesis import as_number
+from cohortium.sdk.hypothesis import HypothesisTest, as_number
 from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, p_text, shown
 from cohortium.sdk.run_info import RunInfo
@@ -127,6 +127,20 @@ class CoxResult(Coefficients):
     def log_likelihood_ratio_test(self) -> ChiSquare:
         """Of all coefficients together."""
         return self.tests["likelihood-ratio"]
+
+    def wald_test(self, terms: str | Sequence[str]) -> HypothesisTest:
+        """Whether all coefficients of some terms are 0, from their released covariance.
+
+        Args:
+            terms: Terms as `params` names them, or as the formula does: ``stage`` stands for all
+                its levels. Nested models are compared by likelihood ratio with `cohortium.anova`.
+
+        Raises:
+            InputError: ``not-found``; ``bad-input`` where their covariance is singular.
+        """
+        from cohortium.sdk.glm_tests import wald_test
+
+        return wald_test(self, [terms] if isinstance(terms, str) else list(terms))
 
     def proportionality(self) -> pd.DataFrame:
         """Does an effect change with time? A row a term and GLOBAL: chi2, df, p_value.

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from cohortium.errors import InputError
+from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.hypothesis import HypothesisTest
 from cohortium.sdk.run_info import RunInfo
+
+Fitted = GlmResult | CoxResult
 
 _LEVEL = re.compile(r"\[(?:T\.)?[^\]]*\]")
 _SINGULAR = 1e-12
 
 
-def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
+def wald_test(fit: Fitted, terms: Sequence[str]) -> HypothesisTest:
     """Whether the coefficients of some terms are all 0; see `GlmResult.wald_test`.
 
     F with the degrees of freedom of the fit's t tests, else chi-square.
@@ -43,7 +46,8 @@ def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
     square = float((beta * unit) @ np.linalg.solve(scaled, beta * unit))
     tested = [fit.terms[place] for place in at]
     one = len(at) == 1
-    if fit.df_test is None:
+    df = fit.df_test if isinstance(fit, GlmResult) else None
+    if df is None:
         found: dict[str, Any] = {
             "statistic_name": "chi-square",
             "statistic": square,
@@ -54,8 +58,8 @@ def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
         found = {
             "statistic_name": "F",
             "statistic": square / len(at),
-            "df": [len(at), fit.df_test],
-            "p_value": float(stats.f.sf(square / len(at), len(at), fit.df_test)),
+            "df": [len(at), df],
+            "p_value": float(stats.f.sf(square / len(at), len(at), df)),
         }
     rest = _bare(name for name in fit.terms if name not in tested)
     is_zero = f"coefficient of {tested[0]} is 0"
@@ -72,14 +76,15 @@ def wald_test(fit: GlmResult, terms: Sequence[str]) -> HypothesisTest:
     )
 
 
-def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
+def anova(first: Fitted, second: Fitted) -> HypothesisTest:
     """Compare two nested models of the same persons.
 
-    A likelihood-ratio test; where the scale is estimated (gaussian, gamma), an F test with the
-    scale of the larger model, as R's ``anova``.
+    A likelihood-ratio test, of Cox models by their partial likelihoods; where the scale is
+    estimated (gaussian, gamma), an F test with the scale of the larger model, as R's ``anova``.
 
     Args:
-        first, second: In either order. The larger one has all terms of the other.
+        first, second: Two of `study.glm` or the other models, or two of `study.cox`. In either
+            order. The larger one has all terms of the other.
 
     Raises:
         InputError: ``bad-input``: they are not nested, not of the same persons, or have robust
@@ -90,12 +95,15 @@ def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
     small, large = sorted((first, second), key=lambda fit: len(fit.terms))
     _check_nested(small, large)
     more = [term for term in large.terms if term not in small.terms]
-    fall, q = max(small.deviance - large.deviance, 0.0), len(more)
-    free = large.family in {"gamma", "gaussian"}
-    if free and large.scale <= 0:
-        raise InputError("bad-input", "The larger model fits exactly: no test is left.")
-    if free:
-        value = fall / q / large.scale
+    q = len(more)
+    if (
+        isinstance(small, GlmResult)
+        and isinstance(large, GlmResult)
+        and large.family in {"gamma", "gaussian"}
+    ):
+        if large.scale <= 0:
+            raise InputError("bad-input", "The larger model fits exactly: no test is left.")
+        value = max(small.deviance - large.deviance, 0.0) / q / large.scale
         found: dict[str, Any] = {
             "test": "nested-f",
             "title": "F test of nested models",
@@ -119,31 +127,27 @@ def anova(first: GlmResult, second: GlmResult) -> HypothesisTest:
     return _test(large, {**found, "null": null, "adjusted_for": rest})
 
 
-def _check_nested(small: GlmResult, large: GlmResult) -> None:
+def _check_nested(small: Fitted, large: Fitted) -> None:
     """Refuse a comparison that means nothing.
 
     With all variables of the smaller model in the larger one, equal numbers of persons are the same
     persons.
     """
     for fit in (small, large):
-        if fit.errors != "model":
+        errors = fit.errors if isinstance(fit, GlmResult) else "robust" if fit.robust else "model"
+        if errors != "model":
             raise InputError(
                 "bad-input",
-                f"Standard errors {fit.errors} do not trust the likelihood that is compared here; "
+                f"Standard errors {errors} do not trust the likelihood that is compared here; "
                 "use fit.wald_test.",
             )
-    for what, one, other in (
-        ("outcome", _outcome(small), _outcome(large)),
-        ("family", small.family, large.family),
-        ("link", small.link, large.link),
-        ("offset", small.offset, large.offset),
-        ("weights", small.weights, large.weights),
-        ("order of levels", *(" < ".join(fit.outcome_levels) for fit in (small, large))),
-    ):
-        if one != other:
+    one, other = _kind(small), _kind(large)
+    for what in one:
+        if one[what] != other.get(what):
             raise InputError(
                 "bad-input",
-                f"The models differ in their {what}: {one or 'none'}, {other or 'none'}.",
+                f"The models differ in their {what}: {one[what] or 'none'}, "
+                f"{other.get(what) or 'none'}.",
             )
     if not set(small.terms) < set(large.terms):
         odd = ", ".join(term for term in small.terms if term not in large.terms)
@@ -166,13 +170,34 @@ def _check_nested(small: GlmResult, large: GlmResult) -> None:
         )
 
 
+def _kind(fit: Fitted) -> dict[str, Any]:
+    """What nested models have in common."""
+    if isinstance(fit, CoxResult):
+        return {
+            "family": "Cox",
+            "outcome": _outcome(fit),
+            "strata": ", ".join(sorted(fit.strata)),
+            "baseline": fit.baseline,
+            "ties": fit.ties,
+            "steps of time": fit.steps,
+        }
+    return {
+        "family": fit.family,
+        "outcome": _outcome(fit),
+        "link": fit.link,
+        "offset": fit.offset,
+        "weights": fit.weights,
+        "order of levels": " < ".join(fit.outcome_levels),
+    }
+
+
 def _bare(terms: Iterable[str]) -> list[str]:
     """Each term but the intercept once, without the level of the outcome that it is of."""
     names = dict.fromkeys(term.rpartition(": ")[2] for term in terms)
     return [name for name in names if name != "Intercept"]
 
 
-def _outcome(fit: GlmResult) -> str:
+def _outcome(fit: Fitted) -> str:
     return fit.formula.partition("~")[0].strip()
 
 
@@ -197,7 +222,7 @@ def _defined_alike(one: RunInfo, other: RunInfo) -> bool:
     return all(first[name] == second[name] for name in first.keys() & second.keys())
 
 
-def _places(fit: GlmResult, term: str) -> list[int]:
+def _places(fit: Fitted, term: str) -> list[int]:
     wanted = term.strip()
     if wanted in fit.terms:
         return [fit.terms.index(wanted)]
@@ -209,7 +234,7 @@ def _places(fit: GlmResult, term: str) -> list[int]:
     return found
 
 
-def _test(fit: GlmResult, data: dict[str, Any]) -> HypothesisTest:
+def _test(fit: Fitted, data: dict[str, Any]) -> HypothesisTest:
     everywhere = {
         "variable": _outcome(fit),
         "alternative": "two-sided",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import cohortium as co
 from cohortium.errors import InputError, ProtocolError
@@ -159,3 +160,44 @@ def test_a_result_that_lacks_something_is_refused(fit: CoxResult) -> None:
         rest = {key: value for key, value in data.items() if key != name}
         with pytest.raises(ProtocolError):
             result_from_wire(fit.run, rest, {})
+
+
+def test_nested_models_are_compared_by_likelihood_and_terms_by_wald(
+    study: Any, fit: CoxResult
+) -> None:
+    small = study.cox("Surv(months, died) ~ age")
+    test = co.anova(fit, small)  # in either order
+    assert test.statistic == pytest.approx(2 * (fit.llf - small.llf))
+    assert (test.df, test.n, test.n_sites) == ((2.0,), 400, 2)
+    assert test.p_value == pytest.approx(stats.chi2.sf(test.statistic, 2))
+    assert "Surv(months, died) ~ age is enough: stage[T.II], stage[T.III] add" in test.null
+    assert "Adjusted for age" in test.interpret()
+    assert test.interpret("zh")
+    wald = fit.wald_test("stage")
+    at = [1, 2]
+    beta, cov = fit.params.to_numpy()[at], fit.cov_params().to_numpy()[np.ix_(at, at)]
+    assert wald.statistic == pytest.approx(beta @ np.linalg.solve(cov, beta))
+    assert wald.statistic == pytest.approx(test.statistic, rel=0.15)
+    robust = study.cox("Surv(months, died) ~ age + stage", robust=True)
+    assert robust.wald_test(["stage"]).statistic != wald.statistic
+    one = study.cox("Surv(months, died) ~ age", baseline="pooled")
+    two = study.cox("Surv(months, died) ~ age + stage", baseline="pooled")
+    assert co.anova(one, two).statistic == pytest.approx(2 * (two.llf - one.llf))
+
+
+def test_cox_models_that_cannot_be_compared_are_refused_with_the_reason(
+    study: Any, fit: CoxResult
+) -> None:
+    others = {
+        "same terms": fit,
+        "not nested": study.cox("Surv(months, died) ~ I(age ** 2)"),
+        "baseline": study.cox("Surv(months, died) ~ age", baseline="pooled"),
+        "ties": study.cox("Surv(months, died) ~ age", ties="breslow"),
+        "strata": study.cox("Surv(months, died) ~ age + strata(stage)"),
+        "wald_test": study.cox("Surv(months, died) ~ age", robust=True),
+        "of different": study.cohort(include="age > 50").cox("Surv(months, died) ~ age"),
+        "family": study.glm("died ~ age"),
+    }
+    for why, other in others.items():
+        with pytest.raises(InputError, match=why):
+            co.anova(fit, other)
