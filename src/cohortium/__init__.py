@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cohortium.sdk.cohort import Cohort
     from cohortium.sdk.correlation_results import CorrelationResult
     from cohortium.sdk.describe import DescribeResult
+    from cohortium.sdk.elastic_net_results import ElasticNetResult
     from cohortium.sdk.evaluate import PublishedModel
     from cohortium.sdk.evaluate_results import EvaluationResult
     from cohortium.sdk.federation import Federation, connect
@@ -82,6 +83,7 @@ _HOMES = {
     "CrosstabResult": "cohortium.sdk.table_results",
     "DescribeResult": "cohortium.sdk.describe",
     "Differences": "cohortium.sdk.table_one",
+    "ElasticNetResult": "cohortium.sdk.elastic_net_results",
     "EvaluationResult": "cohortium.sdk.evaluate_results",
     "Federation": "cohortium.sdk.federation",
     "GlmResult": "cohortium.sdk.glm",
@@ -138,6 +140,7 @@ __all__ = [
     "CrosstabResult",
     "DescribeResult",
     "Differences",
+    "ElasticNetResult",
     "EvaluationResult",
     "Federation",
     "GlmResult",

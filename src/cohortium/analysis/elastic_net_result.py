@@ -60,6 +60,7 @@ def assemble(at: Fit, found: Found, net: Net, scope: Scope) -> dict[str, Any]:
         "alpha": params.alpha,
         "standardize": params.standardize,
         "terms": list(parsed.names),
+        "sd": np.where(at.units[0] > 0, base.spread[1:], 0.0).tolist(),
         "lambdas": lambdas.tolist(),
         "coefficients": slopes.tolist(),
         "nonzero": nonzero[:many].tolist(),

@@ -250,6 +250,20 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "elastic_net",
+        "A penalised regression: the lasso, ridge regression or an elastic net.",
+        (
+            Parameter("formula", 'An R formula: "died ~ age * sex".', argument=True),
+            Parameter("family", "Default: gaussian.", ("gaussian", "binomial", "poisson")),
+            Parameter("alpha", "1 (default): the lasso; 0: ridge regression.", float),
+            Parameter("lambdas", "A weight of the penalty; several times.", list[float]),
+            Parameter("n_lambdas", "Length of the path; default 100.", int),
+            Parameter("folds", "Of the cross-validation; default 10, 0: none.", int),
+            Parameter("seed", "0 to 99: how persons are dealt to folds.", int),
+            Parameter("standardize", "Columns to unit variance (default) or as they are.", bool),
+        ),
+    ),
+    Command(
         "negative_binomial",
         "A regression of counts that vary more than a Poisson model says.",
         (

@@ -9,6 +9,7 @@ from cohortium.sdk.causal import CausalMethods
 from cohortium.sdk.correlation import CorrelationMethods
 from cohortium.sdk.cox import CoxMethods
 from cohortium.sdk.describe import DescribeResult
+from cohortium.sdk.elastic_net import ElasticNetMethods
 from cohortium.sdk.evaluate import EvaluateMethods
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
@@ -28,9 +29,10 @@ StandardErrors = Literal["model", "HC0", "HC1", "HC2", "HC3", "site"]
 
 
 class Analyses(
-    CorrelationMethods,
     CausalMethods,
+    CorrelationMethods,
     CoxMethods,
+    ElasticNetMethods,
     EvaluateMethods,
     MeanMethods,
     MetaMethods,

@@ -11,6 +11,7 @@ COMPUTATIONS: Mapping[str, Words] = {
     "evaluate.model": Words("Evaluation of prediction models", "预测模型评价"),
     "glm": Words("Generalised linear model", "广义线性模型"),
     "models.meta": Words("Two-stage meta-analysis of a model", "两阶段 Meta 分析（模型）"),
+    "models.elastic_net": Words("Elastic net", "弹性网络回归"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
     "models.multinomial": Words("Multinomial logistic regression", "多分类 logistic 回归"),
     "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
@@ -62,6 +63,11 @@ METHODS: Mapping[str, Words] = {
         "Each institution fitted the model to its own persons; coefficients combined with inverse "
         "variances, as a fixed effect and with random effects between institutions.",
         "各机构用本机构人员拟合模型；系数按逆方差加权，以固定效应和机构间随机效应合并。",
+    ),
+    "models.elastic_net": Words(
+        "Minimum of the pooled log-likelihood loss with the penalty of the elastic net; "
+        "cross-validated over folds of the pooled persons.",
+        "在汇总对数似然损失上加弹性网络惩罚求最小值；以汇总人群分折作交叉验证。",
     ),
     "models.mixed": Words(
         "Maximum of the (restricted) likelihood, from each institution's means and the pooled "

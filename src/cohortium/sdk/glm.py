@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cohortium.core.dictionary import Variable
-from cohortium.errors import InputError
 from cohortium.sdk.coefficients import Coefficients
 from cohortium.sdk.html import result_html, text_html
 from cohortium.sdk.language import Language, require_language
@@ -143,33 +142,15 @@ class GlmResult(Coefficients):
 
     def _design(self, frame: Any, columns: Sequence[str]) -> tuple[Any, Table, pd.Index[Any]]:
         """The design matrix of a frame, its table and its index; it must have these columns."""
-        from cohortium.analysis.formula import design, parse
-        from cohortium.sdk.frames import frame_to_table
+        from cohortium.sdk.predictions import designed
 
-        parsed = parse(self.formula, self._variables)
-        table, index = frame_to_table(frame, self._explanatory(parsed))
-        matrix, names = design(table, parsed)
-        if list(names) != list(columns):
-            raise InputError("bad-formula", "The model's terms cannot be rebuilt from this frame.")
-        return matrix, table, index
-
-    def _explanatory(self, parsed: Any) -> dict[str, Variable]:
-        names = {
-            name for column in parsed.columns for part, _ in column.parts for name in part.names
-        }
-        names |= set() if self.offset is None else {self.offset}
-        return {name: self._variables[name] for name in sorted(names)}
+        more = () if self.offset is None else (self.offset,)
+        return designed(self.formula, columns, frame, self._variables, more)
 
     def _response(self, linear: Any, which: str) -> Any:
-        if which == "linear" or self.link == "identity":
-            return linear
-        if self.link == "log":
-            return np.exp(linear)
-        if self.link == "inverse":
-            return 1 / linear
-        from scipy.special import expit
+        from cohortium.sdk.predictions import response
 
-        return expit(linear)
+        return linear if which == "linear" else response(linear, self.link)
 
     @property
     def outcome(self) -> Variable | None:

@@ -13,6 +13,7 @@ from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
 from cohortium.sdk.evaluate_results import EvaluationResult
+from cohortium.sdk.elastic_net_results import ElasticNetResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
@@ -56,6 +57,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "models.ordinal": OrdinalResult,
     "models.negative_binomial": NegativeBinomialResult,
     "models.meta": MetaModelResult,
+    "models.elastic_net": ElasticNetResult,
     "models.mixed": MixedResult,
 }
 
