@@ -8,7 +8,8 @@ from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.words import left_out, limits, number, p_words
 
 if TYPE_CHECKING:
-    from cohortium.sdk.evaluate_results import EvaluationResult, Measure, ModelEvaluation
+    from cohortium.sdk.evaluate_results import EvaluationResult
+    from cohortium.sdk.evaluated import Measure, ModelEvaluation
 
 
 def notes_of(result: EvaluationResult, lang: Language) -> tuple[str, ...]:

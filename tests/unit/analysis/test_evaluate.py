@@ -407,13 +407,10 @@ def test_the_brier_score_has_the_error_that_leaving_persons_out_gives() -> None:
     of = Scored(1 - y[order].astype(np.int64), y[order].astype(np.int64), eta[order])
     found = brier(of, 1.96)
     left = np.array([np.arange(400) != at for at in range(400)])
-    for name, value in (
-        ("plain", lambda rows: np.mean((y[rows] - p[rows]) ** 2)),
-        ("scaled", lambda rows: 1 - np.mean((y[rows] - p[rows]) ** 2) / np.var(y[rows])),
-    ):
-        each = np.array([value(rows) for rows in left])
+    plain = np.array([np.mean((y[rows] - p[rows]) ** 2) for rows in left])
+    scaled = 1 - plain / np.array([np.var(y[rows]) for rows in left])
+    for measure, each in ((found, plain), (found["scaled"], scaled)):
         error = np.sqrt(399 / 400 * np.sum((each - each.mean()) ** 2))
-        measure = found if name == "plain" else found["scaled"]
         assert measure["std_error"] == pytest.approx(error, rel=0.01)
 
 
