@@ -220,15 +220,14 @@ class TwoStageResult(Result):
             return head + text + self._silent(lang)
         if zh:
             return (
-                f"由 {self.n_sites} 家机构（共 {self.n:,} 人）各自拟合模型 {self.formula}"
-                f"{missing}，"
+                f"由 {self.n_sites} 家机构各自拟合模型 {self.formula}，共 {self.n:,} 人{missing}，"
                 f"再以随机效应（{self.method}）合并。{say(self.effect, lang)}："
                 f"{'；'.join(said)}。{self._silent(lang)}"
                 "各系数已对模型中的其他项进行调整，未对机构间差异进行调整。"
             )
         return (
-            f"Each of {self.n_sites} institutions ({self.n:,} persons{missing}) fitted "
-            f"{self.formula} to its own persons; combined with random effects ({self.method}). "
+            f"Each of {self.n_sites} institutions fitted {self.formula} to its own persons, "
+            f"{self.n:,} in all{missing}; combined with random effects ({self.method}). "
             f"Mean {self.effect}: {'; '.join(said)}.{self._silent(lang)} Adjusted for the model's "
             "other terms; not adjusted for what the institutions differ in or for multiple testing."
         )

@@ -66,7 +66,7 @@ def test_a_model_of_each_institution_is_shown_with_those_that_withhold(
     assert found.joint.loc["age", "std_error"] == pytest.approx(one.fixed.standard_error, rel=0.2)
     assert one.again(method="DL").method == "DL"
     english, chinese = found.interpret(), found.interpret("zh")
-    assert "Each of 3 institutions (640 persons) fitted died ~ age + sex" in english
+    assert "Each of 3 institutions fitted died ~ age + sex to its own persons, 640 in all" in english
     assert "Withheld their own estimate: Tiny." in english
     assert "3 家机构" in chinese
     assert "Tiny 未提供本机构的估计" in chinese
