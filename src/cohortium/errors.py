@@ -187,6 +187,12 @@ CATALOGUE: dict[str, Entry] = {
     "unenforceable": Entry(
         "PolicyRefusal", "The contract asks for what this release cannot enforce.", 403
     ),
+    "executor-unavailable": Entry(
+        "PolicyRefusal", "A sandbox, or one of its guards, cannot be put in place here.", 403
+    ),
+    "task-output": Entry(
+        "PolicyRefusal", "A task's outputs are more, or other, than its contract allows.", 403
+    ),
     "too-few-persons": Entry("PolicyRefusal", "Fewer persons than the minimum cell size.", 403),
     "too-few-sites": Entry("PolicyRefusal", "Fewer sites than the contract's minimum.", 403),
     "too-many-levels": Entry(

@@ -1,0 +1,1 @@
+"""One executor a file: where programs run on lent data."""

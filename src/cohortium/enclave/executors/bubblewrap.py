@@ -1,0 +1,79 @@
+"""The same guards in a sandbox that bubblewrap makes (L2), as Flatpak's programs run in."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import ClassVar, Final
+
+from cohortium.contract.task import SecurityLevel
+from cohortium.enclave.executor import Prepared
+from cohortium.enclave.executors.landlock import guards_missing
+from cohortium.enclave.job import Job
+from cohortium.enclave.sandbox import (
+    FOLDER,
+    INPUTS,
+    PACKAGE_PARENT,
+    control_group,
+    guarded,
+    shown,
+    sizes,
+)
+from cohortium.enclave.supervised import SupervisedTask, python_of
+from cohortium.errors import PolicyRefusal
+
+_PROGRAM: Final = "bwrap"
+_UNSHARED: Final = (
+    *("--unshare-all", "--unshare-user", "--disable-userns"),
+    *("--die-with-parent", "--as-pid-1"),
+)
+
+
+class Bubblewrap:
+    """Runs a task in a sandbox of bubblewrap, with Landlock and seccomp inside."""
+
+    name: ClassVar[str] = "bubblewrap"
+    level: ClassVar[SecurityLevel] = "L2"
+
+    def missing(self) -> tuple[str, ...]:
+        """See `Executor`."""
+        return guards_missing() + tuple(filter(None, [self._refused()]))
+
+    def _refused(self) -> str | None:
+        found = shutil.which(_PROGRAM)
+        if found is None:
+            return "bubblewrap is not installed (Debian: apt install bubblewrap)"
+        tried = subprocess.run(
+            [found, *_UNSHARED, "--ro-bind", "/", "/", "--proc", "/proc", "true"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        return None if tried.returncode == 0 else f"bubblewrap: {tried.stderr.strip()[:200]}"
+
+    def prepare(self, job: Job) -> Prepared:
+        """See `Executor`."""
+        job.command(FOLDER, "python")
+        return Prepared(job, {})
+
+    def start(self, prepared: Prepared) -> SupervisedTask:
+        """See `Executor`."""
+        found = shutil.which(_PROGRAM)
+        if found is None:
+            raise PolicyRefusal("executor-unavailable", "bubblewrap is not installed.")
+        job = prepared.job
+        command = [found, *_UNSHARED, "--uid", "1000", "--gid", "1000", "--clearenv"]
+        for inside, host in shown(job).items():
+            command += ["--ro-bind", host, inside]
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", INPUTS]
+        for folder, size_bytes in sizes(job).items():
+            command += ["--size", str(size_bytes), "--tmpfs", folder]
+        command += ["--remount-ro", "/", "--", str(python_of(job)), "-I", "-S"]
+        return SupervisedTask(
+            job,
+            command,
+            PACKAGE_PARENT,
+            guarded(job),
+            group=control_group(job),
+        )

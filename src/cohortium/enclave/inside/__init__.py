@@ -1,0 +1,1 @@
+"""What runs inside a sandbox, beside the task: the standard library only, no key and no network."""

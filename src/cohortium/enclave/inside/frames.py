@@ -1,0 +1,67 @@
+"""Messages between an executor and the supervisor inside its sandbox, over two pipes.
+
+A frame is a kind (1 byte), a length (4 bytes, big-endian) and that many bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final
+
+SPEC: Final = b"S"
+"""JSON, to the supervisor: what to start."""
+INPUT: Final = b"I"
+"""To the supervisor: part of a tar archive of inputs; an empty one ends it."""
+STARTED: Final = b"B"
+"""To the executor: the task runs."""
+LOG: Final = b"L"
+"""To the executor: what the task printed."""
+ENDED: Final = b"E"
+"""JSON, to the executor: how the task ended."""
+OUTPUT: Final = b"O"
+"""To the executor: part of a tar archive of outputs; an empty one ends it."""
+
+CHUNK_BYTES: Final = 1 << 18
+_HEADER: Final = struct.Struct(">cI")
+
+
+def send(descriptor: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
+    """Write one frame.
+
+    Raises:
+        OSError: The other end is gone.
+    """
+    for part in (_HEADER.pack(kind, len(payload)), payload):
+        left = memoryview(part)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def receive(descriptor: int, largest_bytes: int) -> tuple[bytes, bytes] | None:
+    """Read one frame; None where the other end has closed the pipe.
+
+    Raises:
+        ValueError: It is longer than allowed, or ends in the middle.
+    """
+    header = _exactly(descriptor, _HEADER.size)
+    if not header:
+        return None
+    if len(header) < _HEADER.size:
+        raise ValueError("a frame ends in its header")
+    kind, length = _HEADER.unpack(header)
+    if length > largest_bytes:
+        raise ValueError("a frame is too long")
+    payload = _exactly(descriptor, length)
+    if len(payload) < length:
+        raise ValueError("a frame ends in the middle")
+    return kind, payload
+
+
+def _exactly(descriptor: int, length: int) -> bytes:
+    """Fewer only at the end."""
+    parts = []
+    while length and (part := os.read(descriptor, min(length, CHUNK_BYTES))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

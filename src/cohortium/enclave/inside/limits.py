@@ -1,0 +1,105 @@
+"""How much of a machine a task uses: memory, processor time, processes and disk, all its processes
+together.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most of everything; see `cohortium.enclave.job.Limits`."""
+
+    memory_bytes: int
+    cpu_s: float
+    time_s: float
+    disk_bytes: int
+    processes: int
+    log_bytes: int
+
+    def apply(self) -> None:
+        """The limits of this process and of each that it starts, as far as the kernel has them."""
+        cpu_s = max(1, int(self.cpu_s) + 1)
+        for which, most in (
+            (resource.RLIMIT_DATA, self.memory_bytes),
+            (resource.RLIMIT_CPU, cpu_s),
+            (resource.RLIMIT_FSIZE, self.disk_bytes),
+            (resource.RLIMIT_NPROC, self.processes),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            resource.setrlimit(which, (most, most))
+
+    def exceeded(self, children: Iterable[int], folders: Iterable[Path]) -> str | None:
+        """Which of them these processes have exceeded, together with those that have ended."""
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        pids = list(children)
+        used = [one for one in map(_usage, pids) if one is not None]
+        cpu_s = ended.ru_utime + ended.ru_stime + sum(seconds for seconds, _ in used)
+        resident = sum(n_bytes for _, n_bytes in used)
+        # Forked processes share pages; asking how many costs more.
+        if resident > self.memory_bytes and sum(map(_share, pids)) > self.memory_bytes:
+            return "memory"
+        if cpu_s > self.cpu_s:
+            return "cpu"
+        if len(used) > self.processes:
+            return "processes"
+        return "disk" if sum(map(size_of, folders)) > self.disk_bytes else None
+
+
+def descendants(of: int) -> list[int]:
+    """All processes that a process has started, and those that they have."""
+    found, pending = [], [of]
+    while pending:
+        pid = pending.pop()
+        try:
+            children = [
+                int(child)
+                for thread in Path(f"/proc/{pid}/task").iterdir()
+                for child in (thread / "children").read_text().split()
+            ]
+        except OSError:
+            continue
+        found += children
+        pending += children
+    return found
+
+
+def size_of(folder: Path) -> int:
+    """What is stored below a folder, in bytes on the disk."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118
+            except OSError:
+                continue
+    return total
+
+
+def _usage(pid: int) -> tuple[float, int] | None:
+    """Processor seconds, also of its children that ended, and memory of its own in bytes."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    except (OSError, ValueError):
+        return None
+    ticks = sum(int(number) for number in after_name[11:15])
+    return ticks / _TICKS, (int(resident) - int(shared)) * _PAGE
+
+
+def _share(pid: int) -> int:
+    """Bytes of a process's own memory, where those that several have are divided among them."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    kib = [int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Swap:"))]
+    return sum(kib) * 1024

@@ -1,0 +1,87 @@
+"""What a sandbox of this machine shows of it: the system's programs, Python, and the job."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from cohortium.enclave.cgroup import ControlGroup
+from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.supervised import PACKAGE, python_of, spec
+
+FOLDER: Final = "/task"
+SCRATCH: Final = f"{FOLDER}/scratch"
+OUTPUTS: Final = f"{FOLDER}/outputs"
+INPUTS: Final = f"{FOLDER}/inputs"
+PACKAGE_PARENT: Final = "/opt/cohortium"
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - of the sandbox's own
+_SYSTEM: Final = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"),
+)
+_SUPERVISOR_BYTES: Final = 64 * MIB
+
+
+def shown(job: Job) -> dict[str, str]:
+    """What the task may read: path inside to path on the host, parents first."""
+    folders = [Path(sys.prefix), Path(sys.base_prefix), *map(_base, job.readable), *job.readable]
+    if (Path(python_of(job)).parent.parent) != Path(sys.prefix):
+        folders = folders[2:]
+    system = [Path(path) for path in _SYSTEM if Path(path).exists()]
+    places = {str(path): str(path) for path in system}
+    for folder in sorted({folder.absolute() for folder in folders}):
+        if not any(folder.is_relative_to(Path(known)) for known in places):
+            places[str(folder)] = str(folder)
+    places[f"{PACKAGE_PARENT}/{PACKAGE.name}"] = str(PACKAGE)
+    for name in ("passwd", "group"):
+        places[f"/etc/{name}"] = str(PACKAGE / "enclave" / "inside" / name)
+    places[f"{FOLDER}/code"] = str(job.code.resolve())
+    for slot, source in job.inputs.items():
+        if isinstance(source, Path):
+            places[f"{INPUTS}/{slot}"] = str(source.resolve())
+    return places
+
+
+def _base(folder: Path) -> Path:
+    """Of a virtual environment, what it is made from; else the folder itself."""
+    try:
+        lines = (folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return folder
+    values = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    return Path(values["home"]).parent if "home" in values else folder
+
+
+def sizes(job: Job) -> dict[str, int]:
+    """The folders in memory that the task may write to, and their bytes."""
+    inputs = sum(
+        size
+        for source in job.inputs.values()
+        if not isinstance(source, Path)
+        for _, size in source.files()
+    )
+    disk = job.limits.disk_bytes
+    kept = {SCRATCH: disk, OUTPUTS: disk, SHARED_MEMORY: job.limits.memory_bytes}
+    return kept | ({INPUTS: inputs + inputs // 8 + MIB} if inputs else {})
+
+
+def guarded(job: Job, **more: Any) -> dict[str, Any]:
+    """What the supervisor is told of a sandbox with Landlock and seccomp."""
+    return spec(
+        job,
+        FOLDER,
+        guarded=True,
+        readable=[*shown(job), INPUTS, "/proc", "/dev", "/etc"],
+        writable=[SCRATCH, OUTPUTS, SHARED_MEMORY, "/dev/null", "/dev/zero", "/dev/full"],
+        mounted=[SCRATCH, OUTPUTS],
+        **more,
+    )
+
+
+def control_group(job: Job) -> ControlGroup | None:
+    """One for the job with its memory and processes; None where this user can make none."""
+    memory_bytes = job.limits.memory_bytes + sum(sizes(job).values()) + _SUPERVISOR_BYTES
+    name = f"cohortium-{secrets.token_hex(8)}"
+    return ControlGroup.make(name, memory_bytes, job.limits.processes + 2)

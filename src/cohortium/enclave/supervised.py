@@ -1,0 +1,350 @@
+"""A task under a supervisor inside a sandbox, as executors of this machine run it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO, RawIOBase
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from cohortium.enclave.cgroup import ControlGroup
+from cohortium.enclave.inside.frames import (
+    CHUNK_BYTES,
+    ENDED,
+    INPUT,
+    LOG,
+    OUTPUT,
+    SPEC,
+    STARTED,
+    receive,
+    send,
+)
+from cohortium.enclave.job import Job, Outcome, Sink, Source
+from cohortium.errors import PolicyRefusal, ProtocolError
+
+PACKAGE: Final = Path(__file__).parents[1]
+_BOOT: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from cohortium.enclave.inside.supervisor import started; started(sys.argv[2:])"
+)
+_MOST_FILES: Final = 100_000
+_PIPE_BYTES: Final = 1 << 20
+"""The log of a task fits, so that its supervisor goes on whether or not anybody reads it."""
+
+
+def python_of(job: Job) -> Path:
+    """The interpreter that runs the task and its supervisor: that of the job's first environment
+    with one, or ours.
+    """
+    for folder in job.readable:
+        if (found := folder / "bin" / "python").exists():
+            return found
+    return Path(sys.executable)
+
+
+def spec(job: Job, folder: str, **more: Any) -> dict[str, Any]:
+    """What the supervisor is told; `more` says what guards there are."""
+    python = str(python_of(job))
+    top = PurePosixPath(folder)
+    return {
+        "argv": job.command(folder, python),
+        "environment": {
+            "PATH": f"{Path(python).parent}:/usr/bin:/bin",
+            "HOME": str(top / "scratch"),
+            "TMPDIR": str(top / "scratch"),
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            **job.environment,
+        },
+        "folder": folder,
+        "work": str(top / "scratch"),
+        "outputs": list(job.outputs),
+        "streamed": any(not isinstance(one, Path) for one in job.inputs.values()),
+        "limits": job.limits.model_dump(),
+        "readable": [],
+        "writable": [],
+        "measured": [],
+        "mounted": [],
+        "namespaces": False,
+        "guarded": False,
+        "root": None,
+    } | more
+
+
+class SupervisedTask:
+    """A started task; see `cohortium.enclave.executor.Running`.
+
+    Args:
+        command: Starts a Python of the sandbox; what the supervisor needs is appended.
+        package_parent: Where the sandbox shows this package.
+        told: See `spec`.
+        folder: Removed once it has ended.
+        group: The sandbox is put into it before it knows its task.
+
+    Raises:
+        PolicyRefusal: ``executor-unavailable``; a control could not be put in place.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        command: Sequence[str],
+        package_parent: str,
+        told: Mapping[str, Any],
+        *,
+        folder: Path | None = None,
+        group: ControlGroup | None = None,
+    ) -> None:
+        self._job = job
+        self._folder = folder
+        self._group = group
+        self._outcome: Outcome | None = None
+        self._stopped = False
+        control, self._control = os.pipe()
+        self._report, report = os.pipe()
+        fcntl.fcntl(report, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        arguments = [*command, "-c", _BOOT, package_parent, str(control), str(report)]
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(control, report),
+                start_new_session=True,
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            )
+        except OSError as error:
+            self._close()
+            raise PolicyRefusal(
+                "executor-unavailable", f"The sandbox could not be started: {error}."
+            ) from error
+        finally:
+            os.close(control)
+            os.close(report)
+        if group is not None:
+            group.add(self._process.pid)
+        self._begin(told)
+
+    def _begin(self, told: Mapping[str, Any]) -> None:
+        try:
+            send(self._control, SPEC, json.dumps(told).encode())
+            if told["streamed"]:
+                self._send_inputs()
+        except OSError:
+            pass  # it is told below why
+        first = self._next()
+        if first is None or first[0] != STARTED:
+            self._process.kill()
+            said = self._said()
+            self._finished()
+            raise PolicyRefusal(
+                "executor-unavailable", f"The sandbox could not be set up: {said or 'no reason'}."
+            )
+
+    def _send_inputs(self) -> None:
+        writer = _Frames(self._control)
+        with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for slot, source in self._job.inputs.items():
+                if not isinstance(source, Path):
+                    _add(archive, slot, source)
+        send(self._control, INPUT)
+
+    def _next(self) -> tuple[bytes, bytes] | None:
+        try:
+            return receive(self._report, CHUNK_BYTES)
+        except ValueError as error:
+            raise ProtocolError("malformed-message", f"From the sandbox: {error}.") from error
+
+    def _said(self) -> str:
+        """The last line of what the launcher says of itself; no word of the task is there."""
+        out = self._process.stderr
+        text = b"" if out is None else out.read()
+        self._process.wait()
+        lines = text.decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    def evidence(self, report_data: bytes) -> bytes | None:
+        """None: a sandbox on a machine that proves nothing."""
+        del report_data
+        return None
+
+    def wait(self, on_log: Callable[[bytes], None] | None = None) -> Outcome:
+        """Until it ends; see `Running`."""
+        if self._outcome is not None:
+            return self._outcome
+        log = bytearray()
+        while True:
+            frame = self._next()
+            if frame is None:
+                self._finished()
+                self._outcome = Outcome("stopped" if self._stopped else "failed", bytes(log))
+                return self._outcome
+            kind, payload = frame
+            if kind == LOG:
+                payload = payload[: max(0, self._job.limits.log_bytes - len(log))]
+                log += payload
+                if on_log is not None:
+                    on_log(payload)
+            elif kind == ENDED:
+                ended = json.loads(payload)
+                if ended["end"] == "failed" and self._group and self._group.ran_out_of_memory:
+                    ended["end"] = "memory"
+                self._outcome = Outcome(log=bytes(log), **ended)
+                return self._outcome
+
+    def stop(self) -> None:
+        """Kill it and all that it started."""
+        self._stopped = True
+        self._process.kill()
+
+    def collect(self, sink: Sink) -> None:
+        """Its outputs, as they leave the sandbox.
+
+        Raises:
+            PolicyRefusal: ``task-output`` where they are more, or other, than the job allows.
+        """
+        if self._outcome is None:
+            raise RuntimeError("collect comes after wait")
+        try:
+            if self._outcome.end == "succeeded":
+                self._receive(sink)
+        finally:
+            self.stop()
+            self._finished()
+
+    def _receive(self, sink: Sink) -> None:
+        total, count = 0, 0
+        stream = _Outputs(self._next)
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    slot, _, path = member.name.partition("/")
+                    total, count = total + member.size, count + 1
+                    if slot not in self._job.outputs or ".." in PurePosixPath(path).parts:
+                        raise _bad_output("a file outside its outputs")
+                    if total > self._job.limits.disk_bytes or count > _MOST_FILES:
+                        raise _bad_output("more than its limit")
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content is not None:
+                        sink.begin(slot, path, member.size)
+                        while part := content.read(CHUNK_BYTES):
+                            sink.write(part)
+                        sink.end()
+        except tarfile.TarError as error:
+            raise _bad_output("no archive") from error
+
+    def _finished(self) -> None:
+        self._process.wait()
+        self._close()
+        if self._group is not None:
+            self._group.remove()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close(self) -> None:
+        for descriptor in (self._control, self._report):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._control = self._report = -1
+        process = getattr(self, "_process", None)
+        if process is not None and process.stderr is not None:
+            process.stderr.close()
+
+
+def _bad_output(what: str) -> PolicyRefusal:
+    return PolicyRefusal("task-output", f"The task gave {what}; its outputs were not taken.")
+
+
+def _add(archive: tarfile.TarFile, slot: str, source: Source) -> None:
+    for path, size in source.files():
+        member = tarfile.TarInfo(f"{slot}/{path}" if path else slot)
+        member.size = size
+        member.mode = 0o600
+        archive.addfile(member, _Chunks(source.chunks(path)))
+
+
+class _Chunks(BytesIO):
+    """Chunks as a file that is read once."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks = iter(chunks)
+        self._left = b""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Exactly so much, unless it ends."""
+        wanted = sys.maxsize if size is None or size < 0 else size
+        parts = [self._left]
+        have = len(self._left)
+        while have < wanted and (part := next(self._chunks, None)) is not None:
+            parts.append(part)
+            have += len(part)
+        whole = b"".join(parts)
+        self._left = whole[wanted:]
+        return whole[:wanted]
+
+
+class _Frames(RawIOBase):
+    def __init__(self, control: int) -> None:
+        self._control = control
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):
+            send(self._control, INPUT, view[start : start + CHUNK_BYTES])
+        return len(view)
+
+
+class _Outputs(RawIOBase):
+    def __init__(self, following: Callable[[], tuple[bytes, bytes] | None]) -> None:
+        self._following = following
+        self._left = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so much; nothing at the end."""
+        while not self._left and not self._ended:
+            frame = self._following()
+            if frame is None or frame[0] != OUTPUT:
+                raise _bad_output("an archive that ends in the middle")
+            self._left, self._ended = frame[1], not frame[1]
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+
+class FolderSink:
+    """Outputs as files of a folder, which only its owner may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: Any = None
+
+    def begin(self, slot: str, path: str, size_bytes: int) -> None:
+        """See `Sink`."""
+        del size_bytes
+        place = self._folder / slot / path
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = place.open("xb")
+
+    def write(self, data: bytes) -> None:
+        """See `Sink`."""
+        self._file.write(data)
+
+    def end(self) -> None:
+        """See `Sink`."""
+        self._file.close()
