@@ -66,7 +66,13 @@ def speaking(sites: list[Table], names: list[str], disclosure: Disclosure) -> Ta
 
 
 def by_hand(
-    table: Table, outcome: str, estimand: str, trim: tuple[float, float], errors: str
+    table: Table,
+    outcome: str,
+    estimand: str,
+    trim: tuple[float, float],
+    errors: str,
+    *,
+    doubly: bool = False,
 ) -> dict[str, Any]:
     """The definition, person by person."""
     stage, z, y = (table.columns[name] for name in ("stage", "drug", outcome))
@@ -88,12 +94,22 @@ def by_hand(
     influence, means, ess = [], [], []
     for arm in (0, 1):
         here = z == arm
-        mean = (w * here) @ y / (w @ here)
+        size = w @ here
+        mean = (w * here) @ y / size
         psi = w * here * (y - mean)
+        if doubly:
+            own = kept & here
+            bread = np.linalg.inv(x[own].T @ x[own])
+            gamma = bread @ (x[own].T @ y[own])
+            left = own * (y - x @ gamma)
+            size = kept.sum()
+            mean = (kept * (x @ gamma) + w * left).sum() / size
+            pull = ((kept - w * here)[:, None] * x).sum(axis=0)
+            psi = kept * (x @ gamma - mean) + w * left + left * (x @ bread @ pull)
         if errors == "stacked":
-            along = x.T @ (turn * here * (y - mean))
+            along = x.T @ (turn * (left if doubly else here * (y - mean)))
             psi = psi + (x * (z - e)[:, None]) @ np.linalg.solve(information, along)
-        influence.append(psi / (w @ here))
+        influence.append(psi / size)
         means.append(mean)
         ess.append((w @ here) ** 2 / (w**2 @ here))
     cov = np.array(influence) @ np.array(influence).T
@@ -124,6 +140,7 @@ def run(sites: list[Table], disclosure: Disclosure, **params: Any) -> Any:
     errors=st.sampled_from(["stacked", "robust"]),
     outcome=st.sampled_from(["died", "cost"]),
     trim=st.sampled_from([None, (0.0, 0.9), (0.2, 0.8)]),
+    doubly=st.booleans(),
 )
 def test_weights_over_sites_are_those_together(
     seed: int,
@@ -133,14 +150,18 @@ def test_weights_over_sites_are_those_together(
     errors: str,
     outcome: str,
     trim: tuple[float, float] | None,
+    *,
+    doubly: bool,
 ) -> None:
+    estimand = "ATE" if doubly else estimand
     sites = split(population(seed, sum(sizes)), sizes)
-    found = run(sites, disclosure, outcome=outcome, estimand=estimand, errors=errors, trim=trim)
+    asked = {"outcome": outcome, "estimand": estimand, "errors": errors, "trim": trim}
+    found = run(sites, disclosure, **asked, doubly_robust=doubly)
     if isinstance(found, CohortiumError):
         assert found.code != "malformed-message"
         return
     rows = speaking(sites, ["drug", "age", "stage", outcome], disclosure)
-    hand = by_hand(rows, outcome, estimand, trim or (0.0, 2.0), errors)
+    hand = by_hand(rows, outcome, estimand, trim or (0.0, 2.0), errors, doubly=doubly)
     assert found["n"] == hand["n"]
     of = found["outcome"]
     assert [one["value"] for one in of["means"]] == pytest.approx(hand["means"], rel=1e-9)
@@ -268,6 +289,8 @@ def test_limits_beside_which_few_persons_are_are_refused() -> None:
         ({"outcome": "stage"}, "bad-input"),
         ({"outcome": "age"}, "bad-input"),
         ({"outcome": "drug"}, "bad-input"),
+        ({"doubly_robust": True}, "bad-input"),
+        ({"doubly_robust": True, "outcome": "cost", "estimand": "ATO"}, "bad-input"),
         ({"trim": (0.03, 0.9)}, "bad-input"),
         ({"trim": (0.6, 0.9)}, "bad-input"),
     ],

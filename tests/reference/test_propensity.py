@@ -90,6 +90,15 @@ def test_weighted_effects_are_those_of_statsmodels(
     assert of["means"][0]["std_error"] == pytest.approx(control[1], abs=4e-4)
 
 
+def test_a_doubly_robust_effect_is_that_of_statsmodels(births: pd.DataFrame) -> None:
+    # statsmodels 0.15, TreatmentEffect(OLS on the same covariates, mbsmoke, Logit).aipw()
+    of = weighed(births, doubly_robust=True)["outcome"]
+    assert of["effects"][0]["value"] == pytest.approx(-231.07521, abs=6e-6)
+    assert of["effects"][0]["std_error"] == pytest.approx(26.0056, abs=5e-5)
+    assert of["means"][0]["value"] == pytest.approx(3404.31292, abs=6e-6)
+    assert of["means"][0]["std_error"] == pytest.approx(9.5350, abs=5e-5)
+
+
 def test_a_saturated_score_standardises(births: pd.DataFrame) -> None:
     # Of a score with a level of its own for each stratum, the weighted means are the strata's
     # means, standardised to everybody, to the treated, or by n1 n0 / n (Mantel & Haenszel's way)

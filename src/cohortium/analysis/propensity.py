@@ -13,11 +13,12 @@ from cohortium.analysis.glm_step import MAX_HALVINGS, MAX_ITERATIONS, first_step
 from cohortium.analysis.interface import Continue, Done, DropOuts, Scope
 from cohortium.analysis.least_squares import unpack
 from cohortium.analysis.marks import numbers_made
+from cohortium.analysis.propensity_augmented import onward, require_enough
 from cohortium.analysis.propensity_model import Design, PropensityParams
 from cohortium.analysis.propensity_release import release_overlap
 from cohortium.analysis.propensity_result import assemble
 from cohortium.analysis.propensity_site import add_up
-from cohortium.analysis.propensity_state import Weighing
+from cohortium.analysis.propensity_state import Stage, Weighing
 from cohortium.core.rounds import Contribution, Layout, State, Total
 from cohortium.core.table import Table
 
@@ -43,7 +44,8 @@ class Propensity:
     unmeasured confounding), that everybody could be in either arm (overlap), that the model of the
     score is right, and that one person's treatment does not affect another. Trimming takes the
     limits of the score for fixed; the score is not estimated again. `stabilized` changes weights
-    and no mean.
+    and no mean. `doubly_robust` (AIPW, of the ATE) adds a linear model of the outcome in each arm,
+    and is right where one of both models is.
 
     Leaves the site, summed under masks, over its complete persons (p columns), never for a person:
         first: as `glm` of the treatment; what follows comes after the score is known;
@@ -55,6 +57,9 @@ class Propensity:
         effect: for each arm the sum of squares of w (y - mean), and, `stacked`, its products with
             the columns times z - e, the sums of its slope, and the p (p + 1) / 2 of
             ``X' (z - e)^2 X``.
+        outcome, augment, influence, instead of effect, where it is to be doubly robust: for each
+            arm the p (p + 1) / 2 products of columns and the p with the outcome; the sums of the
+            estimates and of their slopes; the three sums of squares and products of influences.
     No weight and no score leaves a site.
 
     Refuses: as `glm`. A site with the floor ``site`` sends zeros throughout where it has fewer than
@@ -69,13 +74,13 @@ class Propensity:
     treatment is separated.
 
     Reference: Lunceford & Davidian 2004; Li, Morgan & Zaslavsky 2018 (overlap weights); Stefanski &
-    Boos 2002 (M-estimation); Austin 2009, Austin & Stuart 2015 (balance).
+    Boos 2002 (M-estimation); Glynn & Quinn 2010 (AIPW); Austin 2009 (balance).
     """
 
     name: ClassVar[str] = "causal.propensity"
     version: ClassVar[int] = 1
     drop_outs: ClassVar[DropOuts] = "wait"
-    max_rounds: ClassVar[int] = 7 + MAX_ITERATIONS + MAX_HALVINGS
+    max_rounds: ClassVar[int] = 9 + MAX_ITERATIONS + MAX_HALVINGS
     params_type = PropensityParams
 
     def variables(self, params: PropensityParams) -> frozenset[str]:
@@ -117,10 +122,13 @@ class Propensity:
         """The term, or the pair of terms, of a component; else the outcome."""
         parsed = Design.of(params, scope).parsed
         names = parsed.names
-        if field in {"information", "meat"}:
+        if field == "products":
+            index %= len(names) * (len(names) + 1) // 2
+        if field in {"information", "meat", "products"}:
             pair = (names[int(axis[index])] for axis in np.triu_indices(len(names)))
             return " and ".join(dict.fromkeys(pair))
-        if "columns" in field or "squares" in field or field in {"gradient", "slope", "cross"}:
+        of_term = {"gradient", "slope", "cross", "moments", "pull"}
+        if "columns" in field or "squares" in field or field in of_term:
             return names[index % len(names)]
         return params.outcome or parsed.response.text
 
@@ -135,13 +143,18 @@ class Propensity:
         if at.stage == "overlap":
             known = release_overlap(at, total, design, scope)
             return Continue(Weighing("balance", at.model, known).to_state(), 0.9, "balance")
-        if at.stage == "effect" or design.outcome is None:
+        if at.stage in {"outcome", "augment"}:
+            return Continue(onward(at, total, design).to_state(), 0.96, "doubly robust")
+        if at.stage in {"effect", "influence"} or design.outcome is None:
             return Done(assemble(at, total, design, scope))
         names = ("weighted_columns", "weighted_squares", "weighted_levels")
         known = {**at.known, "weighted_levels": np.zeros((2, 0))}
         known |= {name: np.asarray(total[name]) for name in names if name in total}
         known["means"] = np.asarray(total["weighted_outcome"]) / at.known["weights"][:, 0]
-        return Continue(Weighing("effect", at.model, known).to_state(), 0.95, "effect")
+        if params.doubly_robust:
+            require_enough(at, design, scope)
+        stage: Stage = "outcome" if params.doubly_robust else "effect"
+        return Continue(Weighing(stage, at.model, known).to_state(), 0.95, "effect")
 
 
 def _model(at: Progress, total: Total, design: Design, scope: Scope) -> Continue | Done:
@@ -155,13 +168,13 @@ def _model(at: Progress, total: Total, design: Design, scope: Scope) -> Continue
         at = release_moments(at, total, model, scope)
         return _go_on(at.but(phase="start"), 0.2, "column means")
     if at.phase == "fit":
-        onward = next_step(at, total, model, scope)
-        if isinstance(onward, Done):
+        step = next_step(at, total, model, scope)
+        if isinstance(step, Done):
             raise RuntimeError("a model with robust errors has another round")
-        at = Progress.from_state(onward.state, design.parsed)
+        at = Progress.from_state(step.state, design.parsed)
         if at.phase == "errors":
             return Continue(Weighing("overlap", at).to_state(), 0.85, "overlap")
-        return _go_on(at, 0.8 * onward.progress, onward.message)
+        return _go_on(at, 0.8 * step.progress, step.message)
     information = unpack(np.asarray(total["information"]), len(design.parsed.names))
     deviance = float(np.asarray(total["deviance"])[0])
     at = first_step(at, information, np.asarray(total["gradient"]), deviance, model)

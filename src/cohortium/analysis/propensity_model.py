@@ -47,6 +47,8 @@ class PropensityParams(Params):
         stabilized: Whether weights are multiplied by the share of the person's arm.
         trim: The score's limits; persons below the first, or from the second on, are left out.
         errors: `stacked` counts in that the score is estimated; `robust` takes it for known.
+        doubly_robust: Whether a linear model of the outcome, in each arm, on the same covariates
+            augments the weights (AIPW); of the ATE.
         confidence: Of the intervals.
     """
 
@@ -57,6 +59,7 @@ class PropensityParams(Params):
     stabilized: bool = False
     trim: tuple[float, float] | None = None
     errors: Literal["stacked", "robust"] = "stacked"
+    doubly_robust: bool = False
     confidence: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
 
     @property
@@ -117,6 +120,10 @@ class Design:
         if outcome is not None:
             _check_outcome(outcome, parsed)
         _check_trim(params.trim)
+        if params.doubly_robust and (outcome is None or params.estimand != "ATE"):
+            raise InputError(
+                "bad-input", "A doubly robust estimate is of the ATE, and of an outcome."
+            )
         model = replace(model, parsed=replace(parsed, variables=params.reads))
         return Design(params, model, (arms[0], arms[1]), outcome)
 
@@ -184,9 +191,16 @@ class Design:
             of = {"weighted_columns": each, "weighted_squares": each}
             of |= {"weighted_levels": FieldSpec((2, n_levels), "real")} if n_levels else {}
             return of | ({"weighted_outcome": FieldSpec((2,), "real")} if self.outcome else {})
+        triangle = p * (p + 1) // 2
+        if stage == "outcome":
+            return {"products": FieldSpec((2, triangle), "real"), "moments": each}
+        if stage == "augment":
+            return {"estimates": FieldSpec((2,), "real"), "pull": each, "slope": each}
+        if stage == "influence":
+            return {"influence": FieldSpec((3,), "real")}
         of = {"variation": FieldSpec((2,), "real")}
         if self.params.errors == "stacked":
-            of |= {"slope": each, "cross": each, "meat": FieldSpec((p * (p + 1) // 2,), "real")}
+            of |= {"slope": each, "cross": each, "meat": FieldSpec((triangle,), "real")}
         return of
 
     def _arms(self, prefix: str) -> dict[str, FieldSpec]:

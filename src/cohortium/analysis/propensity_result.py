@@ -26,8 +26,7 @@ def assemble(at: Weighing, total: Total, design: Design, scope: Scope) -> dict[s
     """The result as JSON values.
 
     Args:
-        at: In the stage ``effect``; in ``balance`` where there is no outcome, `total` then being
-            that stage's.
+        at: In the last stage; `total` is that stage's.
     """
     params, p = design.params, len(design.parsed.names)
     known = {**at.known, **{name: np.asarray(one) for name, one in total.items()}}
@@ -165,6 +164,8 @@ def _outcome(at: Weighing, known: dict[str, Array], design: Design) -> dict[str,
     mean, square = (known["outcome"] / persons[:, None]).T
     binary = all(is_binary(float(m), float(q)) for m, q in zip(mean, square, strict=True))
     means, cov = known["means"], covariance(at, known, design)
+    if params.doubly_robust:
+        means = means + known["estimates"]
     variance = (square - mean**2) / np.maximum(persons - 1, 1)
     two = outcome is not None and outcome.type is VariableType.CATEGORY
     width = params.confidence
@@ -173,6 +174,7 @@ def _outcome(at: Weighing, known: dict[str, Array], design: Design) -> dict[str,
         "kind": "risk" if binary else "mean",
         "event": (outcome.levels or ("", ""))[1] if two and outcome is not None else None,
         "errors": params.errors,
+        "doubly_robust": params.doubly_robust,
         "confidence": params.confidence,
         "means": [
             {"level": arm, **_limits(float(m), math.sqrt(float(v)), width)}
@@ -189,6 +191,8 @@ def covariance(at: Weighing, known: dict[str, Array], design: Design) -> Floats:
 
     Each arm's equation is ``sum w (y - mean) = 0``, the score's ``X' (z - e) = 0``.
     """
+    if design.params.doubly_robust:
+        return unpack(known["influence"], 2) / float(known["kept"].sum()) ** 2
     total = known["weights"][:, 0]
     meat = np.diag(known["variation"]).astype(np.float64)
     if design.params.errors == "stacked":

@@ -12,6 +12,8 @@ from cohortium.analysis.formula import design as matrix
 from cohortium.analysis.glm_site import blocks, contribute
 from cohortium.analysis.least_squares import pack
 from cohortium.analysis.marks import joint_counts
+from cohortium.analysis.propensity_augmented import add as add_augmented
+from cohortium.analysis.propensity_augmented import add_score
 from cohortium.analysis.propensity_model import CELLS, EDGES, Design
 from cohortium.analysis.propensity_state import Weighing
 from cohortium.core.rounds import Array, Contribution, Layout
@@ -82,6 +84,21 @@ def _add(out: dict[str, Array], block: Table, at: Weighing, design: Design) -> N
     kept = (cell >= first) & (cell < end)
     weight, slope = design.weigh(eta, arm)
     weight, slope = weight * kept, slope * kept
+    if at.stage in {"outcome", "augment", "influence"}:
+        rest = arm - 1 / (1 + np.exp(-eta))
+        there = x[kept]
+        add_augmented(
+            out,
+            there,
+            design.outcomes(block)[kept],
+            rest[kept],
+            (weight[kept], slope[kept]),
+            mine=(arm[kept] == 0, arm[kept] == 1),
+            at=at,
+        )
+        if at.stage == "influence" and not kept.all():
+            add_score(out, x[~kept], rest[~kept], at)
+        return
     for one in (0, 1):
         here = arm == one
         w = weight[here]

@@ -22,6 +22,7 @@ class CausalMethods(Submits):
         stabilized: bool = False,
         trim: tuple[float, float] | None = None,
         errors: Literal["stacked", "robust"] = "stacked",
+        doubly_robust: bool = False,
         confidence: float = 0.95,
     ) -> PropensityResult:
         """Weighting by the propensity score: balance of the arms, and the effect of a treatment.
@@ -36,6 +37,8 @@ class CausalMethods(Submits):
             stabilized: Weights times the share of the arm; changes no mean.
             trim: Limits of the score outside which persons are left out, such as (0.05, 0.95).
             errors: ``stacked`` counts in that the score is estimated, ``robust`` does not.
+            doubly_robust: Of the ATE: add a linear model of the outcome on the same covariates in
+                each arm (AIPW); right where that model or the score's is.
             confidence: Of the intervals.
 
         Raises:
@@ -50,6 +53,7 @@ class CausalMethods(Submits):
             "stabilized": bool(stabilized),
             "trim": None if trim is None else [float(limit) for limit in trim],
             "errors": errors,
+            "doubly_robust": bool(doubly_robust),
             "confidence": float(confidence),
         }
         run = self.submit("causal.propensity", params)

@@ -65,6 +65,7 @@ class PropensityResult(Result):
         outcome: The variable; None where the result is of weights and balance only.
         confidence: Of the intervals.
         errors: stacked (the score is estimated) or robust (it is taken for known).
+        doubly_robust: Whether a model of the outcome augments the weights (AIPW).
         effects: A mean difference; or risk difference, risk ratio and odds ratio.
         crude: The same without weights.
     """
@@ -85,6 +86,7 @@ class PropensityResult(Result):
         self.outcome = str(of["variable"]) if of else None
         self.event: str | None = of.get("event")
         self.errors = str(of.get("errors", "stacked"))
+        self.doubly_robust = bool(of.get("doubly_robust", False))
         self.confidence = float(of.get("confidence", 0.95))
         self.effects = tuple(Effect.of(one) for one in of.get("effects", ()))
         self.crude = tuple(Effect.of(one) for one in of.get("crude", ()))
@@ -256,9 +258,10 @@ class PropensityResult(Result):
             return frame.to_string(float_format=lambda value: f"{value:.4f}", na_rep="")
 
         limits = "" if self.trim is None else f", score from {self.trim[0]:g} to {self.trim[1]:g}"
+        how = "AIPW" if self.doubly_robust else self.weighting
         head = (
             f"{self.heading()}: {self.treatment} = {self.treated} against {self.control}, "
-            f"{self.estimand} ({self.weighting}){limits}\n{self.n} persons of {self.n_sites} sites"
+            f"{self.estimand} ({how}){limits}\n{self.n} persons of {self.n_sites} sites"
         )
         parts = [head]
         if self.effects:

@@ -58,9 +58,15 @@ def _en(result: PropensityResult) -> str:
             if result.errors == "stacked"
             else "the score is taken for known"
         )
+        model_of_outcome = (
+            f" and, doubly robust (AIPW), linear models of {result.outcome} in each arm"
+            if result.doubly_robust
+            else ""
+        )
         parts.append(
             f"Effect of {arms} on {result.outcome}{event} in {who} ({result.estimand}), by "
-            f"{result.weighting} with a propensity score of {covariates}, over {persons}: {found}; "
+            f"{result.weighting} with a propensity score of {covariates}{model_of_outcome}, over "
+            f"{persons}: {found}; "
             f"{score}. Without weights the difference is {crude}."
         )
     else:
@@ -85,10 +91,15 @@ def _en(result: PropensityResult) -> str:
             if left
             else f"Nobody has a score outside {result.trim[0]:g} to {result.trim[1]:g}."
         )
+    right = (
+        "the model of the score or that of the outcome is right"
+        if result.doubly_robust
+        else "the model of the score is right"
+    )
     parts.append(
         "This is causal only as far as everything that decides on the treatment and affects the "
         "outcome is in the model (no unmeasured confounding), everybody could have been in either "
-        "arm (overlap), and the model of the score is right. Not adjusted for multiple testing."
+        f"arm (overlap), and {right}. Not adjusted for multiple testing."
     )
     return " ".join(parts)
 
@@ -110,6 +121,7 @@ def _zh(result: PropensityResult) -> str:
             if result.errors == "stacked"
             else "标准误将倾向评分视为已知"
         )
+        how += "结合各组结局线性模型的双稳健估计" if result.doubly_robust else ""
         parts.append(
             f"{persons}，以 {covariates} 估计倾向评分并采用{how}，{arms}对 "
             f"{result.outcome}{event} 在{who}中的效应（{result.estimand}）：{found}；{score}。"
@@ -134,9 +146,10 @@ def _zh(result: PropensityResult) -> str:
             if left
             else f"无人评分在 {result.trim[0]:g} 至 {result.trim[1]:g} 之外。"
         )
+    right = "评分模型与结局模型至少其一设定正确" if result.doubly_robust else "评分模型设定正确"
     parts.append(
         "仅当所有既影响处理分配又影响结局的因素均已纳入模型（无未测量混杂）、"
-        "每个人都可能进入任一组（重叠假定）且评分模型设定正确时，结果才有因果含义；"
+        f"每个人都可能进入任一组（重叠假定）且{right}时，结果才有因果含义；"
         "未作多重检验校正。"
     )
     return "".join(parts)

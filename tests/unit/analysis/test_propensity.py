@@ -56,13 +56,16 @@ def test_without_an_outcome_there_is_no_round_of_effects() -> None:
     assert stages[-1] == "balance"
 
 
-def test_a_forged_state_is_a_protocol_error() -> None:
+@pytest.mark.parametrize("doubly", [False, True])
+def test_a_forged_state_is_a_protocol_error(*, doubly: bool) -> None:
     analysis = Propensity()
     table = population(4, 100)
-    for state, _ in rounds():
+    params = PARAMS.model_copy(update={"doubly_robust": doubly})
+    for state, _ in rounds(params):
         forged = [State({**state.values, "stage": "else"}, state.arrays)]
         forged.append(State({**state.values, "stage": ["model"]}, state.arrays))
         forged.append(State({**state.values, "phase": "counts"}, state.arrays))
+        forged.append(State({**state.values, "stage": "effect" if doubly else "augment"}))
         for name, array in state.arrays.items():
             arrays = dict(state.arrays)
             del arrays[name]
@@ -78,7 +81,7 @@ def test_a_forged_state_is_a_protocol_error() -> None:
             if one.values.get("phase") == "counts" and state.values["stage"] == "model":
                 continue
             with pytest.raises(ProtocolError):
-                analysis.local(table, one, PARAMS, SCOPE)
+                analysis.local(table, one, params, SCOPE)
 
 
 def test_a_site_with_few_persons_of_an_arm_says_nothing() -> None:
@@ -191,6 +194,26 @@ def test_a_hub_that_gives_one_person_all_the_weight_gets_no_weights() -> None:
     assert "nearly all of its weights" in caught.value.message
 
 
+def test_a_model_of_the_outcome_needs_persons_in_each_arm() -> None:
+    table = population(4, 400, missing=0)
+    drug = table.columns["drug"] * (np.arange(400) % 12 < 3)
+    sites = split(changed(table, drug=drug), [200, 200])
+    run_pooled_sum(Propensity(), PARAMS.model_dump(mode="json"), sites, Disclosure())
+    strict = Disclosure(persons_per_parameter=15)
+    found = refused(sites, strict, doubly_robust=True)
+    assert found.code == "too-many-parameters"
+    assert "drug = true" in found.message
+
+
+def test_a_column_that_is_constant_in_an_arm_has_no_model_of_the_outcome() -> None:
+    table = population(4, 400, missing=0)
+    age = np.where(table.columns["drug"] == 1, 1000.0, table.columns["age"])
+    sites = split(changed(table, age=age), [200, 200])
+    found = refused(sites, Disclosure(), doubly_robust=True)
+    assert found.code == "no-convergence"
+    assert found.details["terms"] == ["age"]
+
+
 def test_rounded_counts_are_refused() -> None:
     found = refused(split(population(4, 400), [200, 200]), Disclosure(rounding=5))
     assert found.code == "not-permitted"
@@ -207,4 +230,6 @@ def test_a_component_that_overflows_has_a_name() -> None:
     assert analysis.column("columns", 5, PARAMS, SCOPE) == "age"
     assert analysis.column("slope", 7, PARAMS, SCOPE) == "stage[T.III]"
     assert analysis.column("meat", 1, PARAMS, SCOPE) == "Intercept and age"
+    assert analysis.column("products", 11, PARAMS, SCOPE) == "Intercept and age"
+    assert analysis.column("pull", 3, PARAMS, SCOPE) == "stage[T.III]"
     assert analysis.column("variation", 0, PARAMS, SCOPE) == "cost"

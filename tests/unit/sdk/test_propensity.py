@@ -86,6 +86,16 @@ def test_words_say_effect_balance_and_assumptions(study: PooledStudy, errors: An
         result.interpret("fr")  # type: ignore[arg-type]
 
 
+def test_a_doubly_robust_effect_says_so(study: PooledStudy) -> None:
+    result = study.propensity("drug", "age + stage", "cost", doubly_robust=True)
+    assert result.doubly_robust
+    assert "doubly robust (AIPW), linear models of cost in each arm" in result.interpret()
+    assert "the model of the score or that of the outcome is right" in result.interpret()
+    assert "双稳健" in result.interpret("zh")
+    assert "ATE (AIPW)" in str(result.summary())
+    assert result.effect.value == pytest.approx(-2000, abs=300)
+
+
 def test_chinese_has_no_english_left(risks: PropensityResult, means: PropensityResult) -> None:
     for result in (risks, means):
         texts = [result.interpret("zh"), result.heading("zh")]
