@@ -216,6 +216,10 @@ def one_cell(table: Table) -> Table:
     return changed(table, b=b)
 
 
+def turned(table: Table) -> Table:
+    return changed(table, b=1 - table.columns["b"])
+
+
 def without_a_level(table: Table) -> Table:
     y = np.where(table.columns["y"] == 2, 1, table.columns["y"])
     return changed(table, y=y.astype(np.int32))
@@ -227,6 +231,12 @@ def without_a_level(table: Table) -> Table:
     [
         (few(people(1)), {}, "too-few-persons", "y[severe]"),
         (one_cell(people(1)), {"formula": "y ~ b"}, "too-few-persons", "y[severe] and b"),
+        (
+            turned(one_cell(people(1))),
+            {"formula": "y ~ b"},
+            "too-few-persons",
+            "y[severe] and the reference of b",
+        ),
         (without_a_level(people(1)), {}, "no-convergence", "y[severe]"),
         (apart(people(1)), {}, "no-convergence", "x"),
         (people(1), {"formula": "y ~ x + I(2 * x)"}, "no-convergence", "I(2 * x)"),

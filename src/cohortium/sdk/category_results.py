@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -117,7 +117,13 @@ class MultinomialResult(CategoryResult):
         ]
         return super().wald_test([name for names in spread for name in names])
 
-    def predict(  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def predict(self, frame: Any, which: Literal["probability"] = ...) -> pd.DataFrame: ...
+
+    @overload
+    def predict(self, frame: Any, which: Literal["level"]) -> pd.Series[Any]: ...
+
+    def predict(
         self, frame: Any, which: Literal["probability", "level"] = "probability"
     ) -> pd.DataFrame | pd.Series[Any]:
         """Predictions for persons whose rows you hold; nothing is sent anywhere.
@@ -228,7 +234,13 @@ class OrdinalResult(CategoryResult):
             {},
         )
 
-    def predict(  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def predict(self, frame: Any, which: Literal["probability"] = ...) -> pd.DataFrame: ...
+
+    @overload
+    def predict(self, frame: Any, which: Literal["level", "linear"]) -> pd.Series[Any]: ...
+
+    def predict(
         self, frame: Any, which: Literal["probability", "level", "linear"] = "probability"
     ) -> pd.DataFrame | pd.Series[Any]:
         """Predictions for persons whose rows you hold; nothing is sent anywhere.

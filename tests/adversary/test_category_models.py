@@ -1,0 +1,93 @@
+"""A researcher who reads one person off a model of a category.
+
+One of 240 persons is 99 years old, and the only one with a rare finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cohortium as co
+from cohortium.inprocess.federation import LocalFederation
+
+LEVELS = ("none", "some", "much")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[LocalFederation]:
+    frames = {}
+    for number, site in enumerate(("North", "South")):
+        rng = np.random.default_rng(number)
+        age = rng.integers(20, 90, 120)
+        frames[site] = pd.DataFrame(
+            {
+                "age": np.where(age > 80, 97, age),
+                "bmi": rng.normal(26, 4, 120).round(1),
+                "pain": rng.choice(LEVELS, 120, p=[0.4, 0.35, 0.25]),
+                "finding": rng.choice(["a", "b", "c"], 120),
+            }
+        )
+    victim: dict[str, Any] = {"age": 99, "pain": "much", "finding": "rare"}
+    frames["North"].loc[7, [*victim]] = [*victim.values()]
+    with co.local(frames, categories=["pain", "finding"]) as one:
+        yield one
+
+
+METHODS: list[Callable[[Any, str], Any]] = [
+    lambda of, formula: of.multinomial(formula),
+    lambda of, formula: of.ordinal(formula),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "finding ~ bmi",
+        "pain ~ finding + bmi",
+        "pain ~ oldest + bmi",
+        "pain ~ old + older + bmi",
+        "pain ~ nearly + bmi",
+        "pain ~ I(bmi * oldest)",
+    ],
+)
+def test_a_level_a_column_or_a_pair_of_them_about_one_person_is_refused(
+    made: LocalFederation, method: Callable[[Any, str], Any], formula: str
+) -> None:
+    study = made.study()
+    study.derive("oldest = age > 98")
+    study.derive("old = age > 80")
+    study.derive("older = age > 80 AND age < 99")
+    study.derive("nearly = pain = 'much' AND age < 99")
+    with pytest.raises(co.PolicyRefusal) as caught:
+        method(study, formula)
+    assert caught.value.code == "too-few-persons"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_model_without_one_person_is_refused(
+    made: LocalFederation, method: Callable[[Any, str], Any]
+) -> None:
+    study = made.study()
+    assert method(study, "pain ~ bmi").nobs == 240
+    with pytest.raises(co.PolicyRefusal) as caught:
+        method(study.cohort(exclude="age > 98"), "pain ~ bmi")
+    assert caught.value.code == "differencing"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_level_that_an_earlier_table_gave_but_for_one_person_is_refused(
+    made: LocalFederation, method: Callable[[Any, str], Any]
+) -> None:
+    """Both cohorts have 240 persons; their levels differ by one."""
+    study = made.study()
+    study.crosstab("pain")
+    study.derive("pain2 = CASE WHEN age > 98 THEN 'none' ELSE pain END")
+    with pytest.raises(co.CohortiumError) as caught:
+        method(study, "pain2 ~ bmi")
+    assert caught.value.code == "differencing"
