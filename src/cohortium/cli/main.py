@@ -25,7 +25,9 @@ GROUPS: dict[str, tuple[str, str]] = {
     "study": ("cohortium.cli.study", "Propose and amend studies; sign and suspend them at a node."),
     "run": ("cohortium.cli.run", "Compute under a signed study: cohortium run STUDY describe ..."),
     "audit": ("cohortium.cli.audit", "Export the evidence of a study, and verify it offline."),
+    "enclave": ("cohortium.cli.enclave", "Where programs run on lent data, and a try of one."),
     "user": ("cohortium.cli.user", "Your own key and profile as a researcher."),
+    "vault": ("cohortium.cli.vault", "Encrypted files: keys, put, get, share, verify."),
     "demo": ("cohortium.cli.demo", "Show it all: a hub, four hospitals, one joint analysis."),
 }
 """Name of a group, the module whose ``app`` it is, and its line in ``cohortium --help``."""

@@ -100,6 +100,11 @@ class VaultFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no
 
     # -- what only a vault has
 
+    @property
+    def anchor(self) -> Anchor | None:
+        """Where the last versions are remembered."""
+        return self._expected.anchor
+
     def header(self, path: str) -> Header:
         """A file's header, verified; whether one can open the file or not."""
         source = self._source(self._below(path))

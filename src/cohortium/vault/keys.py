@@ -236,9 +236,9 @@ class Keyring:
             InputError: ``not-found`` or ``bad-config``.
         """
         files = sorted(path.glob("*.key")) if path.is_dir() else [path]
-        if not files:
+        if not files or not files[0].exists():
             raise InputError(
-                "not-found", f"No key in {path}; make one with: cohortium vault keygen"
+                "not-found", f"There is no key at {path}; make one with: cohortium vault keygen"
             )
         return cls(PrivateKey.load(file) for file in files)
 
