@@ -119,5 +119,5 @@ def parse_params(analysis: AnyAnalysis, params: Mapping[str, object]) -> Params:
     try:
         parsed: Params = analysis.params_type.model_validate(dict(params))
     except ValidationError as error:
-        raise InputError("bad-input", f"Parameters of {analysis.name}: {explain(error)}") from error
+        raise InputError("bad-input", f"{analysis.name}: {explain(error)}") from error
     return parsed

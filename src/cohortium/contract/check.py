@@ -207,9 +207,8 @@ def _parse_params(analysis: AnyAnalysis, request: RunRequest) -> Params:
     try:
         params: Params = analysis.params_type.from_json(request.params)
     except ProtocolError as error:
-        raise InputError(
-            "bad-input", f"The parameters of {request.computation} are wrong: {error.message}"
-        ) from error
+        fault = error.message.partition(": ")[2] or error.message  # without the type's name
+        raise InputError("bad-input", f"{request.computation}: {fault}") from error
     return params
 
 

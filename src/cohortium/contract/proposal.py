@@ -23,6 +23,7 @@ from cohortium.contract.population import contract_population
 from cohortium.contract.variables import giver_of, listed, study_variable
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.directory import DirectoryEntry
+from cohortium.core.faults import said
 from cohortium.core.model import explain
 from cohortium.errors import CohortiumError, InputError
 
@@ -266,9 +267,9 @@ def _plain(value: Any, depth: int) -> Any:
 
 def _faults_with_lines(error: ValidationError, root: Node | None) -> list[str]:
     faults = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+    for fault in error.errors(include_url=False, include_input=False):
         place = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = said(fault)
         line = _line(root, fault["loc"])
         faults.append(f"line {line}: {place + ': ' if place else ''}{message}")
     return faults

@@ -9,13 +9,14 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cohortium.core.canonical import canonical, digest_bytes, parse_json
+from cohortium.core.faults import said
 from cohortium.errors import ProtocolError
 
 
 def explain(error: ValidationError) -> str:
-    """The first few faults of a document, without its values."""
+    """The first few faults of a document, without its values: each field, and what it may be."""
     faults = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'document'}: {fault['msg']}"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'document'}: {said(fault)}"
         for fault in error.errors(include_url=False, include_input=False)[:5]
     ]
     return "; ".join(faults)

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from cohortium.core.faults import said
 from cohortium.core.model import Document
 from cohortium.core.rest import (
     API,
@@ -75,7 +76,7 @@ def _one_error_shape(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> Response:
         faults = [
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            f"{'.'.join(str(part) for part in fault['loc'])}: {said(fault)}"
             for fault in error.errors()[:5]
         ]
         return error_response(InputError("bad-input", "; ".join(faults)), 422)

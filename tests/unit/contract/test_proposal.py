@@ -221,7 +221,7 @@ def test_expiry_may_be_written_in_these_ways(written: str, meant: str) -> None:
         (edited(min_sites="two"), "line 16: min_sites"),
         (TEXT.replace("family: [binomial]", "family: binomial"), "line 14: computations.1.limits"),
         (TEXT.replace("    dataset: lung\n", "    data: lung\n", 1), "participants.0.data"),
-        (TEXT + "colour: red\n", "line 18: colour: Extra inputs are not permitted"),
+        (TEXT + "colour: red\n", "line 18: colour: there is no such field"),
         (edited(expires_at="2027-11-22 09:30:00"), "the time has no zone"),
         (edited(expires_at="2027-13-22"), "month must be in 1..12"),
         (edited(variables="[age, AGE]"), "two variables have the same name"),

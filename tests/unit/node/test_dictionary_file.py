@@ -87,7 +87,7 @@ variables:
         ("variables: !!python/object:os.system [x]", "line 1"),
         (
             "variables:\n- {name: a, type: real}\n- {name: bmi, type: reel}",
-            "dictionary.yaml: bmi.type: Input",
+            "dictionary.yaml: bmi.type: must be one of integer, real",
         ),
     ],
 )
