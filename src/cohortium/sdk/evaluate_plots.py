@@ -70,9 +70,8 @@ def decision_curve(result: EvaluationResult) -> alt.TopLevelMixin:
     top = float(max(frame["net_benefit"].max(), result.events / result.n)) * 1.05
     low = -0.15 * top
     x = alt.X("threshold:Q").title("threshold probability").scale(domainMin=0)
-    y = alt.Y("net_benefit:Q").title("net benefit").scale(domain=[low, top], clamp=False)
+    y = alt.Y("net_benefit:Q").title("net benefit").scale(domain=[low, top])
     every = pd.concat([frame, everybody.sort_values("threshold")])
-    every = every[every["net_benefit"] >= low]
     lines = _lines(every, x, y, [*names, "treat all"], "strategy")
     nobody = _rule(pd.DataFrame({"y": [0.0]})).encode(alt.Y("y:Q"))
     return _chart([nobody, lines], result)
@@ -125,7 +124,7 @@ def _lines(
     columns = [name for name in frame.columns if name != "model"]
     return (
         alt.Chart(frame)
-        .mark_line(strokeWidth=2, point=point)
+        .mark_line(strokeWidth=2, point=point, clip=True)
         .encode(
             x,
             y,

