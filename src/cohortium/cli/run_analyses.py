@@ -391,27 +391,6 @@ COMMANDS: Final = (
         (
             _VARIABLES,
             _BY,
-    Command(
-        "propensity",
-        "Effect of a treatment by weighting with the propensity score; balance and overlap.",
-        (
-            Parameter("treatment", "A boolean or category of two levels.", argument=True),
-            Parameter("covariates", 'Of the score: "age + sex * stage".', argument=True),
-            Parameter("outcome", "A number, boolean or category of two levels; default: none."),
-            Parameter(
-                "estimand", "In everybody (default), the treated ...", ("ATE", "ATT", "ATC", "ATO")
-            ),
-            Parameter("stabilized", "Weights times the share of the arm.", bool),
-            Parameter(
-                "trim",
-                "Limits of the score outside which persons are left out.",
-                tuple[float, float],
-            ),
-            Parameter("errors", "Default: stacked.", ("stacked", "robust")),
-            Parameter("doubly_robust", "With linear models of the outcome, of the ATE.", bool),
-            _CONFIDENCE,
-        ),
-    ),
             Parameter("nonnormal", "Medians and ranks for this one; several times.", list[str]),
             Parameter("exact", "Fisher's test for this binary one; several times.", list[str]),
             Parameter("p", "p values; default: with them.", bool),
@@ -484,6 +463,7 @@ def _function(
                 tuple[float, float],
             ),
             Parameter("errors", "Default: stacked.", ("stacked", "robust")),
+            Parameter("doubly_robust", "With linear models of the outcome, of the ATE.", bool),
             _CONFIDENCE,
         ),
     ),
