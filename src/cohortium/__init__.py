@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.pca_results import PcaResult
     from cohortium.sdk.power import power_logrank, power_means, power_proportions
     from cohortium.sdk.power_results import PowerAnalysis
-    from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
     from cohortium.sdk.propensity_results import PropensityResult
+    from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
     from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
     from cohortium.sdk.run import Run
@@ -108,6 +108,7 @@ _HOMES = {
     "PeerError": "cohortium.errors",
     "PolicyRefusal": "cohortium.errors",
     "PowerAnalysis": "cohortium.sdk.power_results",
+    "PropensityResult": "cohortium.sdk.propensity_results",
     "ProtocolError": "cohortium.errors",
     "PublishedModel": "cohortium.sdk.evaluate",
     "Report": "cohortium.sdk.report",
@@ -115,7 +116,6 @@ _HOMES = {
     "Run": "cohortium.sdk.run",
     "RunInfo": "cohortium.sdk.run_info",
     "Study": "cohortium.sdk.study",
-    "PropensityResult": "cohortium.sdk.propensity_results",
     "TTestResult": "cohortium.sdk.mean_results",
     "TableOne": "cohortium.sdk.table_one",
     "VerificationError": "cohortium.errors",
@@ -165,6 +165,7 @@ __all__ = [
     "PeerError",
     "PolicyRefusal",
     "PowerAnalysis",
+    "PropensityResult",
     "ProtocolError",
     "PublishedModel",
     "Report",
@@ -176,7 +177,6 @@ __all__ = [
     "TableOne",
     "VerificationError",
     "__version__",
-    "PropensityResult",
     "adjust_p",
     "anova",
     "connect",

@@ -41,6 +41,12 @@ COMPUTATIONS: Mapping[str, Words] = {
 """Names of computations, for headings."""
 
 METHODS: Mapping[str, Words] = {
+    "causal.propensity": Words(
+        "Logistic propensity score; means weighted by arm; covariance by the sandwich of the "
+        "stacked estimating equations from pooled sums; ratios by the delta method.",
+        "以 logistic 模型估计倾向评分；各组均值按权重计算；"
+        "协方差由汇总的堆叠估计方程夹心估计得到；比值采用 delta 法。",
+    ),
     "evaluate.model": Words(
         "From the pooled numbers of persons with and without the event at each score; DeLong's "
         "standard errors of areas; logistic recalibration; Wilson's limits of shares.",
@@ -51,12 +57,6 @@ METHODS: Mapping[str, Words] = {
         "Maximum likelihood by iteratively reweighted least squares on the pooled score and "
         "information; Wald intervals and tests.",
         "基于各机构汇总的得分与信息矩阵，采用迭代加权最小二乘法求最大似然估计；"
-    "causal.propensity": Words(
-        "Logistic propensity score; means weighted by arm; covariance by the sandwich of the "
-        "stacked estimating equations from pooled sums; ratios by the delta method.",
-        "以 logistic 模型估计倾向评分；各组均值按权重计算；"
-        "协方差由汇总的堆叠估计方程夹心估计得到；比值采用 delta 法。",
-    ),
         "置信区间与检验为 Wald 法。",
     ),
     "models.meta": Words(

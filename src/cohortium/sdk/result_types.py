@@ -20,8 +20,8 @@ from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResul
 from cohortium.sdk.mixed_results import MixedResult
 from cohortium.sdk.model_results import NegativeBinomialResult
 from cohortium.sdk.pca_results import PcaResult
-from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.propensity_results import PropensityResult
+from cohortium.sdk.rank_results import KruskalResult, KsResult, MannWhitneyResult
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.survival_results import GrayResult, KaplanMeierResult, LogrankResult
@@ -29,9 +29,9 @@ from cohortium.sdk.table_results import CmhResult, CrosstabResult, McNemarResult
 from cohortium.sdk.two_stage_results import MetaEffectResult, MetaModelResult
 
 RESULT_TYPES: Mapping[str, type[Result]] = {
+    "causal.propensity": PropensityResult,
     "stats.anova": AnovaResult,
     "stats.levene": LeveneResult,
-    "causal.propensity": PropensityResult,
     "stats.normality": NormalityResult,
     "stats.t_test": TTestResult,
     "stats.attrition": AttritionResult,
