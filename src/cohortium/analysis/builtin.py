@@ -33,6 +33,8 @@ from cohortium.analysis.mann_whitney import MannWhitney
 from cohortium.analysis.mcnemar import McNemar
 from cohortium.analysis.meta import Meta
 from cohortium.analysis.meta_effect import MetaEffect
+from cohortium.analysis.mice import Mice
+from cohortium.analysis.missing_pattern import Pattern
 from cohortium.analysis.mixed import Mixed
 from cohortium.analysis.multinomial import Multinomial
 from cohortium.analysis.negative_binomial import NegativeBinomial
@@ -70,6 +72,8 @@ BUILTIN: Mapping[str, AnyAnalysis] = MappingProxyType(
             MannWhitney(),
             McNemar(),
             Levene(),
+            Mice(),
+            Pattern(),
             Meta(),
             MetaEffect(),
             Mixed(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +28,6 @@ from cohortium.analysis.mice_step import next_step, release_counts, release_mome
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
-from cohortium.errors import ProtocolError
 
 __all__ = ["Mice", "MiceParams"]
 
@@ -147,13 +145,13 @@ class Mice:
             return Continue(at.to_state(), 0.05, "counts")
         if at.phase == "moments":
             return Continue(release_moments(at, total, plan, scope).to_state(), 0.1, "moments")
-        at = traced(at, total, plan)
+        at = traced(at, total)
         if at.phase == "impute":
             return next_step(at, total, plan)
         fits: list[State | dict[str, Any]] = []
         for k, fit in enumerate(_fits(at, plan, scope)):
             if not isinstance(fit, State):
-                fits.append(fit)
+                fits.append(dict(fit))
                 continue
             part = {
                 name.rpartition(".")[0]: array

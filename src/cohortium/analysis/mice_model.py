@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final, Literal
@@ -91,17 +92,13 @@ class Plan:
             if one.type not in NUMERIC and one.type is not VariableType.CATEGORY:
                 raise InputError("bad-input", f"{one.name} is {one.type}; it helps no imputation.")
         if len(variables) < 2 or len(variables) > MAX_VARIABLES:
-            raise InputError(
-                "bad-input", f"Chained equations take 2 to {MAX_VARIABLES} variables."
-            )
+            raise InputError("bad-input", f"Chained equations take 2 to {MAX_VARIABLES} variables.")
         outcome = model.parsed.response.names if params.family in {"poisson", "gamma"} else ()
         may = [one.name for one in variables if one.name not in outcome]
         for name in params.impute or ():
             if name not in may:
                 why = f"the outcome of a {params.family} model" if name in outcome else "not in use"
-                raise InputError(
-                    "bad-input", f"{name} is {why}: it is not imputed.", variable=name
-                )
+                raise InputError("bad-input", f"{name} is {why}: it is not imputed.", variable=name)
         chosen = may if params.impute is None else sorted(set(params.impute))
         return Plan(params, model, variables, tuple(chosen))
 
@@ -127,7 +124,7 @@ class Plan:
     def columns(self) -> tuple[slice, ...]:
         """Where each variable's columns are in `encode`, after that of ones."""
         ends = np.cumsum([1, *self.sizes]).tolist()
-        return tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @property
     def width(self) -> int:

@@ -142,7 +142,9 @@ class Chains:
             )
         self.done = known.done
 
-    def _impute(self, v: int, drawn: Floats, place: tuple[int, int, int], *, linear: bool) -> Floats:
+    def _impute(
+        self, v: int, drawn: Floats, place: tuple[int, int, int], *, linear: bool
+    ) -> Floats:
         x = self.completed_rows(place[2])[self.place[v]][:, self.plan.predictors(v)]
         who = self.numbers[self.at[v]]
         if linear:

@@ -183,7 +183,7 @@ def begin(at: Progress, plan: Plan) -> Progress:
     return at.but(newton=0, beta=beta)
 
 
-def traced(at: Progress, total: Total, plan: Plan) -> Progress:
+def traced(at: Progress, total: Total) -> Progress:
     """Keep mean and standard deviation of what the last step imputed."""
     if "imputed" not in total:
         return at
@@ -303,4 +303,4 @@ def _root(information: Floats, plan: Plan, v: int) -> tuple[Floats, Floats]:
             terms=names[:50],
         )
     unit = 1.0 / np.sqrt(np.diag(information))
-    return unit, np.linalg.cholesky(information * np.outer(unit, unit))
+    return unit, np.asarray(np.linalg.cholesky(information * np.outer(unit, unit)))

@@ -188,9 +188,7 @@ class Pattern:
         sets[0, -1] = True
         return Split(n * groups, sets, (tuple(range(len(sets))),))
 
-    def parts(
-        self, table: Table, params: PatternParams, scope: Scope
-    ) -> npt.NDArray[np.integer]:
+    def parts(self, table: Table, params: PatternParams, scope: Scope) -> npt.NDArray[np.integer]:
         """What each person lacks, and their group."""
         groups = _groups(params, scope)
         codes = groups.codes(table) if params.by else np.full(table.n_rows, -1, dtype=np.int32)
@@ -199,8 +197,7 @@ class Pattern:
 
     def split_key(self, params: PatternParams, scope: Scope) -> Any:
         """The variables, in order."""
-        groups = _groups(params, scope)
-        by = [[v.name, *levels] for v, levels in zip(groups.by, groups.levels, strict=True)]
+        by = [] if params.by is None else [params.by, *_groups(params, scope).levels[0]]
         return ["missing", *(params.variables if params.patterns else ()), by]
 
     def narrowed(self, params: PatternParams, view: int) -> PatternParams:
@@ -285,7 +282,9 @@ def _together(
     pooled = pooled_patterns(cells, alone, len(told), scope.disclosure.min_cell)
     names = [params.variables[v] for v in told]
     shown = scope.disclosure.shown
-    order = sorted(np.flatnonzero((cells > 0) & ~pooled).tolist(), key=lambda at: (at > 0, -cells[at]))
+    order = sorted(
+        np.flatnonzero((cells > 0) & ~pooled).tolist(), key=lambda at: (at > 0, -cells[at])
+    )
     other = int(cells[pooled].sum())
     return {
         "together": names,

@@ -23,6 +23,7 @@ from cohortium.analysis.interface import (
     Layout,
     Params,
     Partitions,
+    ReadsCriteria,
     RoundsCounts,
     Scope,
     Splits,
@@ -409,10 +410,15 @@ def set_key(
     persons = population.persons_key
     if isinstance(inner, Splits):
         split = inner.split_key(params, scope)
+        if not isinstance(inner, ReadsCriteria) and {*inner.variables(params)} & {
+            *population.derivations
+        }:
+            persons = population.key
     else:
         groups = _partition(inner, params, scope)
         split = [[v.name, *levels] for v, levels in zip(groups.by, groups.levels, strict=True)]
-        if any(v.name in population.derivations for v in groups.by):
+        made = {*population.derivations, *population.fills}
+        if any(v.name in made for v in groups.by):
             persons = population.key
     body = {"contract": contract, "persons": persons, "split": split, "view": view}
     return digest_bytes(canonical(body))

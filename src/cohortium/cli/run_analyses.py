@@ -225,6 +225,31 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "missing",
+        "How many persons lack each variable, and which they lack together.",
+        (
+            _VARIABLES,
+            _BY,
+            Parameter("patterns", "What is missing together; default: of up to 8.", bool),
+        ),
+    ),
+    Command(
+        "mice",
+        "A generalised linear model of incomplete data, by multiple imputation.",
+        (
+            Parameter("formula", 'An R formula: "died ~ age * sex".', argument=True),
+            Parameter(
+                "family", "Default: gaussian.", ("binomial", "gamma", "gaussian", "poisson")
+            ),
+            Parameter("link", "Of gamma inverse or log.", ("identity", "inverse", "log", "logit")),
+            Parameter("impute", "A variable; several times; default: all.", list[str]),
+            Parameter("auxiliary", "Helps to impute; several times.", list[str]),
+            Parameter("m", "Imputed data sets; default 5.", int),
+            Parameter("iterations", "Of the chained equations; default 10.", int),
+            Parameter("seed", "The same seed gives the same result; default 1.", int),
+        ),
+    ),
+    Command(
         "mixed",
         "Linear model with a random intercept for each institution.",
         (

@@ -7,7 +7,7 @@ whom it is true; where a criterion is NULL of a person, it is neither.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from cohortium.cohort.check import check, check_criterion
 from cohortium.cohort.evaluate import Evaluation
+from cohortium.cohort.filling import column_value, fill
 from cohortium.cohort.syntax import Expr
 from cohortium.core.canonical import digest
 from cohortium.core.dictionary import Variable
@@ -35,7 +36,10 @@ class Population:
         derivations: Expressions of the derived variables, each over earlier ones.
         variables: Those of the dataset and the derived ones.
         asked: The derived variables of the request.
-        gaps: Booleans that say of whom a derived variable has no value; see `cohort.choice`.
+        gaps: Booleans that say of whom a derived or filled variable has no value; see
+            `cohort.choice`.
+        fills: What stands in a column where it has no value, by variable.
+        fill_gaps: Those of `gaps` that are of filled variables.
     """
 
     include: tuple[Expr, ...]
@@ -44,6 +48,8 @@ class Population:
     variables: Mapping[str, Variable]
     asked: frozenset[str] = frozenset()
     gaps: frozenset[str] = frozenset()
+    fills: Mapping[str, float] = field(default_factory=dict)
+    fill_gaps: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -67,6 +73,10 @@ class Population:
             derivations,
             known,
             frozenset() if asked is None else frozenset(one.name for one in asked.derived),
+            fills={
+                one.variable: column_value(one, known)
+                for one in (() if asked is None else asked.filled or ())
+            },
         )
 
     @property
@@ -119,13 +129,30 @@ class Population:
             rows &= ~evaluation.true(expr)
         return rows
 
+    def fill(self, table: Table, least: int) -> Table:
+        """The persons with what stands for missing values; see `cohort.filling`.
+
+        Args:
+            table: Of the persons of the run.
+            least: A site where fewer persons lack a variable leaves them without.
+
+        Raises:
+            PolicyRefusal: ``not-permitted`` for a value that is far from those of the site.
+        """
+        here = {name: value for name, value in self.fills.items() if name in table.columns}
+        return fill(table, here, least) if here else table
+
     @cached_property
     def key(self) -> str:
         """``sha256:...``: the same for the same criteria and derivations however they are written:
         in another order, with other spaces, keywords in lower case.
         """
         derived = {name: self._form(expr) for name, expr in self.derivations.items()}
-        return digest({"criteria": self._criteria, "derived": derived})
+        filled = {
+            name: [derived.get(name, ""), value] for name, value in sorted(self.fills.items())
+        }
+        more = {"filled": filled} if filled else {}
+        return digest({"criteria": self._criteria, "derived": derived, **more})
 
     @cached_property
     def persons_key(self) -> str:

@@ -126,6 +126,12 @@ def check_run(
         population, chosen = _with_choices(population, names)
         require_gentle(request.cohort, population, names)
         variables |= {name: population.variables[name] for name in population.gaps}
+    elif set(analysis.variables(params)) & set(population.fills):
+        raise PolicyRefusal(
+            "not-permitted",
+            f"{request.computation} is about the values that there are: ask for it without filling "
+            "in what is missing.",
+        )
     scope = Scope(variables, contract.disclosure, len(sites), sites, chosen=chosen)
     _check_person(entry, analysis, params, scope)  # 11
     return Admitted(contract, analysis, params, scope, population, entry.noise)

@@ -535,6 +535,7 @@ class NodeService:
         planned = self._noise.plan(checked, layout)
         try:
             require_no_small_gap(table, run)
+            table = run.population.fill(table, run.scope.disclosure.min_cell)
             self._singling.require_none(table, run)
             contribution = analysis.local(table, state, run.params, run.scope)
             _require_layout(contribution, layout)

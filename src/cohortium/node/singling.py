@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from cohortium.analysis.interface import MakesNumbers, ReadsCriteria
 from cohortium.analysis.screen import parts_of
+from cohortium.cohort.filling import filled_numbers
 from cohortium.cohort.singling import dominated, numbers_made, parts_made
 from cohortium.core.table import Table
 from cohortium.errors import PolicyRefusal
@@ -60,5 +61,7 @@ class Singling:
             for name in names:
                 yield np.asarray(table.columns[name], dtype=np.float64)
                 yield from parts_made(run.population, name, whole)
+        for name in filled_numbers(run.population.fills, table):
+            yield np.asarray(table.columns[name], dtype=np.float64)
         if isinstance(run.inner, MakesNumbers):
             yield from run.inner.numbers_made(table, run.params, run.common)

@@ -13,6 +13,7 @@ from cohortium.sdk.elastic_net import ElasticNetMethods
 from cohortium.sdk.evaluate import EvaluateMethods
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.means import MeanMethods
+from cohortium.sdk.missing import MissingMethods
 from cohortium.sdk.mixed import MixedMethods
 from cohortium.sdk.models import ModelMethods
 from cohortium.sdk.pca import PcaMethods
@@ -35,6 +36,7 @@ class Analyses(
     ElasticNetMethods,
     EvaluateMethods,
     MeanMethods,
+    MissingMethods,
     MetaMethods,
     ModelMethods,
     MixedMethods,

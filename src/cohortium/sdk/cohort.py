@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cohortium.core.dictionary import Variable
 from cohortium.core.model import explain
-from cohortium.core.selection import Selection
+from cohortium.core.selection import Filled, Selection
 from cohortium.errors import InputError
 from cohortium.sdk.analyses import Analyses
 from cohortium.sdk.html import facts_html, table_html
@@ -18,6 +18,7 @@ from cohortium.sdk.run_info import cohort_line
 
 if TYPE_CHECKING:
     from cohortium.sdk.attrition import AttritionResult
+    from cohortium.sdk.filling import Fill
     from cohortium.sdk.study import Study
 
 Criteria = str | Sequence[str]
@@ -31,16 +32,26 @@ class Cohort(Analyses):
     Attributes:
         study: The study that it is of.
         include, exclude: The criteria, in order.
+        filled: What stands for missing values; see `impute`.
     """
 
-    def __init__(self, study: Study, include: Criteria = (), exclude: Criteria = ()) -> None:
+    def __init__(
+        self,
+        study: Study,
+        include: Criteria = (),
+        exclude: Criteria = (),
+        filled: tuple[Filled, ...] = (),
+    ) -> None:
         self.study = study
         self.include = _listed(include)
         self.exclude = _listed(exclude)
+        self.filled = filled
         self._population = study.population(self.selection())
 
     def __repr__(self) -> str:
-        persons = cohort_line(Selection(include=self.include, exclude=self.exclude))
+        persons = cohort_line(
+            Selection(include=self.include, exclude=self.exclude, filled=self.filled or None)
+        )
         return f"<Cohort of {self.study.id}: {persons or 'everybody'}>"
 
     def _repr_html_(self) -> str:
@@ -50,6 +61,7 @@ class Cohort(Analyses):
             *(("contract", "exclude", text) for text in (contract.exclude if contract else ())),
             *(("cohort", "include", text) for text in self.include),
             *(("cohort", "exclude", text) for text in self.exclude),
+            *(("filled", one.variable, str(one.value)) for one in self.filled),
         ]
         title = f"Cohort of {self.study.title} ({self.study.id})"
         return facts_html(title, {}) + table_html(("said by", "", "criterion"), rows)
@@ -66,7 +78,9 @@ class Cohort(Analyses):
 
     def selection(self) -> Selection:
         """What a request carries: the criteria, and the derived variables that they read."""
-        return self.study.selection(self.include, self.exclude)
+        names = [one.variable for one in self.filled]
+        selection = self.study.selection(self.include, self.exclude, names)
+        return selection.model_copy(update={"filled": self.filled or None})
 
     def cohort(self, include: Criteria = (), exclude: Criteria = ()) -> Cohort:
         """Those of the cohort who also meet these criteria.
@@ -76,8 +90,36 @@ class Cohort(Analyses):
             PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
         """
         return Cohort(
-            self.study, (*self.include, *_listed(include)), (*self.exclude, *_listed(exclude))
+            self.study,
+            (*self.include, *_listed(include)),
+            (*self.exclude, *_listed(exclude)),
+            self.filled,
         )
+
+    def impute(self, values: Mapping[str, Fill]) -> Cohort:
+        """The same persons, with one value in place of all that a variable lacks.
+
+            filled = study.impute({"chol": "mean", "sex": "mode", "stage": "II"})
+            filled.glm("died ~ chol + sex")
+
+        Joint means and medians (of numbers, to the digits that they are recorded with) and modes
+        (of categories and booleans) are asked for at once, from the cohort; then they stand in each
+        request. Criteria and derived variables read what the data have. Standard errors take what
+        is filled in for observed, and are too small: `mice` does not.
+
+        Args:
+            values: ``mean``, ``median``, ``mode`` or the value itself, by variable; up to 8.
+
+        Raises:
+            InputError: ``not-found``, ``bad-input``.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        from cohortium.sdk.filling import fills_of
+
+        before = {one.variable: one for one in self.filled}
+        persons = Cohort(self.study, self.include, self.exclude)
+        new = {one.variable: one for one in fills_of(persons, values)}
+        return Cohort(self.study, self.include, self.exclude, tuple({**before, **new}.values()))
 
     def attrition(
         self,

@@ -12,6 +12,8 @@ COMPUTATIONS: Mapping[str, Words] = {
     "glm": Words("Generalised linear model", "广义线性模型"),
     "models.meta": Words("Two-stage meta-analysis of a model", "两阶段 Meta 分析（模型）"),
     "models.elastic_net": Words("Elastic net", "弹性网络回归"),
+    "missing.mice": Words("Multiple imputation by chained equations", "链式方程多重填补"),
+    "missing.pattern": Words("Missing values", "缺失值"),
     "models.mixed": Words("Linear mixed model", "线性混合模型"),
     "models.multinomial": Words("Multinomial logistic regression", "多分类 logistic 回归"),
     "models.negative_binomial": Words("Negative binomial model", "负二项回归模型"),
@@ -68,6 +70,18 @@ METHODS: Mapping[str, Words] = {
         "Minimum of the pooled log-likelihood loss with the penalty of the elastic net; "
         "cross-validated over folds of the pooled persons.",
         "在汇总对数似然损失上加弹性网络惩罚求最小值；以汇总人群分折作交叉验证。",
+    ),
+    "missing.mice": Words(
+        "Each variable imputed in turn from all others, with parameters drawn given the pooled "
+        "sums; the model fitted to each completed data set and pooled by Rubin's rules (degrees "
+        "of freedom: Barnard & Rubin).",
+        "以汇总统计量的后验抽取参数，依次由其余变量填补各变量；对每个填补后的数据集拟合模型，"
+        "按 Rubin 规则合并（自由度：Barnard-Rubin 法）。",
+    ),
+    "missing.pattern": Words(
+        "Persons who lack each variable, and counted by what they lack together; small cells are "
+        "withheld or given together.",
+        "统计各变量缺失人数及缺失模式；小频数单元格予以隐匿或合并给出。",
     ),
     "models.mixed": Words(
         "Maximum of the (restricted) likelihood, from each institution's means and the pooled "

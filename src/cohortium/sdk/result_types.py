@@ -17,6 +17,7 @@ from cohortium.sdk.elastic_net_results import ElasticNetResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult
+from cohortium.sdk.missing_results import MiceResult, MissingResult
 from cohortium.sdk.mixed_results import MixedResult
 from cohortium.sdk.model_results import NegativeBinomialResult
 from cohortium.sdk.pca_results import PcaResult
@@ -59,6 +60,8 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "models.meta": MetaModelResult,
     "models.elastic_net": ElasticNetResult,
     "models.mixed": MixedResult,
+    "missing.mice": MiceResult,
+    "missing.pattern": MissingResult,
 }
 
 

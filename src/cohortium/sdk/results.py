@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk import vocabulary
+from cohortium.sdk.filled_text import filled_text
 from cohortium.sdk.html import result_html, text_html
 from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, from_frame
@@ -144,15 +145,19 @@ def population(run: RunInfo, lang: Language) -> tuple[str, ...]:
     """The footnote with the researcher's criteria and derived variables; none for everybody."""
     if run.cohort is None:
         return ()
+    filled = filled_text(run.cohort)
     derived = [f"{one.name} = {' '.join(one.expression.split())}" for one in run.cohort.derived]
     if lang == "zh":
         parts = [
             *(["纳入标准：" + "；".join(run.cohort.include)] if run.cohort.include else []),
             *(["排除标准：" + "；".join(run.cohort.exclude)] if run.cohort.exclude else []),
             *(["派生变量：" + "；".join(derived)] if derived else []),
+            *([f"缺失值以单一值填补：{filled}，标准误因而偏小"] if filled else []),
         ]
         return ("。".join(parts) + "。",) if parts else ()
     persons = f"{run.persons[0].upper()}{run.persons[1:]}." if run.persons else ""
+    if filled:
+        persons += " Standard errors take what is filled in for observed, and are too small."
     computed = f"Derived: {'; '.join(derived)}." if derived else ""
     text = " ".join(part for part in (persons, computed) if part)
     return (text,) if text else ()

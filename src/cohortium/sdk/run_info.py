@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cohortium.core import rest
 from cohortium.core.selection import Selection
 from cohortium.errors import CohortiumError, ConflictError
+from cohortium.sdk.filled_text import filled_text
 from cohortium.sdk.html import facts_html
 
 
@@ -15,7 +16,9 @@ def cohort_line(cohort: Selection) -> str:
     included = _joined("with", cohort.include, " and ")
     excluded = _joined("without", cohort.exclude, " or ")
     persons = ", ".join(part for part in (included, excluded) if part)
-    return persons and f"persons {persons}"
+    filled = filled_text(cohort)
+    parts = (persons and f"persons {persons}", filled and f"missing values filled: {filled}")
+    return "; ".join(part for part in parts if part)
 
 
 def _joined(word: str, criteria: Sequence[str], by: str) -> str:

@@ -41,6 +41,7 @@ from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 
 if TYPE_CHECKING:
+    from cohortium.sdk.filling import Fill
     from cohortium.sdk.language import Language
     from cohortium.sdk.report import Report
     from cohortium.sdk.results import Result
@@ -278,6 +279,17 @@ class Study(Analyses):
         """
         return Cohort(self, include, exclude)
 
+    def impute(self, values: Mapping[str, Fill]) -> Cohort:
+        """Everybody, with one value in place of all that a variable lacks; see `Cohort.impute`.
+
+            study.impute({"chol": "mean", "sex": "mode"}).glm("died ~ chol + sex")
+
+        Raises:
+            InputError: ``not-found``, ``bad-input``.
+            PolicyRefusal: The contract, a site or the disclosure limits say no.
+        """
+        return Cohort(self).impute(values)
+
     def derive(self, definition: str, *, replace: bool = False) -> Variable:
         """A variable computed from others; later criteria and analyses may use it.
 
@@ -328,6 +340,9 @@ class Study(Analyses):
         self._require(named)
         asked = selection or Selection()
         whole = self.selection(asked.include, asked.exclude, named)
+        filled = [one for one in asked.filled or () if not named or one.variable in named]
+        if filled:
+            whole = whole.model_copy(update={"filled": tuple(filled)})
         now = self._client.clock()
         request = self._request(computation, values, whole, now)
         with self._stale():

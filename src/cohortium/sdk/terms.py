@@ -152,6 +152,13 @@ TERMS: Mapping[str, str] = {
     "criterion": "标准",
     "kind": "类型",
     "step": "步骤",
+    # Missing values
+    "fmi": "缺失信息比例",
+    "riv": "方差相对增量",
+    "method": "方法",
+    "Bayesian linear regression": "贝叶斯线性回归",
+    "logistic regression": "logistic 回归",
+    "multinomial regression": "多分类 logistic 回归",
     # Ranks and correlations
     "Partial correlation": "偏相关分析",
     "q1": "第一四分位数",
