@@ -34,6 +34,8 @@ FOLD_TOLERANCE: Final = 1e-8
 MAX_PATH_ROUNDS: Final = 60
 MAX_FOLD_ROUNDS: Final = 60
 _WORSE: Final = 1e-11
+_SEPARATED: Final = 1e-6
+"""Share of the null deviance at which `glm` calls outcomes separated."""
 
 
 def first(at: Fit, total: Total, net: Net, scope: Scope) -> Continue:
@@ -191,6 +193,7 @@ def along(at: Fit, total: Total, net: Net, scope: Scope) -> Continue | Done:
     settled = off <= TOLERANCE * at.scale
     at = at.but(deviances=deviances, rounds=at.rounds + 1)
     if settled.all() or at.rounds >= MAX_PATH_ROUNDS:
+        settled &= deviances[:-1] > _SEPARATED * deviances[-1]
         at = _cut(at, len(lambdas) if settled.all() else int(np.argmin(settled)), net)
         at = _cut(at, end_of_path(1 - at.deviances[:-1] / at.deviances[-1], net), net)
         worst = float(off[: len(at.lambdas)].max())
