@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from tests.support.radosgw import s3_server
 from tests.support.vault import FRIEND, OWNER, STRANGER, content
@@ -210,6 +211,21 @@ def test_text(at: Place) -> None:
         file.write("Zürich\n北京\n")
     with vault.open(at("a"), "r", encoding="utf-8") as file:
         assert file.readlines() == ["Zürich\n", "北京\n"]
+
+
+def test_threads_of_duckdb_that_share_a_file_read_what_is_there(tmp_path: Path) -> None:
+    """fsspec's own local files fail here: the threads share one position."""
+    vault = VaultFileSystem(Keyring([OWNER]), chunk_bits=16, durable=False)
+    numbers = np.random.default_rng(1).normal(size=(400_000, 4))
+    table = pa.table({f"x{i}": numbers[:, i] for i in range(4)})
+    path = str(tmp_path / "many.parquet")
+    pyarrow.parquet.write_table(table, path, filesystem=vault, row_group_size=20_000)
+    connection = duckdb.connect(config={"threads": 4})
+    connection.register_filesystem(vault)
+    query = f"select sum(x0), sum(x1), sum(x2), sum(x3) from read_parquet('vault://{path}')"
+    for _ in range(3):
+        assert np.allclose(connection.sql(query).fetchall()[0], numbers.sum(axis=0))
+    connection.close()
 
 
 def test_pandas_pyarrow_duckdb_and_numpy_through_ordinary_opens(at: Place) -> None:

@@ -109,9 +109,11 @@ def open_data_key(header: Header, keyring: Keyring, grants: GrantsOf | None = No
 class VaultReader(io.RawIOBase):
     """Reads a vault file; every byte that it returns was verified.
 
-    `pread` and `pread_into` may be called from several threads; `read`, `readinto` and `seek` share
-    a position. With `threads` > 1 long reads are decrypted by that many threads. There is a small
-    cache of chunks, so that many short reads cost one decryption a chunk.
+    `pread` and `pread_into` may be called from several threads. The position is a thread's own
+    from its `seek` on, because DuckDB's threads seek and read in one file object without a lock; a
+    thread that reads without having sought goes on where the last one stopped. With `threads` > 1
+    long reads are decrypted by that many threads. There is a small cache of chunks, so that many
+    short reads cost one decryption a chunk.
 
     Raises:
         VerificationError: ``bad-vault-file`` and others, on opening or on any read.
@@ -144,6 +146,8 @@ class VaultReader(io.RawIOBase):
             raise
         self._threads = threads
         self._position = 0
+        self._own = threading.local()
+        self._handed_over = 0
         self._lock = threading.RLock()
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
         self._kept = max(2, max(_CACHED_BYTES, 2 * source.batch_bytes) // self.header.chunk_bytes)
@@ -172,32 +176,34 @@ class VaultReader(io.RawIOBase):
 
     def tell(self) -> int:
         """The position in the plaintext."""
-        return self._position
+        return self._sought() if self._has_sought() else self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Set the position; it may lie behind the end."""
-        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}.get(whence)
         if begin is None or begin + offset < 0:
             raise ValueError("a position before the beginning, or from nowhere")
-        self._position = begin + offset
-        return self._position
+        self._move(begin + offset)
+        return begin + offset
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer, or what is left of the file."""
-        n = self.pread_into(self._position, buffer)
-        self._position += n
+        at = self._take_position()
+        n = self.pread_into(at, buffer)
+        self._move(at + n)
         return n
 
     def read(self, size: int | None = -1, /) -> bytes:
         """`size` bytes, fewer only at the end of the file; -1: the rest."""
-        left = max(0, self.size - self._position)
-        data = self.pread(self._position, left if size is None or size < 0 else min(size, left))
-        self._position += len(data)
+        at = self._take_position()
+        left = max(0, self.size - at)
+        data = self.pread(at, left if size is None or size < 0 else min(size, left))
+        self._move(at + len(data))
         return data
 
     def peek(self, _size: int = 0, /) -> bytes:
         """Some of what comes next; lets `readline` look for the line's end in more than a byte."""
-        return self.pread(self._position, _PEEKED_BYTES)
+        return self.pread(self.tell(), _PEEKED_BYTES)
 
     def readall(self) -> bytes:
         """The rest."""
@@ -218,6 +224,23 @@ class VaultReader(io.RawIOBase):
             self._source.close()
         finally:
             super().close()
+
+    def _has_sought(self) -> bool:
+        return getattr(self._own, "handed_over", -1) == self._handed_over
+
+    def _sought(self) -> int:
+        return int(self._own.position)
+
+    def _take_position(self) -> int:
+        if self._has_sought():
+            return self._sought()
+        # The file was handed to this thread: what others sought before holds no longer.
+        self._handed_over += 1
+        return self._position
+
+    def _move(self, position: int) -> None:
+        self._position = self._own.position = position
+        self._own.handed_over = self._handed_over
 
     # -- at a place
 

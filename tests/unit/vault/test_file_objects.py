@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,30 @@ def test_threads_may_read_one_file_at_once() -> None:
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+def test_threads_that_seek_and_read_without_a_lock_get_what_they_sought() -> None:
+    """DuckDB does so; with one position for all it would read wrong places."""
+    with (
+        opened(vault_file(PLAIN)) as file,
+        ThreadPoolExecutor(1) as one,
+        ThreadPoolExecutor(1) as two,
+    ):
+        for a, b in ((10, 9000), (5000, 0)):
+            one.submit(file.seek, a).result()
+            two.submit(file.seek, b).result()
+            assert one.submit(file.read, 7).result() == PLAIN[a : a + 7]
+            assert two.submit(file.read, 7).result() == PLAIN[b : b + 7]
+            assert one.submit(file.tell).result() == a + 7
+
+
+def test_a_file_handed_to_another_thread_and_back_is_read_on() -> None:
+    with opened(vault_file(PLAIN)) as file, ThreadPoolExecutor(1) as other:
+        file.seek(100)
+        assert other.submit(file.read, 50).result() == PLAIN[100:150]
+        assert file.tell() == 150
+        assert file.read(50) == PLAIN[150:200]
+        assert other.submit(file.read, 50).result() == PLAIN[200:250]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
