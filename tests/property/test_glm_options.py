@@ -1,4 +1,6 @@
-"""Gamma models, offsets, weights and robust standard errors over sites are statsmodels' pooled."""
+"""Gamma and inverse Gaussian models, offsets, weights and robust standard errors over sites are
+statsmodels' pooled.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,20 @@ SIZES = [60, 45, 70, 55, 40]
 MODELS = {
     ("gamma", "inverse"): (sm.families.Gamma(sm.families.links.InversePower()), "cost"),
     ("gamma", "log"): (sm.families.Gamma(sm.families.links.Log()), "cost"),
+    ("inverse_gaussian", "inverse_squared"): (
+        sm.families.InverseGaussian(sm.families.links.InverseSquared()),
+        "cost",
+    ),
+    ("inverse_gaussian", "log"): (
+        sm.families.InverseGaussian(sm.families.links.Log()),
+        "cost",
+    ),
     ("gaussian", "identity"): (sm.families.Gaussian(), "cost"),
     ("poisson", "log"): (sm.families.Poisson(), "events"),
     ("binomial", "logit"): (sm.families.Binomial(), "dead"),
 }
 KINDS = sorted(MODELS)
+POSITIVE = ("gamma", "inverse_gaussian")
 
 
 def people(seed: int, n: int = sum(SIZES)) -> Table:
@@ -103,13 +114,15 @@ def same(ours: dict[str, Any], theirs: Any, rel: float = 1e-8) -> None:
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    link=st.sampled_from(["inverse", "log"]),
+    kind=st.sampled_from([kind for kind in KINDS if kind[0] in POSITIVE]),
     floor=st.sampled_from(["site", "total"]),
 )
-def test_a_gamma_model_is_the_pooled_one(seed: int, link: str, floor: str) -> None:
+def test_a_model_of_positive_numbers_is_the_pooled_one(
+    seed: int, kind: tuple[str, str], floor: str
+) -> None:
     table = people(seed)
-    ours = federated(("gamma", link), table, floor)
-    theirs = pooled(("gamma", link), frame_of(table).dropna(subset=["x"]))
+    ours = federated(kind, table, floor)
+    theirs = pooled(kind, frame_of(table).dropna(subset=["x"]))
     same(ours, theirs)
     assert ours["scale"] == pytest.approx(theirs.scale, rel=1e-8)
     assert ours["null_deviance"] == pytest.approx(theirs.null_deviance, rel=1e-8)
@@ -128,7 +141,7 @@ def test_an_offset_is_that_of_the_pooled_model(seed: int, kind: tuple[str, str])
     theirs = pooled(kind, frame_of(table).dropna(subset=["x", "time"]), offset=True)
     same(ours, theirs)
     assert ours["n"] == theirs.nobs
-    if kind[1] in {"log", "identity"}:
+    if kind[1] in {"log", "identity"} and kind[0] != "inverse_gaussian":
         null = pooled_null(kind, frame_of(table).dropna(subset=["x", "time"]))
         assert ours["null_deviance"] == pytest.approx(null, rel=1e-8)
     else:
@@ -160,7 +173,7 @@ def test_weights_are_the_model_of_repeated_rows(
     assert ours["params"] == pytest.approx(by_term(theirs.params, ours), rel=1e-7, abs=1e-9)
     assert ours["deviance"] == pytest.approx(theirs.deviance, rel=1e-8)
     assert ours["null_deviance"] == pytest.approx(theirs.null_deviance, rel=1e-8)
-    if kind[0] != "gamma":
+    if kind[0] not in POSITIVE:
         assert ours["loglik"] == pytest.approx(theirs.llf, rel=1e-8)
     expected = np.sqrt(np.diag(sandwich(theirs, errors)))
     assert ours["bse"] == pytest.approx(by_term(pd.Series(expected, theirs.params.index), ours))
@@ -200,7 +213,7 @@ def test_robust_errors_are_the_sandwich_of_the_pooled_rows(
     assert np.allclose(
         np.array(ours["cov"]) / np.outer(bse, bse), expected / np.outer(bse, bse), atol=1e-8
     )
-    if errors == "HC0" and kind != ("gamma", "log"):
+    if errors == "HC0" and not (kind[0] in POSITIVE and kind[1] == "log"):
         robust = pooled(kind, frame_of(table).dropna(subset=["x"]), cov_type="HC0")
         assert ours["bse"] == pytest.approx(by_term(robust.bse, ours), rel=1e-7)
 
@@ -232,7 +245,7 @@ def test_errors_by_site_are_clustered_ones(kind: tuple[str, str]) -> None:
     expected = pd.Series(np.sqrt(np.diag(cov)), theirs.params.index)
     assert ours["bse"] == pytest.approx(by_term(expected, ours), rel=1e-7)
     assert (ours["statistic_name"], ours["df_test"]) == ("t", 4)
-    if kind != ("gamma", "log"):
+    if not (kind[0] in POSITIVE and kind[1] == "log"):
         clusters = {"groups": frame["site"].to_numpy()}
         robust = pooled(kind, frame, cov_type="cluster", cov_kwds=clusters)
         assert ours["bse"] == pytest.approx(by_term(robust.bse, ours), rel=1e-7)

@@ -76,3 +76,28 @@ def test_heart_disease_in_four_hospitals() -> None:
         "exang": 1.408591,
         "oldpeak": 0.690438,
     }
+
+
+def test_hardin_and_hilbes_inverse_gaussian_model_is_rs() -> None:
+    """Estimates of R's ``glm(family = inverse.gaussian)`` as in the tests of statsmodels, with the
+    data that Hardin and Hilbe simulated.
+    """
+    results = pytest.importorskip("statsmodels.genmod.tests.results.results_glm")
+    published = results.InvGauss()
+    variables = [Variable(name=name, type=VariableType.REAL) for name in ("y", "x1", "x2")]
+    columns = {
+        "y": published.endog.tolist(),
+        "x1": published.exog[:, 0].tolist(),
+        "x2": published.exog[:, 1].tolist(),
+    }
+    tables = split(table_of(variables, columns), [1500, 2500, 1000])
+    params = {"formula": "y ~ x1 + x2", "family": "inverse_gaussian"}
+    fit = run_pooled_sum(find("glm"), params, tables).result
+    slope, other, constant = published.params
+    assert np.round(fit["params"], 6) == pytest.approx([constant, slope, other], abs=1.1e-6)
+    slope, other, constant = published.bse
+    assert fit["bse"] == pytest.approx([constant, slope, other], abs=1e-6)
+    assert fit["deviance"] == pytest.approx(published.deviance, rel=1e-8)
+    assert fit["null_deviance"] == pytest.approx(published.null_deviance, rel=1e-8)
+    assert fit["aic"] == pytest.approx(published.aic_R, rel=1e-8)
+    assert fit["df_resid"] == published.df_resid

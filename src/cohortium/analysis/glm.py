@@ -38,9 +38,10 @@ class Glm:
     ``|change in deviance| / (|deviance| + 0.1) < 1e-8``; then one more Newton step from sums that
     are at hand, so that the estimate is exact to rounding. Columns are centred at the joint means
     on the way, so that badly scaled ones lose no digits. Standard errors from the expected
-    information, the dispersion of gamma from Pearson's chi-square; Wald tests (t with n - p degrees
-    of freedom for gaussian and gamma, else z). Of gamma with link log the steps take the observed
-    information; with link inverse they are halved while somebody's mean is not positive.
+    information, the dispersion of gamma and inverse Gaussian from Pearson's chi-square; Wald tests
+    (t with n - p degrees of freedom for these and gaussian, else z). Of these two with link log the
+    steps take the observed information; with the links inverse and inverse_squared they are halved
+    while somebody's mean is not positive.
 
     `errors`: the sandwich estimators HC0 to HC3 (Long & Ervin 2000), or clustered by site with the
     factor S / (S - 1) * (n - 1) / (n - p) and t with S - 1 degrees of freedom.
@@ -55,8 +56,8 @@ class Glm:
         each iteration: the p (p + 1) / 2 entries of ``X'WX``, the p of ``X'(y - mean)``, the
             deviance; with `weights` or an `offset` the sum of the working weights and of their
             squares, and before, the sums of weights, weighted outcomes and offsets and the persons
-            who count once; for gamma Pearson's chi-square, with link log the observed information,
-            with link inverse the persons without a positive mean;
+            who count once; for gamma and inverse Gaussian Pearson's chi-square, with link log the
+            observed information, else the persons without a positive mean;
         last, with `errors`: the p (p + 1) / 2 sums of squares and products of the persons' scores
             (of HC2 and HC3 over 1 - h and its square, with the leverage h from the joint
             information), or of the site's own summed score; never a score.

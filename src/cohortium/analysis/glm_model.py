@@ -24,6 +24,8 @@ Errors = Literal["model", "HC0", "HC1", "HC2", "HC3", "site"]
 SITES_TO_CLUSTER = 5
 """Of fewer, the others' scores follow from their sum of squares and one's own."""
 MAX_OFFSET = 50.0
+POSITIVE = frozenset({"gamma", "inverse_gaussian"})
+"""Families of positive numbers."""
 MAX_TIMES = 1_000_000
 
 
@@ -33,7 +35,8 @@ class GlmParams(Params):
     Attributes:
         formula: See `cohortium.analysis.formula`.
         family: The outcome's distribution.
-        link: Of gamma inverse or log; the other families have their canonical link: logit,
+        link: Of gamma inverse or log, of inverse_gaussian inverse_squared (1 / mean²) or log; the
+            other families have their canonical link: logit,
             identity, log. Absent: the canonical link.
         offset: A number that is added to the linear predictor, such as the log of a time.
         weights: A whole number from 1: how many times each person counts.
@@ -41,8 +44,8 @@ class GlmParams(Params):
     """
 
     formula: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
-    family: Literal["binomial", "gamma", "gaussian", "poisson"] = "gaussian"
-    link: Literal["identity", "inverse", "log", "logit"] | None = None
+    family: Literal["binomial", "gamma", "gaussian", "inverse_gaussian", "poisson"] = "gaussian"
+    link: Literal["identity", "inverse", "inverse_squared", "log", "logit"] | None = None
     offset: Annotated[Name, Field(description="A variable.")] | None = None
     weights: Annotated[Name, Field(description="A variable.")] | None = None
     errors: Errors = "model"
@@ -84,7 +87,7 @@ class Model:
         link = params.link or DEFAULT_LINKS[params.family]
         if (params.family, link) not in LINKS:
             known = ", ".join(sorted(one for kind, one in LINKS if kind == params.family))
-            raise InputError("bad-input", f"A {params.family} model has the link {known}.")
+            raise InputError("bad-input", f"The family {params.family} has the link {known}.")
         parsed = replace(parsed, variables=params.reads)
         return Model(parsed, LINKS[params.family, link], params)
 
@@ -160,7 +163,7 @@ class Model:
             of["deviance"] = FieldSpec((1,), "real")
             if not self.family.canonical:
                 of["observed"] = triangle
-            if self.family.name == "gamma":
+            if self.family.name in POSITIVE:
                 of["pearson"] = FieldSpec((1,), "real")
             if self.family.bounded:
                 of["outside"] = FieldSpec((1,), "count")
@@ -208,9 +211,11 @@ def check_response(model: Model, scope: Scope) -> None:
         raise InputError("bad-input", f"{offset} is no number; an offset is one.")
     if weights is not None and scope.variable(weights).type is not VariableType.INTEGER:
         raise InputError("bad-input", f"{weights} is no integer; weights say how often one counts.")
-    if family in {"gaussian", "gamma"}:
+    if family in {"gaussian", *POSITIVE}:
         if response.levels is not None:
-            raise InputError("bad-input", f"{names[0]} is a category; a {family} needs a number.")
+            raise InputError(
+                "bad-input", f"{names[0]} is a category; the family {family} needs a number."
+            )
         return
     if response.text != names[0]:
         raise InputError(

@@ -77,7 +77,9 @@ def _has_null(model: Model) -> bool:
     """Whether the deviance of the null model is known without fitting it."""
     link = model.family.link
     if model.params.offset is None:
-        return model.parsed.intercept or link != "inverse"
+        return model.parsed.intercept or link not in {"inverse", "inverse_squared"}
+    if model.family.name == "inverse_gaussian":
+        return False
     return link in {"identity", "log"} or (link == "logit" and not model.parsed.intercept)
 
 
@@ -129,7 +131,7 @@ def wald(beta: Floats, bse: Floats, df: int | None) -> dict[str, Any]:
 
 
 def _log_likelihood(at: Progress, deviance: float, family: Family) -> float:
-    """As R's ``logLik``: the scale of gaussian and gamma is the deviance over n."""
+    """As R's ``logLik``: a scale is the deviance over n."""
     n = at.weight
     if not family.free_scale:
         return at.saturated - deviance / 2
@@ -139,6 +141,8 @@ def _log_likelihood(at: Progress, deviance: float, family: Family) -> float:
         shape = n / deviance
         constant = n * (shape * math.log(shape) - math.lgamma(shape))
         return constant - at.saturated - shape * (deviance / 2 + n)
+    if family.name == "inverse_gaussian":
+        return -n / 2 * (math.log(2 * math.pi * deviance / n) + 1) - 1.5 * at.saturated
     return -n / 2 * (math.log(2 * math.pi * deviance / n) + 1)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cohortium.analysis.families import Family
 from cohortium.analysis.formula import Parsed, complete, design, values_of
-from cohortium.analysis.glm_model import Model
+from cohortium.analysis.glm_model import POSITIVE, Model
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.least_squares import pack, unpack
 from cohortium.analysis.marks import joint_counts
@@ -104,7 +104,7 @@ def _check_outcome(y: Floats, parsed: Parsed, family: Family) -> None:
         )
     if family.name == "poisson" and np.any(y < 0):
         raise InputError("bad-input", f"{name} has negative values at a site.", variable=name)
-    if family.name == "gamma" and not np.all(y > 0):
+    if family.name in POSITIVE and not np.all(y > 0):
         raise InputError(
             "bad-input", f"{name} has values that are not positive at a site.", variable=name
         )

@@ -72,8 +72,7 @@ def next_step(at: Progress, total: Total, model: Model, scope: Scope) -> Continu
     if family.name == "binomial" and deviance < 1e-6 * at.null_deviance:
         raise _separated(model.parsed, at.beta * at.spread)
     try:
-        observed = unpack(np.asarray(total.get("observed", total["information"])), p)
-        newton = solve(observed, gradient)
+        newton = _newton(total, information, gradient)
     except np.linalg.LinAlgError:
         raise _separated(model.parsed, at.beta * at.spread) from None
     scale = deviance / (at.weight - p) if family.free_scale else 1.0
@@ -125,6 +124,20 @@ def last_step(at: Progress, total: Total, model: Model, scope: Scope) -> Done:
     p = len(model.parsed.names)
     meat = unpack(np.asarray(total["meat"]), p)
     return Done(assemble(at, unpack(at.bread, p), meat, model=model, scope=scope))
+
+
+def _newton(total: Total, information: Floats, gradient: Floats) -> Floats:
+    """By the observed information; by the expected one where that is not positive definite.
+
+    Raises:
+        numpy.linalg.LinAlgError: Where neither is.
+    """
+    if "observed" in total:
+        try:
+            return solve(unpack(np.asarray(total["observed"]), len(gradient)), gradient)
+        except np.linalg.LinAlgError:
+            pass
+    return solve(information, gradient)
 
 
 def _half_step(at: Progress) -> Continue:

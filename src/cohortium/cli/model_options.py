@@ -11,13 +11,15 @@ class Family(StrEnum):
     binomial = "binomial"
     gamma = "gamma"
     gaussian = "gaussian"
+    inverse_gaussian = "inverse_gaussian"
     poisson = "poisson"
 
 
 class Link(StrEnum):
-    """Links of gamma."""
+    """Links of gamma and inverse_gaussian."""
 
     inverse = "inverse"
+    inverse_squared = "inverse_squared"
     log = "log"
 
 

@@ -147,7 +147,7 @@ def glm(
     ],
     *,
     family: Annotated[Family, typer.Option(help="The response's distribution.")] = Family.binomial,
-    link: Annotated[Link | None, typer.Option(help="Of gamma; default inverse.")] = None,
+    link: Annotated[Link | None, typer.Option(help="Of gamma and inverse_gaussian.")] = None,
     offset: Annotated[str | None, typer.Option(help="A number added to the predictor.")] = None,
     weights: Annotated[str | None, typer.Option(help="How many times each person counts.")] = None,
     errors: Annotated[

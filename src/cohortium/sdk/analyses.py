@@ -24,8 +24,8 @@ from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
 from cohortium.sdk.two_stage import MetaMethods
 
-Family = Literal["binomial", "gamma", "gaussian", "poisson"]
-Link = Literal["identity", "inverse", "log", "logit"]
+Family = Literal["binomial", "gamma", "gaussian", "inverse_gaussian", "poisson"]
+Link = Literal["identity", "inverse", "inverse_squared", "log", "logit"]
 StandardErrors = Literal["model", "HC0", "HC1", "HC2", "HC3", "site"]
 
 
@@ -78,8 +78,10 @@ class Analyses(
 
         Args:
             formula: An R formula over the study's variables: ``died ~ age * sex + log(ldh)``.
-            family: binomial (logit), gamma (inverse), gaussian (identity) or poisson (log).
-            link: Of gamma inverse or log; the others have the link above.
+            family: binomial (logit), gamma (inverse), gaussian (identity), inverse_gaussian
+                (inverse_squared) or poisson (log).
+            link: Of gamma inverse or log, of inverse_gaussian inverse_squared (1 / mean²) or log;
+                the others have the link above.
             offset: A number that is added to the linear predictor, such as the log of a time.
             weights: A whole number from 1: how many times each person counts.
             errors: Standard errors of the model, robust ones (HC0 to HC3), or clustered by site,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,21 +48,33 @@ class CategoryResult(GlmResult):
         self.prsquared = float(data["pseudo_r2"])
         self.bic = float(data["bic"])
 
-    def _probabilities(
-        self, shares: Any, index: pd.Index[Any], which: str
-    ) -> pd.DataFrame | pd.Series[Any]:
-        """Of each level; or the likeliest level, missing where a variable is."""
+    def predict(self, frame: Any) -> pd.DataFrame:  # type: ignore[override]
+        """Probabilities for persons whose rows you hold; nothing is sent anywhere.
+
+        Args:
+            frame: pandas, polars or pyarrow, with the model's explanatory variables.
+
+        Returns:
+            A row a person on the frame's index, a column a level; NaN where a variable is missing.
+        """
         import pandas as pd
 
-        frame = pd.DataFrame(shares, index=index, columns=list(self.outcome_levels))
-        if which == "probability":
-            return frame
-        if which != "level":
-            raise InputError("bad-input", f"Predict 'probability' or 'level', not {which!r}.")
-        known = frame.notna().all(axis=1)
-        likeliest = pd.Series(None, index=index, dtype="object")
-        likeliest[known] = frame[known].idxmax(axis=1)
+        shares, index = self._shares(frame)
+        return pd.DataFrame(shares, index=index, columns=list(self.outcome_levels))
+
+    def predict_level(self, frame: Any) -> pd.Series[Any]:
+        """The likeliest level of each person; missing where a variable is. See `predict`."""
+        import pandas as pd
+
+        shares = self.predict(frame)
+        known = shares.notna().all(axis=1)
+        likeliest = pd.Series(None, index=shares.index, dtype="object")
+        likeliest[known] = shares[known].idxmax(axis=1)
         return likeliest
+
+    def _shares(self, frame: Any) -> tuple[Any, pd.Index[Any]]:
+        """The probabilities, shape (n_rows, K), and the frame's index."""
+        raise NotImplementedError
 
     def _family(self) -> str:
         return self.family
@@ -117,25 +129,11 @@ class MultinomialResult(CategoryResult):
         ]
         return super().wald_test([name for names in spread for name in names])
 
-    @overload  # type: ignore[override]
-    def predict(self, frame: Any, which: Literal["probability"] = ...) -> pd.DataFrame: ...
-
-    @overload
-    def predict(self, frame: Any, which: Literal["level"]) -> pd.Series[Any]: ...
-
-    def predict(
-        self, frame: Any, which: Literal["probability", "level"] = "probability"
-    ) -> pd.DataFrame | pd.Series[Any]:
-        """Predictions for persons whose rows you hold; nothing is sent anywhere.
-
-        Args:
-            frame: pandas, polars or pyarrow, with the model's explanatory variables.
-            which: ``probability``: of each level, a column each; ``level``: the likeliest one.
-        """
+    def _shares(self, frame: Any) -> tuple[Any, pd.Index[Any]]:
         matrix, _, index = self._design(frame, self._columns)
         eta = np.column_stack([np.zeros(len(matrix)), matrix @ self.coefficients.to_numpy()])
         mass = np.exp(eta - eta.max(axis=1, keepdims=True))
-        return self._probabilities(mass / mass.sum(axis=1, keepdims=True), index, which)
+        return mass / mass.sum(axis=1, keepdims=True), index
 
     def interpret(self, lang: Language = "en") -> str:
         """Each level's ratios against the reference, adjusted for the model's other terms only."""
@@ -234,34 +232,15 @@ class OrdinalResult(CategoryResult):
             {},
         )
 
-    @overload  # type: ignore[override]
-    def predict(self, frame: Any, which: Literal["probability"] = ...) -> pd.DataFrame: ...
-
-    @overload
-    def predict(self, frame: Any, which: Literal["level", "linear"]) -> pd.Series[Any]: ...
-
-    def predict(
-        self, frame: Any, which: Literal["probability", "level", "linear"] = "probability"
-    ) -> pd.DataFrame | pd.Series[Any]:
-        """Predictions for persons whose rows you hold; nothing is sent anywhere.
-
-        Args:
-            frame: pandas, polars or pyarrow, with the model's explanatory variables.
-            which: ``probability``: of each level, a column each; ``level``: the likeliest one;
-                ``linear``: the linear predictor, without a threshold.
-        """
-        import pandas as pd
-
+    def _shares(self, frame: Any) -> tuple[Any, pd.Index[Any]]:
         from cohortium.analysis.cumulative import cumulative
 
         matrix, _, index = self._design(frame, ("Intercept", *self.terms))
         eta = matrix[:, 1:] @ self.params.to_numpy()
-        if which == "linear":
-            return pd.Series(eta, index=index)
         link: Any = self.link
         below = cumulative(link, self.thresholds["estimate"].to_numpy() - eta[:, None])
         ends = np.where(np.isnan(eta), np.nan, 0.0)[:, None]
-        return self._probabilities(np.diff(np.hstack([ends, below, ends + 1])), index, which)
+        return np.diff(np.hstack([ends, below, ends + 1])), index
 
     def interpret(self, lang: Language = "en") -> str:
         """Each term's effect with its interval, and Brant's test."""

@@ -28,6 +28,8 @@ SCALE_NAMES = {
     ("gamma", "inverse"): "difference of 1 / mean",
     ("gamma", "log"): "ratio of means",
     ("gaussian", "identity"): "difference",
+    ("inverse_gaussian", "inverse_squared"): "difference of 1 / mean²",
+    ("inverse_gaussian", "log"): "ratio of means",
     ("multinomial", "logit"): "relative risk ratio",
     ("negative_binomial", "log"): "rate ratio",
     ("ordinal", "logit"): "odds ratio",
@@ -59,8 +61,8 @@ class GlmResult(Coefficients):
     Attributes:
         kind: What `summary` is headed with.
         formula: The model's formula.
-        family: binomial, gamma, gaussian, poisson or negative_binomial.
-        link: logit, inverse, identity or log.
+        family: binomial, gamma, gaussian, inverse_gaussian, poisson or negative_binomial.
+        link: logit, inverse, inverse_squared, identity or log.
         offset, weights: The variables, where there are such.
         errors: Of the standard errors: model, HC0 to HC3, or site.
         df_test: Degrees of freedom of the t tests; None where the tests are z.

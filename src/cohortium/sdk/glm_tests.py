@@ -80,7 +80,8 @@ def anova(first: Fitted, second: Fitted) -> HypothesisTest:
     """Compare two nested models of the same persons.
 
     A likelihood-ratio test, of Cox models by their partial likelihoods; where the scale is
-    estimated (gaussian, gamma), an F test with the scale of the larger model, as R's ``anova``.
+    estimated (gaussian, gamma, inverse Gaussian), an F test with the scale of the larger model,
+    as R's ``anova``.
 
     Args:
         first, second: Two of `study.glm` or the other models, or two of `study.cox`. In either
@@ -99,7 +100,7 @@ def anova(first: Fitted, second: Fitted) -> HypothesisTest:
     if (
         isinstance(small, GlmResult)
         and isinstance(large, GlmResult)
-        and large.family in {"gamma", "gaussian"}
+        and large.family in {"gamma", "gaussian", "inverse_gaussian"}
     ):
         if large.scale <= 0:
             raise InputError("bad-input", "The larger model fits exactly: no test is left.")

@@ -59,6 +59,8 @@ def response(linear: Any, link: str) -> Any:
         return np.exp(linear)
     if link == "inverse":
         return 1 / linear
+    if link == "inverse_squared":
+        return 1 / np.sqrt(linear)
     from scipy.special import expit
 
     return expit(linear)

@@ -53,6 +53,7 @@ TERMS: Mapping[str, str] = {
     "rate ratio": "率比",
     "ratio of means": "均值比",
     "difference of 1 / mean": "均值倒数之差",
+    "difference of 1 / mean²": "均值平方倒数之差",
     "Wald test of coefficients": "系数的 Wald 检验",
     "Likelihood-ratio test of nested models": "嵌套模型的似然比检验",
     "F test of nested models": "嵌套模型的 F 检验",

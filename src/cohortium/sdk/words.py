@@ -27,6 +27,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "gamma": ("Gamma regression", "Gamma 回归"),
     "binomial": ("Logistic regression", "logistic 回归"),
     "gaussian": ("Linear regression", "线性回归"),
+    "inverse_gaussian": ("Inverse Gaussian regression", "逆高斯回归"),
     "multinomial": ("Multinomial logistic regression", "多分类 logistic 回归"),
     "negative_binomial": ("Negative binomial regression", "负二项回归"),
     "ordinal": ("Ordinal regression", "有序分类回归"),

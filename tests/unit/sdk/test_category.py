@@ -69,13 +69,12 @@ def test_coefficients_and_probabilities_of_a_multinomial_model_are_statsmodels(
     found = named.coefficients.loc[index].to_numpy()
     assert found == pytest.approx(theirs.params.loc[order].to_numpy(), rel=1e-7)
     shares = named.predict(people)
-    assert isinstance(shares, pd.DataFrame)
     assert shares.to_numpy() == pytest.approx(theirs.predict(x).to_numpy(), rel=1e-6)
-    likeliest = named.predict(people, "level")
+    likeliest = named.predict_level(people)
     assert (likeliest == shares.idxmax(axis=1)).all()
     gap = people.head(2).assign(age=[np.nan, 50.0])
     assert named.predict(gap).isna().all(axis=1).tolist() == [True, False]
-    assert named.predict(gap, "level").isna().tolist() == [True, False]
+    assert named.predict_level(gap).isna().tolist() == [True, False]
     assert named.llr_pvalue == pytest.approx(theirs.llr_pvalue, rel=1e-5)
     assert named.prsquared == pytest.approx(theirs.prsquared, rel=1e-6)
 
@@ -117,11 +116,12 @@ def test_an_ordinal_model_has_thresholds_probabilities_and_brants_test(
     shares = ordered.predict(people)
     assert list(shares.columns) == ORDER
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1.0)
-    eta = ordered.predict(people, "linear").to_numpy()
+    sex = ordered.params["sex[T.m]"] * (people["sex"] == "m").to_numpy()
+    eta = ordered.params["age"] * people["age"].to_numpy() + sex
     cuts = ordered.thresholds["estimate"].to_numpy()
     assert shares["low"].to_numpy() == pytest.approx(stats.logistic.cdf(cuts[0] - eta))
     assert shares["top"].to_numpy() == pytest.approx(stats.logistic.sf(cuts[1] - eta))
-    assert set(ordered.predict(people, "level")) <= set(ORDER)
+    assert set(ordered.predict_level(people)) <= set(ORDER)
     gap = people.head(1).assign(age=np.nan)
     assert ordered.predict(gap).isna().to_numpy().all()
     assert ordered.cov_params().shape == (4, 4)
