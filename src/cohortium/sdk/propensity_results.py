@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
 from cohortium.sdk.glm import GlmResult
-from cohortium.sdk.language import Language, require_language
-from cohortium.sdk.publication import PrintedTable, from_frame
+from cohortium.sdk.language import Language, Words, require_language
+from cohortium.sdk.publication import PrintedTable, from_frame, p_text
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.summary import Summary
@@ -20,6 +20,14 @@ from cohortium.sdk.vocabulary import say
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+
+TITLES: Mapping[str, Words] = {
+    "effect": Words("effects", "效应"),
+    "means": Words("weighted means of the outcome", "结局的加权均值"),
+    "weights": Words("weights of the arms", "各组权重"),
+    "balance": Words("balance of the covariates", "协变量均衡性"),
+}
+"""What each table is of."""
 
 _EFFECT = ("value", "std_error", "low", "high", "statistic", "p_value")
 
@@ -207,18 +215,22 @@ class PropensityResult(Result):
     def tables(self, lang: Language = "en") -> tuple[PrintedTable, ...]:
         """Effects and weighted means, the arms, and the balance of covariates."""
         require_language(lang)
-        heading = self.heading(lang)
-        frames = [self.arms, _named(self.balance)]
+        frames = {"weights": self.arms, "balance": _named(self.balance)}
         if self.effects:
             effects = self.to_frame().reset_index()
             weighted, plain = ("是", "否") if lang == "zh" else ("yes", "no")
             effects["weighted"] = [weighted if one else plain for one in effects["weighted"]]
             effects["effect"] = [say(str(name), lang) for name in effects["effect"]]
-            frames = [effects.set_index("effect"), self.means, *frames]
-        notes = [()] * (len(frames) - 1) + [self.notes(lang)]
+            effects["p_value"] = [p_text(float(p)) for p in effects["p_value"]]
+            frames = {"effect": effects.set_index("effect"), "means": self.means, **frames}
+        colon, last = ("：" if lang == "zh" else ": "), list(frames)[-1]
         return tuple(
-            from_frame(heading, _say(frame, lang), notes=note)
-            for frame, note in zip(frames, notes, strict=True)
+            from_frame(
+                f"{self.heading(lang)}{colon}{TITLES[name].of(lang)}",
+                _say(frame, lang),
+                notes=self.notes(lang) if name == last else (),
+            )
+            for name, frame in frames.items()
         )
 
     def summary(self) -> Summary:

@@ -138,6 +138,7 @@ def test_charts_show_balance_and_overlap(risks: PropensityResult, tmp_path: Path
 
 def test_tables_are_written(risks: PropensityResult, tmp_path: Path) -> None:
     assert METHODS["causal.propensity"].en in risks.tables()[-1].notes
+    assert len({table.title for table in risks.tables("zh")}) == 4
     text = risks.export(tmp_path / "effect.csv").read_text()
     assert "risk ratio" in text
     assert "stage = III" in text
