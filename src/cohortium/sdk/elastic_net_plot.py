@@ -26,6 +26,8 @@ _PALETTE = [
     "#5b6cb5",
     "#8c6d4f",
 ]
+_GREYISH = "#d0d3d8"
+_OTHERS = "others"
 _MOST_NAMED = len(_PALETTE)
 """Terms in the legend; the others are grey."""
 
@@ -36,22 +38,16 @@ def coefficients(fit: ElasticNetResult) -> alt.TopLevelMixin:
     largest = path.abs().max().sort_values(ascending=False)
     named = [str(name) for name in largest.index[:_MOST_NAMED] if largest[name] > 0]
     rows = path.reset_index().melt("lambda", var_name="term", value_name="coefficient")
+    rows["shown"] = rows["term"].where(rows["term"].isin(named), _OTHERS)
+    domain = named if len(named) == len(path.columns) else [*named, _OTHERS]
     lines = (
         alt.Chart(rows)
         .mark_line()
         .encode(
             _lambda(),
             alt.Y("coefficient:Q").title("coefficient per standard deviation"),
+            alt.Color("shown:N").scale(domain=domain, range=_colours(domain)).title(None),
             alt.Detail("term:N"),
-            alt.Color("term:N")
-            .scale(domain=named, range=_colours(len(named)))
-            .legend(alt.Legend(title=None, labelLimit=180))
-            if len(path.columns) <= _MOST_NAMED
-            else alt.condition(
-                alt.FieldOneOfPredicate(field="term", oneOf=named),
-                alt.Color("term:N").scale(domain=named, range=_colours(len(named))).title(None),
-                alt.value("#d0d3d8"),
-            ),
             tooltip=[
                 "term:N",
                 alt.Tooltip("lambda:Q", format=".4g"),
@@ -128,8 +124,11 @@ def _chosen(fit: ElasticNetResult) -> list[Any]:
     return [lines, texts]
 
 
-def _colours(many: int) -> list[str]:
-    return _PALETTE[:many]
+def _colours(names: list[str]) -> list[str]:
+    return [
+        _GREYISH if name == _OTHERS else colour
+        for name, colour in zip(names, [*_PALETTE, _GREYISH], strict=False)
+    ]
 
 
 def _drawn(layers: list[Any], fit: ElasticNetResult) -> alt.TopLevelMixin:
