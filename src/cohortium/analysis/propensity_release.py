@@ -16,6 +16,8 @@ from cohortium.errors import InputError, PolicyRefusal
 
 Ints = npt.NDArray[np.int64]
 
+_ROUNDING = 1e-14
+
 
 def release_overlap(at: Weighing, total: Total, design: Design, scope: Scope) -> dict[str, Array]:
     """Refuse arms of few persons, limits of the score that few are beyond, and extreme weights.
@@ -25,7 +27,8 @@ def release_overlap(at: Weighing, total: Total, design: Design, scope: Scope) ->
 
     Raises:
         PolicyRefusal: ``too-few-persons``, ``too-few-sites``.
-        InputError: ``no-convergence`` for a level that nobody of an arm has.
+        InputError: ``no-convergence`` for a level that nobody of an arm has, or an outcome that
+            does not vary.
     """
     sums = {name: np.asarray(array) for name, array in total.items()}
     _require_arms(sums, at, design, scope, "")
@@ -133,6 +136,8 @@ def _require_arms(
                 )
     if not prefix:
         _require_everywhere(sums, design)
+        if design.outcome is not None:
+            _require_variation(sums, design)
 
 
 def _require_cells(
@@ -190,6 +195,18 @@ def _require_everywhere(sums: dict[str, Array], design: Design) -> None:
                 f"Nobody with {design.params.treatment} = {arm} is in {factor.text}[{level}]; "
                 "leave these persons out with a criterion.",
             )
+
+
+def _require_variation(sums: dict[str, Array], design: Design) -> None:
+    n = float(sums["persons"].sum())
+    total, squares = (sums["outcome"].sum(axis=0) / n).tolist()
+    if design.outcome is not None and squares - total**2 <= _ROUNDING * squares:
+        raise InputError(
+            "no-convergence",
+            f"{design.outcome.name} is the same for all these persons; there is nothing to "
+            "compare.",
+            variable=design.outcome.name,
+        )
 
 
 def _require_spread(weights: Floats, design: Design, scope: Scope) -> None:

@@ -214,6 +214,24 @@ def test_a_column_that_is_constant_in_an_arm_has_no_model_of_the_outcome() -> No
     assert found.details["terms"] == ["age"]
 
 
+@pytest.mark.parametrize(("outcome", "value"), [("died", 0.0), ("died", 1.0), ("cost", 7.5)])
+def test_an_outcome_that_does_not_vary_is_refused(outcome: str, value: float) -> None:
+    table = population(4, 400, missing=0)
+    sites = split(changed(table, **{outcome: np.full(400, value)}), [200, 200])
+    assert refused(sites, Disclosure(), outcome=outcome).code == "no-convergence"
+
+
+def test_an_outcome_of_one_arm_has_a_difference_and_no_ratio() -> None:
+    table = population(4, 400, missing=0)
+    died = np.where(table.columns["drug"] == 1, 0.0, np.arange(400) % 2)
+    sites = split(changed(table, died=died), [200, 200])
+    asked = {"treatment": "drug", "covariates": "age + stage", "outcome": "died"}
+    of = run_pooled_sum(Propensity(), asked, sites, Disclosure()).result["outcome"]
+    assert [one["name"] for one in of["effects"]] == ["risk difference"]
+    assert of["means"][1]["value"] == 0
+    assert of["effects"][0]["value"] == pytest.approx(-0.5, abs=0.1)
+
+
 def test_rounded_counts_are_refused() -> None:
     found = refused(split(population(4, 400), [200, 200]), Disclosure(rounding=5))
     assert found.code == "not-permitted"
