@@ -28,7 +28,7 @@ from cohortium.vault.keys import DATA_KEY_BYTES, PublicKey, seal
 from cohortium.vault.storage import LocalSink, Sink
 
 CHUNK_BITS = 18
-"""256 KiB: in long reads as fast as 1 MiB, in short ones four times as fast (ADR 0026)."""
+"""256 KiB: in long reads as fast as 1 MiB, in short ones four times as fast (ADR 0027)."""
 
 
 class VaultWriter(io.RawIOBase):
