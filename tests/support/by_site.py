@@ -24,10 +24,11 @@ def run_by_site(
     params: Mapping[str, Any],
     sites: Sequence[Table],
     limits: Disclosure = OPEN,
+    names: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The result of every round, each site with its own place: ``site 0``, ``site 1``, ..."""
     parsed = parse_params(analysis, params)
-    names = tuple(f"site {at}" for at in range(len(sites)))
+    names = names or tuple(f"site {at}" for at in range(len(sites)))
     scope = Scope(sites[0].variables, limits, len(sites), names)
     state = analysis.start(parsed, scope)
     while True:

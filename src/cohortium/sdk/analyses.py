@@ -18,7 +18,7 @@ from cohortium.sdk.mixed import MixedMethods
 from cohortium.sdk.models import ModelMethods
 from cohortium.sdk.pca import PcaMethods
 from cohortium.sdk.ranks import RankMethods
-from cohortium.sdk.submission import as_type
+from cohortium.sdk.submission import as_type, listed
 from cohortium.sdk.survival import SurvivalMethods
 from cohortium.sdk.table_one import TableOneMethods
 from cohortium.sdk.tables import TableMethods
@@ -60,8 +60,7 @@ class Analyses(
             InputError: An unknown variable, a quantile outside (0, 1).
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
-        names = [variables] if isinstance(variables, str) else list(variables)
-        params = {"variables": names, "by": by, "quantiles": [float(q) for q in quantiles]}
+        params = {"variables": listed(variables), "by": by, "quantiles": quantiles}
         return as_type(DescribeResult, self.submit("stats.describe", params).result())
 
     def glm(

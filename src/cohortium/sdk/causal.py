@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cohortium.sdk.propensity_results import PropensityResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, names_of
 
 
 class CausalMethods(Submits):
@@ -47,14 +47,14 @@ class CausalMethods(Submits):
         """
         params = {
             "treatment": treatment,
-            "covariates": covariates if isinstance(covariates, str) else " + ".join(covariates),
+            "covariates": " + ".join(names_of("covariates", covariates)),
             "outcome": outcome,
             "estimand": estimand,
-            "stabilized": bool(stabilized),
-            "trim": None if trim is None else [float(limit) for limit in trim],
+            "stabilized": stabilized,
+            "trim": trim,
             "errors": errors,
-            "doubly_robust": bool(doubly_robust),
-            "confidence": float(confidence),
+            "doubly_robust": doubly_robust,
+            "confidence": confidence,
         }
         run = self.submit("causal.propensity", params)
         return as_type(PropensityResult, run.result())

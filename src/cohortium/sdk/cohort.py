@@ -151,9 +151,9 @@ class Cohort(Analyses):
 
 
 def _listed(criteria: Criteria) -> tuple[str, ...]:
-    texts = (criteria,) if isinstance(criteria, str) else tuple(criteria)
+    texts = (criteria,) if isinstance(criteria, str) else criteria
     try:
         return Selection(include=tuple(text.strip() for text in texts)).include
-    except (ValidationError, AttributeError) as error:
+    except (ValidationError, AttributeError, TypeError) as error:
         why = explain(error) if isinstance(error, ValidationError) else "each is a text"
         raise InputError("bad-criterion", f"Not a list of criteria: {why}.") from error

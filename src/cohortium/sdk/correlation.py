@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cohortium.sdk.correlation_results import CorrelationResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, listed
 
 
 class CorrelationMethods(Submits):
@@ -34,10 +34,10 @@ class CorrelationMethods(Submits):
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
         params = {
-            "variables": [variables] if isinstance(variables, str) else list(variables),
-            "given": [given] if isinstance(given, str) else list(given),
+            "variables": listed(variables),
+            "given": listed(given),
             "missing": missing,
-            "confidence": float(confidence),
+            "confidence": confidence,
         }
         return as_type(CorrelationResult, self.submit("stats.correlation", params).result())
 
@@ -55,6 +55,5 @@ class CorrelationMethods(Submits):
             InputError: What is named does not fit together.
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
-        names = [variables] if isinstance(variables, str) else list(variables)
-        params = {"variables": names, "confidence": float(confidence)}
+        params = {"variables": listed(variables), "confidence": confidence}
         return as_type(CorrelationResult, self.submit("stats.spearman", params).result())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cohortium.errors import InputError
 from cohortium.sdk.cox_results import CoxResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, listed, plain, text_of
 
 Baseline = Literal["site", "pooled"]
 Ties = Literal["efron", "breslow"]
@@ -41,7 +41,7 @@ class Written:
         Raises:
             InputError: ``bad-formula``.
         """
-        left, tilde, right = formula.rpartition("~")
+        left, tilde, right = text_of("formula", formula).rpartition("~")
         terms, strata = [], []
         for term in _summands(right):
             found = _STRATA.match(term)
@@ -147,12 +147,17 @@ def asked_of(
         raise InputError(
             "bad-input", "Say what is modelled: Surv(time, event) ~ ..., or time= and event=."
         )
-    named = [strata] if isinstance(strata, str) else list(strata)
     return {
         **asked,
         "formula": written.covariates,
-        "strata": list(dict.fromkeys([*written.strata, *named])),
+        "strata": _strata(written, plain("strata", listed(strata))),
     }
+
+
+def _strata(written: Written, named: Any) -> Any:
+    """Those of the formula, then those named beside it."""
+    both = [*written.strata, *named] if isinstance(named, list) else named
+    return list(dict.fromkeys(both)) if all(isinstance(one, str) for one in both) else both
 
 
 def _summands(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from cohortium.core.dictionary import Variable
 from cohortium.core.model import explain
 from cohortium.core.selection import Derived, Selection
 from cohortium.errors import InputError
+from cohortium.sdk.submission import text_of
 
 _DEFINITION: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]{0,63})\s*=(?!=)\s*(.*)", re.DOTALL)
 
@@ -39,7 +40,7 @@ class Derivations:
             InputError: ``bad-criterion``.
             PolicyRefusal: ``not-permitted``.
         """
-        found = _DEFINITION.fullmatch(definition)
+        found = _DEFINITION.fullmatch(text_of("definition", definition))
         if found is None:
             raise InputError(
                 "bad-criterion",

@@ -46,12 +46,12 @@ class ElasticNetMethods(Submits):
         params = {
             "formula": formula,
             "family": family,
-            "alpha": float(alpha),
-            "lambdas": None if lambdas is None else [float(one) for one in lambdas],
-            "n_lambdas": int(n_lambdas),
-            "folds": int(folds),
-            "seed": int(seed),
-            "standardize": bool(standardize),
+            "alpha": alpha,
+            "lambdas": lambdas,
+            "n_lambdas": n_lambdas,
+            "folds": folds,
+            "seed": seed,
+            "standardize": standardize,
         }
         run = self.submit("models.elastic_net", params)
         return as_type(ElasticNetResult, run.result())

@@ -79,8 +79,8 @@ class EvaluateMethods(Submits):
             "models": [
                 _asked(name, one, outcome, event_level, probability) for name, one in _named(model)
             ],
-            "groups": int(groups),
-            "confidence": float(confidence),
+            "groups": groups,
+            "confidence": confidence,
         }
         return as_type(EvaluationResult, self.submit("evaluate.model", params).result())
 

@@ -46,10 +46,10 @@ class MeanMethods(Submits):
             "by": by,
             "second": second,
             "kind": kind or ("welch" if by is not None else given),
-            "levels": None if levels is None else list(levels),
-            "mu": float(mu),
+            "levels": levels,
+            "mu": mu,
             "alternative": alternative,
-            "confidence": float(confidence),
+            "confidence": confidence,
         }
         return as_type(TTestResult, self.submit("stats.t_test", params).result())
 

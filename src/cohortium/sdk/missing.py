@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cohortium.core.dictionary import VariableType
-from cohortium.errors import InputError
 from cohortium.sdk.missing_results import MiceResult, MissingResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, listed, names_of, require_whole
 
 MOST_TOGETHER = 8
 """Variables whose patterns are counted where nobody says."""
@@ -40,7 +39,7 @@ class MissingMethods(Submits):
             usable = [v.name for v in self.variables.values() if v.type is not VariableType.TEXT]
             names = [name for name in usable if name != by]
         else:
-            names = [variables] if isinstance(variables, str) else list(variables)
+            names = names_of("variables", variables)
         together = len(names) <= MOST_TOGETHER if patterns is None else patterns
         params = {"variables": names, "by": by, "patterns": together}
         return as_type(MissingResult, self.submit("missing.pattern", params).result())
@@ -75,14 +74,14 @@ class MissingMethods(Submits):
             InputError: ``bad-formula``, ``bad-input`` where nothing is missing, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons or too many parameters.
         """
-        if not 2 <= m <= 50 or not 1 <= iterations <= 50:
-            raise InputError("bad-input", "m is from 2 to 50, and iterations from 1 to 50.")
+        require_whole("m", m, 2, 50)
+        require_whole("iterations", iterations, 1, 50)
         params = {
             "formula": formula,
             "family": family,
             "link": link,
-            "impute": [impute] if isinstance(impute, str) else impute and list(impute),
-            "auxiliary": [auxiliary] if isinstance(auxiliary, str) else list(auxiliary),
+            "impute": listed(impute),
+            "auxiliary": listed(auxiliary),
             "m": m,
             "iterations": iterations,
             "seed": seed,

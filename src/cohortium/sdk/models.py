@@ -65,6 +65,6 @@ class ModelMethods(Submits):
         params = {
             "formula": formula,
             "link": link,
-            "levels": None if levels is None else list(levels),
+            "levels": levels,
         }
         return as_type(OrdinalResult, self.submit("models.ordinal", params).result())

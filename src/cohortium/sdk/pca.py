@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cohortium.sdk.pca_results import PcaResult
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, listed
 
 
 class PcaMethods(Submits):
@@ -27,8 +27,8 @@ class PcaMethods(Submits):
             PolicyRefusal: The contract, a site or the disclosure limits say no.
         """
         params = {
-            "variables": list(variables),
+            "variables": listed(variables),
             "scale": bool(scale),
-            "components": None if components is None else int(components),
+            "components": components,
         }
         return as_type(PcaResult, self.submit("stats.pca", params).result())

@@ -38,9 +38,9 @@ class RankMethods(Submits):
         params = {
             "variable": variable,
             "by": by,
-            "levels": None if levels is None else list(levels),
+            "levels": levels,
             "alternative": alternative,
-            "confidence": float(confidence),
+            "confidence": confidence,
         }
         return as_type(MannWhitneyResult, self.submit("stats.mann_whitney", params).result())
 
@@ -82,7 +82,7 @@ class RankMethods(Submits):
         params = {
             "variable": variable,
             "by": by,
-            "levels": None if levels is None else list(levels),
+            "levels": levels,
             "alternative": alternative,
         }
         return as_type(KsResult, self.submit("stats.ks", params).result())

@@ -39,6 +39,7 @@ from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.submission import plain
 
 if TYPE_CHECKING:
     from cohortium.sdk.filling import Fill
@@ -335,7 +336,7 @@ class Study(Analyses):
             params: Its parameters; those that are None are left out.
             selection: Criteria of the persons, as of a `cohort`; everybody by default.
         """
-        values = {name: value for name, value in params.items() if value is not None}
+        values = {name: plain(name, one) for name, one in params.items() if one is not None}
         named = _variables_named(computation, values)
         self._require(named)
         asked = selection or Selection()

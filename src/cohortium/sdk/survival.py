@@ -46,9 +46,9 @@ class SurvivalMethods(Submits):
             "event": event,
             "event_level": event_level,
             "by": by,
-            "at": [float(one) for one in at],
-            "quantiles": [float(one) for one in quantiles],
-            "confidence": float(confidence),
+            "at": at,
+            "quantiles": quantiles,
+            "confidence": confidence,
         }
         return as_type(KaplanMeierResult, self.submit("survival.km", params).result())
 
@@ -81,8 +81,8 @@ class SurvivalMethods(Submits):
             "event": event,
             "by": by,
             "censored": censored,
-            "at": [float(one) for one in at],
-            "confidence": float(confidence),
+            "at": at,
+            "confidence": confidence,
         }
         run = self.submit("survival.cumulative_incidence", params)
         return as_type(CumulativeIncidenceResult, run.result())
@@ -159,6 +159,6 @@ class SurvivalMethods(Submits):
             "strata": strata,
             "within_sites": within_sites,
             "weights": weights,
-            "confidence": float(confidence),
+            "confidence": confidence,
         }
         return as_type(LogrankResult, self.submit("survival.logrank", params).result())

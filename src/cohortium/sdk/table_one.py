@@ -15,7 +15,7 @@ from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, listed, names_of, require_whole
 from cohortium.sdk.table_one_text import Texts, smd_note, smd_text, words_of
 
 if TYPE_CHECKING:
@@ -158,10 +158,11 @@ class TableOptions:
         title: str | None = None,
         decimals: int = 2,
     ) -> None:
-        if smd not in {True, False, "average", "maximum"}:
+        if smd not in (True, False, "average", "maximum"):
             raise InputError("bad-input", f"smd is average or maximum, not {smd!r}.")
-        if not 0 <= decimals <= 6:
-            raise InputError("bad-input", f"decimals lies between 0 and 6, not {decimals}.")
+        require_whole("decimals", decimals, 0, 6)
+        if not isinstance(labels or {}, Mapping):
+            raise InputError("bad-input", "labels are texts by variable: {'age': 'Age (years)'}.")
         self.p, self.smd = p, smd is not False
         self.maximum = smd == "maximum"
         self.labels = dict(labels or {})
@@ -298,8 +299,11 @@ class TableOneMethods(Submits):
             title=title,
             decimals=decimals,
         )
-        described = self._described(variables, by)
-        rows = _rows(described, nonnormal)
+        names, medians_of = names_of("variables", variables), names_of("nonnormal", nonnormal)
+        for about in (medians_of, names_of("exact", exact), list(options.labels)):
+            _require_named(about, names)
+        described = self._described(names, by)
+        rows = _rows(described, medians_of)
         extra: list[Result] = []
         persons = [described.n[group] for group in _present(described)]
         medians = [row for row in rows if row.kind == "median"]
@@ -326,8 +330,12 @@ class TableOneMethods(Submits):
         return Differences(described, _rows(described, ()))
 
     def _described(self, variables: Sequence[str], by: str | None) -> DescribeResult:
-        names = [variables] if isinstance(variables, str) else list(variables)
-        params = {"variables": names, "by": by, "quantiles": list(QUARTILES)}
+        if by is not None and by in names_of("variables", variables):
+            raise InputError(
+                "bad-input",
+                f"{by} makes the groups: leave it out of the variables that they differ in.",
+            )
+        params = {"variables": listed(variables), "by": by, "quantiles": list(QUARTILES)}
         return as_type(DescribeResult, self.submit("stats.describe", params).result())
 
     def _overall_medians(self, rows: Sequence[Characteristic]) -> DescribeResult:
@@ -364,9 +372,6 @@ def _rows(described: DescribeResult, nonnormal: Sequence[str]) -> list[Character
     for group, one in described.summaries():
         summaries.setdefault(one.name, {})[group] = one
     names = [str(name) for name in described.run.params.get("variables", ())]
-    unknown = [name for name in nonnormal if name not in names]
-    if unknown:
-        raise InputError("not-found", f"{', '.join(unknown)} is not one of the variables.")
     groups = _present(described)
     persons = [described.n[group] for group in groups]
     return [
@@ -379,6 +384,15 @@ def _rows(described: DescribeResult, nonnormal: Sequence[str]) -> list[Character
         for name in names
         if name in summaries
     ]
+
+
+def _require_named(about: Sequence[str], names: Sequence[str]) -> None:
+    unknown = [name for name in about if name not in names]
+    if unknown:
+        raise InputError(
+            "not-found",
+            f"{', '.join(map(str, unknown))} is not one of the variables: {', '.join(names)}.",
+        )
 
 
 def _require_two_by_two(row: Characteristic, persons: Sequence[int | None]) -> None:

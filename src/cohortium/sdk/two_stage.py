@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cohortium.errors import InputError
 from cohortium.sdk.cox import asked_of
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, text_of
 from cohortium.sdk.two_stage_results import MetaEffectResult, MetaModelResult
 
 Family = Literal["binomial", "gamma", "gaussian", "poisson", "cox"]
@@ -76,7 +76,8 @@ class MetaMethods(Submits):
             "confidence": confidence,
             "prediction": prediction,
         }
-        if family == "cox" or time is not None or formula.strip().startswith("Surv("):
+        written = text_of("formula", formula)
+        if family == "cox" or time is not None or written.strip().startswith("Surv("):
             if family not in {None, "cox"}:
                 raise InputError("bad-input", f"Times to an event have no family {family!r}.")
             _refuse(of_glm, "a Cox model")
@@ -127,7 +128,7 @@ class MetaMethods(Submits):
             "variable": variable,
             "by": by,
             "effect": effect,
-            "levels": None if levels is None else list(levels),
+            "levels": levels,
             "event_level": event_level,
             "method": method,
             "hartung_knapp": hartung_knapp,

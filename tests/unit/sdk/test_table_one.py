@@ -298,3 +298,16 @@ def test_groups_without_spread_or_overlap() -> None:
     assert math.isnan(anova_p([Group(5, 1.0, 0.0), Group(5, 2.0, 0.0)]))
     assert math.isnan(anova_p([Group(5, 1.0, 0.0), Group(5, 2.0, 1.0)], equal_var=False))
     assert math.isnan(chi_square(np.array([[3.0, 4.0]])).p)
+
+
+def test_the_groups_are_none_of_the_characteristics(frame: pd.DataFrame) -> None:
+    for made in (_study(frame).table_one, _study(frame).smd):
+        with pytest.raises(InputError, match="stage makes the groups"):
+            made(["age", "stage"], by="stage")
+
+
+def test_labels_and_tests_are_of_variables_of_the_table(frame: pd.DataFrame) -> None:
+    for options in ({"labels": {"agee": "Age"}}, {"nonnormal": ["agee"]}, {"exact": "agee"}):
+        with pytest.raises(InputError, match="agee is not one of the variables: age") as caught:
+            _study(frame).table_one(["age"], by="arm", **options)  # type: ignore[arg-type]
+        assert caught.value.code == "not-found"

@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 import pytest
+from tests.support.by_site import run_by_site
 from tests.support.frames import split, table_of
 from tests.support.pooled_study import PooledStudy, result_of, run_of
 
-from cohortium.analysis.builtin import BUILTIN
+from cohortium.analysis.builtin import BUILTIN, find
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.selection import Derived, Selection
 from cohortium.errors import InputError
@@ -47,6 +48,7 @@ KEPT = {
     ),
     *("Cochran", "Mantel", "Haenszel", "Breslow", "Day", "Tarone", "Agostino", "Jarque", "Bera"),
     *("Cram", "rho", "chi", "logistic", "SMD", "Shapiro", "Wilk", "Yang", "Dalton", "III", "Wald"),
+    *("Meta", "REML", "tau"),
 }
 
 TRIED = sorted(
@@ -66,7 +68,10 @@ def results() -> dict[str, Result]:
         "died": rng.integers(0, 2, n).tolist(),
         "ill": rng.integers(0, 2, n).tolist(),
     }
-    study = PooledStudy(split(table_of(VARIABLES, columns), [140, 160]))
+    tables = split(table_of(VARIABLES, columns), [140, 160])
+    study = PooledStudy(tables)
+    asked = {"variable": "age", "by": "arm", "effect": "smd"}
+    each = run_by_site(find("stats.meta"), asked, tables, names=("甲", "乙"))
     found: list[Result] = [
         study.describe(["age", "stage"], by="arm"),
         study.glm("died ~ age + arm"),
@@ -83,6 +88,7 @@ def results() -> dict[str, Result]:
         study.correlation(["age", "bmi"]),
         study.spearman(["age", "bmi"]),
         study.pca(["age", "bmi"]),
+        result_of("stats.meta", each),
     ]
     return {one.run.computation: one for one in found}
 
