@@ -26,6 +26,7 @@ GLM, FORMULA = (
 )
 RANKS = "unit/analysis/test_ranks.py"
 SURVIVAL = "unit/analysis/test_survival.py"
+EVALUATE, CHOSEN = "unit/analysis/test_evaluate.py", "adversary/test_evaluate.py"
 RESEARCHER = "adversary/test_lying_researcher.py"
 HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 
@@ -168,6 +169,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SURVIVAL}::test_the_hub_sees_when_persons_of_all_sites_leave",
         f"{SURVIVAL}::test_within_sites_no_time_leaves",
     ),
+    "Learn the scores that a model gives": (
+        f"{EVALUATE}::test_the_hub_sees_how_many_have_which_score_of_each_model",
+    ),
     "See metadata: who takes part": (),
     "Alter the total or the result": (
         f"{OPEN}::test_a_wrong_sum_is_not_noticed",
@@ -244,6 +248,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "Learn from a test of ranks how the persons of others": (
         f"{RANKS}::test_a_site_is_told_sizes_and_ends_and_nothing_of_the_values_between",
         "property/test_spearman.py::test_no_site_is_told_of_fewer_persons_than_a_cell",
+    ),
+    "Learn from an evaluation of several models": (
+        f"{EVALUATE}::test_sites_are_told_released_points_only",
     ),
     "In a study of **two sites**": (f"{OPEN}::test_one_of_two_sites_knows_the_others_sum",),
     "Lie about its data": (f"{OPEN}::test_a_wrong_sum_is_not_noticed",),
@@ -327,7 +334,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SINGLING}::test_two_groups_that_differ_by_one_person_in_a_model_are_refused",
         f"{SINGLING}::test_two_groups_that_differ_by_one_person_are_not_both_correlated",
     ),
-    "Hide a number that few persons dominate": (
+    "Learn the outcome of one person from evaluations": (
+        f"{CHOSEN}::test_a_term_of_one_person_is_refused",
+        f"{CHOSEN}::test_two_models_that_differ_for_one_person_are_refused",
+        f"{CHOSEN}::test_a_step_between_two_ages_is_refused",
+        f"{CHOSEN}::test_thresholds_are_not_the_researchers",
+    ),
+    "Find a number that few persons dominate": (
         f"{SINGLING}::test_a_dominated_number_between_two_others_is_not_found",
     ),
     "Combine three or more permitted results": (),

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from tests.support.areas import delong
 from tests.support.federation import run_pooled_sum
-from tests.support.frames import split
+from tests.support.frames import pooled, split
+from tests.support.heart import hospitals
 
 from cohortium.analysis.builtin import find
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
+
+metrics = pytest.importorskip("sklearn.metrics")
 
 EXACT = Disclosure(min_cell=1, floor="total")
 
@@ -91,3 +94,40 @@ def test_rated_images_are_as_stata_prints_them() -> None:
     area = evaluated(table, [50, 59], ["rating"])["models"][0]["auc"]
     assert (round(area["value"], 4), round(area["std_error"], 4)) == (0.8932, 0.0307)
     assert (round(area["low"], 5), round(area["high"], 5)) == (0.83295, 0.95339)
+
+
+def test_a_model_of_heart_disease_in_four_hospitals() -> None:
+    """The deviance 686.616433 is statsmodels' (see `test_glm_options`): the log loss is half of it,
+    a person, but for the rounding of log odds. At the maximum of the likelihood intercept and slope
+    are 0 and 1, and as many events are expected as there are.
+    """
+    tables = hospitals()
+    right = "age + sex + trestbps + chol + thalach + exang + oldpeak"
+    fitted = {"formula": f"disease ~ {right}", "family": "binomial"}
+    fit = run_pooled_sum(find("glm"), fitted, tables).result
+    coefficients = dict(zip(fit["terms"], fit["params"], strict=True))
+    model = {"name": "m", "formula": right, "coefficients": coefficients, "probability": True}
+    asked = {"outcome": "disease", "models": [model, {"name": "age", "score": "age"}]}
+    found = run_pooled_sum(find("evaluate.model"), asked, tables).result
+    one, age = found["models"]
+    assert found["n"] == 740
+    assert 2 * 740 * one["log_loss"]["value"] == pytest.approx(686.616433, abs=0.01)
+    calibration = one["calibration"]
+    assert calibration["intercept"]["value"] == pytest.approx(0, abs=1e-3)
+    assert calibration["slope"]["value"] == pytest.approx(1, abs=1e-3)
+    assert calibration["observed_to_expected"]["value"] == pytest.approx(1, abs=1e-4)
+    columns = pooled(tables).columns
+    eta = coefficients["Intercept"] + sum(
+        value * columns[name] for name, value in coefficients.items() if name != "Intercept"
+    )
+    y = columns["disease"] == 1
+    between = one["resolution"]
+    assert between["low"] <= metrics.roc_auc_score(y, eta) <= between["high"]
+    assert between["high"] - between["low"] < 2e-4
+    risks = 1 / (1 + np.exp(-eta))
+    assert one["brier"]["value"] == pytest.approx(metrics.brier_score_loss(y, risks), abs=1e-5)
+    expected = metrics.roc_auc_score(y, columns["age"])
+    assert age["merged"]  # few ages have few persons
+    assert age["auc"]["value"] == pytest.approx(expected, abs=5e-4)
+    assert age["resolution"]["low"] <= expected <= age["resolution"]["high"]
+    assert found["comparisons"][0]["p_value"] < 1e-6

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from tests.support.federation import run_pooled_sum
 from tests.support.frames import split, table_of
-from tests.support.shared_data import shared_data
+from tests.support.heart import hospitals
 
 from cohortium.analysis.builtin import find
 from cohortium.core.dictionary import Variable, VariableType
-from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
 
 U = [5, 10, 15, 20, 30, 40, 60, 80, 100]
@@ -36,36 +35,12 @@ def test_clotting_times_are_those_that_r_prints() -> None:
     assert (round(fit["aic"], 2), fit["df_resid"]) == (37.99, 7)
 
 
-def _hospitals() -> list[Table]:
-    """Complete cases without slope, ca and thal."""
-    variables = [
-        Variable(name=name, type=VariableType.REAL) for name in ("trestbps", "chol", "thalach")
-    ]
-    variables += [Variable(name=name, type=VariableType.INTEGER) for name in ("age", "sex")]
-    variables += [Variable(name=name, type=VariableType.INTEGER) for name in ("exang", "disease")]
-    variables.append(Variable(name="oldpeak", type=VariableType.REAL))
-    tables = []
-    for site in ("cleveland", "hungarian", "switzerland", "va"):
-        path = shared_data("uci-heart") / f"processed.{site}.data"
-        lines = path.read_text(encoding="utf-8").splitlines()
-        names = [name.strip() for name in lines[0].split(",")]
-        rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:] if line]
-        wanted = [name for name in names if name not in {"slope", "ca", "thal"}]
-        rows = [row for row in rows if all(row[name] != "?" for name in wanted)]
-        columns = {
-            v.name: [float(row[v.name]) for row in rows] for v in variables if v.name in names
-        }
-        columns["disease"] = [float(int(row["num"]) > 0) for row in rows]
-        tables.append(table_of(variables, columns))
-    return tables
-
-
 RIGHT = "age + sex + trestbps + chol + thalach + exang + oldpeak"
 
 
 def test_heart_disease_in_four_hospitals() -> None:
     """Expected: statsmodels' fit to the same complete cases in one table, to its printed digits."""
-    tables = _hospitals()
+    tables = hospitals()
     assert [table.n_rows for table in tables] == [303, 261, 46, 130]
     params = {"formula": f"disease ~ {RIGHT}", "family": "binomial"}
     fit = run_pooled_sum(find("glm"), params, tables).result

@@ -10,8 +10,9 @@ import pytest
 from tests.support.federation import run_pooled_sum
 
 from cohortium.analysis.builtin import find, parse_params
-from cohortium.analysis.distribution import Distribution
+from cohortium.analysis.distribution import Distribution, Known
 from cohortium.analysis.evaluate_measures import Scored, brier, hosmer_lemeshow, wilson
+from cohortium.analysis.evaluate_model import Bound
 from cohortium.analysis.evaluate_points import FEW_HIDDEN, MOST_POINTS, grouped, points_of
 from cohortium.analysis.interface import NamesColumns, Scope
 from cohortium.core.dictionary import Variable, VariableType
@@ -302,6 +303,23 @@ def test_a_site_below_its_floor_sends_zeros_in_every_round() -> None:
     for state, _ in seen:
         sent = find("evaluate.model").local(small, state, params, scope())
         assert not any(np.any(array) for array in sent.values())
+
+
+def test_the_hub_sees_how_many_have_which_score_of_each_model() -> None:
+    (_, (state, total), _), params = rounds()
+    question = Bound.of(params, scope()).question
+    found = Known.from_state(state, question).advance(total, question, scope())
+    assert not isinstance(found, Known)
+    for of, name in zip(found, ("m", "age"), strict=True):
+        columns = {
+            key: np.concatenate([t.columns[key] for t in SITES]) for key in ("age", "x", "y")
+        }
+        risk = np.round(-2 + 0.04 * columns["age"] + 0.8 * columns["x"], 3)
+        values = columns["age"] if name == "age" else risk
+        for event in (0, 1):
+            seen = np.repeat(of.cells, of.counts[:, event]) / of.scale
+            assert np.sort(values[columns["y"] == event]) == pytest.approx(seen, abs=1e-12)
+    assert all(name.partition("_")[0] in {"core", "outside", "distances"} for name in total)
 
 
 def test_sites_are_told_released_points_only() -> None:
