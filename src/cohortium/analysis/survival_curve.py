@@ -4,7 +4,8 @@ Each released point is exactly the pooled estimate at that time. From two points
 persons had the event and how many were censored between them, so a curve is a table of persons by
 interval and way to leave, and is released like one: in no interval 1 to ``min_cell - 1`` persons
 had the event, or were censored. Steps are merged from the left until that is so. The rest, after
-the last point, is such an interval too.
+the last point, is such an interval too. Where persons come under observation late, from the points
+follows also how many came between them, and their number is not small either.
 
 A point lies at a multiple of a round step which holds `min_cell` leaving persons on average, so
 that where a point lies tells of nobody's time. The step follows from the data and not from the
@@ -45,6 +46,8 @@ class Points:
         left: (P, ways); persons who left since the point before.
         whole: Whether every time at which somebody leaves is a point of its own.
         totals: Whether the group's numbers of events and of censored persons may be released.
+        came: (P,); persons who came under observation since the point before, where some do so
+            late.
     """
 
     time: Floats
@@ -52,34 +55,43 @@ class Points:
     left: Ints
     whole: bool
     totals: bool
+    came: Ints | None = None
 
 
 def points_of(leaving: Leaving, limits: Disclosure) -> Points:
     """The points of one group (G = 1) that may be released; perhaps none."""
     counts = leaving.counts[:, 0]
+    ways = counts.shape[1]
     least = limits.min_cell
+    at_risk = leaving.at_risk[:, 0]
+    enough = np.ones(len(counts), dtype=np.bool_)
+    if leaving.entered is not None:
+        # At the first time at which they are at risk. Few may be there before most come.
+        counts = np.column_stack([counts, np.diff(leaving.entered[:, 0], prepend=0)])
+        enough = at_risk >= limits.at_risk
     whole = least == 1 and len(counts) <= MAX_POINTS
     if whole:
         last, time = np.arange(len(counts)), leaving.times
     else:
-        last, time = _merged(leaving.times, counts, least)
+        last, time = _merged(leaving.times, counts, least, ways, enough)
     before = np.concatenate([[-1], last[:-1]]).astype(np.int64)[: len(last)]
     reached = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts.cumsum(axis=0)])
     left = reached[last + 1] - reached[before + 1]
     total = counts.sum(axis=0)
     totals = bool(fits(total, least))
-    at_risk = leaving.at_risk[:, 0]
     n_points = len(last)
     while n_points:
         end = int(last[n_points - 1])
         rest = total - reached[end + 1]
-        persons = int(rest.sum())
+        persons = int(rest[:ways].sum())
         good = persons == 0 or persons >= least
-        good &= not totals or bool(fits(rest, least))
+        good &= not totals or bool(fits(rest[:ways], least))
+        good &= bool(fits(rest[ways:], least))
         if good and at_risk[end] >= limits.at_risk:
             break
         n_points -= 1
-    return Points(time[:n_points], last[:n_points], left[:n_points], whole, totals)
+    came = None if leaving.entered is None else left[:n_points, ways]
+    return Points(time[:n_points], last[:n_points], left[:n_points, :ways], whole, totals, came)
 
 
 def fits(counts: Ints, least: int) -> Bools:
@@ -87,9 +99,15 @@ def fits(counts: Ints, least: int) -> Bools:
     return np.asarray(np.all((counts == 0) | (counts >= least), axis=-1))
 
 
-def _merged(times: Floats, counts: Ints, least: int) -> tuple[Ints, Floats]:
-    """Multiples of a round step between which nobody few left."""
-    step = _step(times, counts.sum(axis=1), least)
+def _merged(
+    times: Floats, counts: Ints, least: int, ways: int, enough: Bools
+) -> tuple[Ints, Floats]:
+    """Multiples of a round step between which nobody few left, or came.
+
+    Args:
+        enough: Whether a point may be at a time.
+    """
+    step = _step(times, counts[:, :ways].sum(axis=1), least)
     base, exponent = step
     scale = 10.0**-exponent
     # A time that is a multiple of the step belongs to the step that it ends.
@@ -100,7 +118,7 @@ def _merged(times: Floats, counts: Ints, least: int) -> tuple[Ints, Floats]:
     here = np.zeros(counts.shape[1], dtype=np.int64)
     for end, more in zip(ends.tolist(), inside, strict=True):
         here = here + more
-        if np.all((here == 0) | (here >= least)):
+        if np.all((here == 0) | (here >= least)) and enough[end]:
             last.append(end)
             here = np.zeros_like(here)
     at = np.array(last, dtype=np.int64)
@@ -147,7 +165,7 @@ class Curve:
     """The released points of a curve, from time 0 on; (P + 1,).
 
     Attributes:
-        at_risk: Persons who had not left by the point before.
+        at_risk: Persons who had come by the point, and had not left by the one before.
     """
 
     points: Points
@@ -170,7 +188,9 @@ class Curve:
         time = np.concatenate([[0.0], points.time])
         gone = points.left.sum(axis=1).cumsum()
         n = int(leaving.counts.sum())
-        at_risk = np.concatenate([[n, n], n - gone[:-1]])[: len(time)].astype(np.int64)
+        there = np.full(len(gone), n) if points.came is None else points.came.cumsum()
+        there = there - np.concatenate([[0], gone[:-1]])[: len(gone)]
+        at_risk = np.concatenate([there[:1] if len(there) else [n], there]).astype(np.int64)
         return Curve(points, at_risk, time, survival, error, low, high)
 
     def quantile(self, p: float) -> dict[str, Any]:
@@ -230,7 +250,8 @@ class Curve:
     def to_json(self) -> dict[str, Any]:
         """The points, a list each."""
         left = np.concatenate([np.zeros((1, 2), np.int64), self.points.left])
-        return {
+        came = self.points.came
+        return ({} if came is None else {"came": [0, *came.tolist()]}) | {
             "time": numbers(self.time),
             "at_risk": self.at_risk.tolist(),
             "events": left[:, 1:].sum(axis=1).tolist(),

@@ -61,7 +61,7 @@ class Endpoint:
             InputError: ``not-found``, ``bad-input``.
             PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
-        when, what = _time(scope, time), scope.variable(event)
+        when, what = time_of(scope, time), scope.variable(event)
         if what.levels is not None:
             if level not in what.levels:
                 raise InputError(
@@ -91,7 +91,7 @@ class Endpoint:
             InputError: ``not-found``, ``bad-input``.
             PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
         """
-        when, what = _time(scope, time), scope.variable(event)
+        when, what = time_of(scope, time), scope.variable(event)
         if what.levels is None:
             raise InputError(
                 "bad-input",
@@ -161,7 +161,13 @@ class Endpoint:
         return {"time": self.time.name, "unit": self.time.unit, "event": shown}
 
 
-def _time(scope: Scope, name: str) -> Variable:
+def time_of(scope: Scope, name: str) -> Variable:
+    """A variable that is a time.
+
+    Raises:
+        InputError: ``not-found``, ``bad-input``.
+        PolicyRefusal: ``not-permitted`` where numbers of persons are released rounded.
+    """
     scope.disclosure.require_exact()  # a curve and a test say how many persons there are
     variable = scope.variable(name)
     if variable.type not in _TIMES:
@@ -200,18 +206,34 @@ class Leaving:
     Attributes:
         times: (T,); those at which somebody leaves.
         counts: (T, G, 1 + causes); censored, then each cause.
+        entered: (T, G); persons who came under observation before the time; None: all were there
+            from the beginning.
     """
 
     times: Floats
     counts: Ints
     exact: bool = field(default=True)
+    entered: Ints | None = None
 
     @staticmethod
-    def of(found: Distribution, ways: int) -> Leaving:
-        """From a joint distribution whose columns are groups by ways to leave."""
+    def of(found: Distribution, ways: int, entries: Distribution | None = None) -> Leaving:
+        """From a joint distribution whose columns are groups by ways to leave.
+
+        Args:
+            entries: That of the times at which persons came under observation.
+        """
         cells, columns = found.counts.shape
         counts = found.counts.reshape(cells, columns // ways, ways)
-        return Leaving(found.cells / found.scale, counts, found.exact)
+        times = found.cells / found.scale
+        if entries is None:
+            return Leaving(times, counts, found.exact)
+        by_group = entries.counts.reshape(len(entries.cells), columns // ways, ways).sum(axis=2)
+        running = np.concatenate(
+            [np.zeros((1, columns // ways), np.int64), by_group.cumsum(axis=0)]
+        )
+        before = np.searchsorted(entries.cells / entries.scale, times, side="left")
+        exact = found.exact and (entries.exact or not entries.cells.any())
+        return Leaving(times, counts, exact, running[before])
 
     @staticmethod
     def of_persons(
@@ -231,15 +253,20 @@ class Leaving:
 
     @cached_property
     def at_risk(self) -> Ints:
-        """(T, G); persons who have not left before the time."""
+        """(T, G); persons who are there and have not left before the time."""
         leaving = self.counts.sum(axis=2)
-        return np.asarray(leaving[::-1].cumsum(axis=0)[::-1])
+        later = np.asarray(leaving[::-1].cumsum(axis=0)[::-1])
+        if self.entered is None:
+            return later
+        # Where times are told apart less finely than recorded, one may come and leave at once.
+        return np.maximum(self.entered - (leaving.sum(axis=0) - later), leaving)
 
     def group(self, at: int) -> Leaving:
         """One group, at the times at which somebody of it leaves."""
         counts = self.counts[:, at : at + 1]
         some = counts.sum(axis=(1, 2)) > 0
-        return Leaving(self.times[some], counts[some], self.exact)
+        entered = None if self.entered is None else self.entered[some, at : at + 1]
+        return Leaving(self.times[some], counts[some], self.exact, entered)
 
 
 def partition_of(question: Question, event: str, scope: Scope) -> tuple[str, ...]:
@@ -307,7 +334,13 @@ class SurvivalRounds:
         next_one = known.advance(total, question, scope)
         if isinstance(next_one, Known):
             return Continue(next_one.to_state(), **progress_of(next_one))
-        return Done(self.assess(next_one[0], known, params, scope))
+        return Done(self.assess_all(next_one, known, params, scope))
+
+    def assess_all(
+        self, found: Sequence[Distribution], known: Known, params: Any, scope: Scope
+    ) -> dict[str, Any]:
+        """The result, where more than the times is counted."""
+        return self.assess(found[0], known, params, scope)
 
     def assess(
         self, found: Distribution, known: Known, params: Any, scope: Scope

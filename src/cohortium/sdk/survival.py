@@ -21,6 +21,7 @@ class SurvivalMethods(Submits):
         event: str,
         by: str | None = None,
         *,
+        entry: str | None = None,
         at: Iterable[float] = (),
         quantiles: Iterable[float] = (0.5,),
         event_level: str | None = None,
@@ -32,6 +33,8 @@ class SurvivalMethods(Submits):
             time: A number from 0 on; its unit is the dictionary's.
             event: A boolean, a number of 0 and 1, or a category.
             by: A category or boolean: a curve for each level.
+            entry: When a person came under observation: at risk are those with
+                ``entry < t <= time``.
             at: Times at which survival is asked for.
             quantiles: Shares of persons with the event whose times are asked for.
             event_level: Of a category, the level that is the event.
@@ -46,6 +49,7 @@ class SurvivalMethods(Submits):
             "event": event,
             "event_level": event_level,
             "by": by,
+            "entry": entry,
             "at": at,
             "quantiles": quantiles,
             "confidence": confidence,

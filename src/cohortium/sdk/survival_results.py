@@ -86,7 +86,8 @@ class SurvivalCurve:
         n, events, censored: Persons; None where they are withheld.
         every_time: Whether each time at which somebody left is a point; else steps are merged.
         steps: The released points, a list a column: time, at_risk (persons who had not left by the
-            point before), events and censored (since then), survival, std_error, low, high.
+            point before), events and censored (since then), survival, std_error, low, high; came
+            (since then) where persons come under observation late.
         quantiles: As asked for.
         at: As asked for.
     """
@@ -103,7 +104,8 @@ class SurvivalCurve:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> SurvivalCurve:
         """As the hub released it."""
-        steps = {name: list(data["steps"][name]) for name in _STEPS}
+        names = (*_STEPS, *(["came"] if "came" in data["steps"] else []))
+        steps = {name: list(data["steps"][name]) for name in names}
         if len({len(column) for column in steps.values()}) != 1 or not steps["time"]:
             raise ValueError("the columns of a curve are of different lengths")
         return SurvivalCurve(
@@ -138,6 +140,7 @@ class KaplanMeierResult(Result):
         time, unit: The variable and its unit in the dictionary; None where it declares none.
         event: What ends survival.
         by: The grouping variable; None for one curve of everybody.
+        entry: From when persons are at risk; None: all from the beginning.
         confidence: Of all limits.
         n: Persons with a time and an event. n_missing: without one of them.
         min_at_risk: A curve ends before fewer persons are at risk.
@@ -153,6 +156,7 @@ class KaplanMeierResult(Result):
         self.unit: str | None = data.get("unit")
         self.event = str(data["event"])
         self.by: str | None = data.get("by")
+        self.entry: str | None = data.get("entry")
         self.confidence = float(data["confidence"])
         self.min_at_risk = int(data["min_at_risk"])
         self.exact_times = bool(data["exact_times"])

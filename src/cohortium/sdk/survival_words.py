@@ -19,6 +19,13 @@ def point_notes(
     zh = lang == "zh"
     unit = result.unit or ("字典未声明" if zh else "not declared in the dictionary")
     notes = [f"时间单位：{unit}。" if zh else f"Time unit: {unit}."]
+    entry = getattr(result, "entry", None)
+    if entry is not None:
+        notes.append(
+            f"自 {entry} 起计入在险人群（左截断）。"
+            if zh
+            else f"Persons are at risk from {entry} on (left truncation)."
+        )
     if any(not one.every_time for one in result.curves):
         notes.append(
             "曲线各点等于汇总数据的估计值；为使任一区间内的事件或删失人数不至过少，"
@@ -52,6 +59,12 @@ def interpret_curves(result: KaplanMeierResult, lang: Language) -> str:
     zh = lang == "zh"
     said = [_curve(result, one, lang) for one in result.curves]
     missing = left_out(result.n_missing, lang)
+    if result.entry is not None:
+        said.append(
+            f"自 {result.entry} 起计入在险人群。"
+            if zh
+            else f"Persons are at risk from {result.entry} on."
+        )
     if zh:
         text = f"对 {result.n_sites} 家机构共 {result.n:,} 人{missing}以 Kaplan-Meier 法估计未发生 "
         return f"{text}{result.event} 的概率。{''.join(said)}{not_adjusted((), lang)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.support.frames import split, table_of
 from tests.support.pooled_study import PooledStudy
@@ -281,3 +282,22 @@ def test_through_a_whole_federation(tmp_path: Path) -> None:
         assert curves.export(tmp_path / "km.csv").stat().st_size > 100
         test = fed.study().cohort(include="days > 100").logrank("days", "died", "arm")
         assert 0 < (test.p_value or 0) <= 1
+
+
+def test_curves_of_late_entries_say_so(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    frames = {}
+    for site in ("North", "South"):
+        t = np.ceil(random.exponential(300, 200)) + 1
+        frames[site] = pd.DataFrame(
+            {"days": t, "died": random.random(200) < 0.7, "came": np.floor(t * random.random(200))}
+        )
+    with co.local(frames) as federation:
+        curves = federation.study().km("days", "died", entry="came")
+    assert curves.entry == "came"
+    assert len(curves.curve().steps["came"]) == len(curves.curve().steps["time"])
+    assert "at risk from came on" in curves.interpret()
+    assert "自 came 起计入在险人群" in curves.interpret("zh")
+    assert "left truncation" in str(curves)
+    curves.save(tmp_path / "late.png")
+    assert (tmp_path / "late.png").stat().st_size > 5000
