@@ -152,7 +152,7 @@ def test_a_site_that_lost_its_memory_and_one_that_has_it_answer_alike() -> None:
             one, again = (a.local(part, received, params, here) for a in (warm, Mice()))
             assert all(np.array_equal(one[name], again[name]) for name in one)
             given_.append(one)
-        total = {name: sum(one[name] for one in given_) for name in given_[0]}
+        total = {name: np.sum([one[name] for one in given_], axis=0) for name in given_[0]}
         step = warm.finish(total, state, params, scope)
         if not isinstance(step, Continue):
             return
@@ -190,8 +190,7 @@ def test_it_agrees_with_statsmodels_mice() -> None:
 
     table = people(11, 800)
     frame = {name: table.columns[name] for name in ("y", "x", "k")}
-    asked = {"formula": "y ~ x + k", "m": 10, "iterations": 5}
-    ours = run(split(table, [300, 500]), **asked)
+    ours = run(split(table, [300, 500]), formula="y ~ x + k", m=10, iterations=5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pandas as pd

@@ -63,8 +63,9 @@ class Pattern:
     have, or that persons of one institution alone lack, is withheld, and is in no pattern. Patterns
     of as few, or of one institution alone, are given together as one number, with as many larger
     ones that neither they nor who of them lacks a variable follow from the totals. In groups cells
-    are withheld as in `stats.crosstab`. Each pattern is compared with the persons of earlier
-    results.
+    are withheld as in `stats.crosstab`. Those who lack a variable, and each pattern, are compared
+    with the persons of earlier results (of up to 8 variables); where that is only for the patterns,
+    the result is without them.
 
     Reference: van Buuren 2018, Flexible imputation of missing data, ch. 4.1.
     """
@@ -174,37 +175,42 @@ class Pattern:
         return Done({**result, "suppressed": suppressed})
 
     def split(self, params: PatternParams, scope: Scope) -> Split:
-        """The cohort, its groups, its patterns, and those who lack a variable."""
+        """The cohort, its groups, those who lack a variable; and the patterns, or without them."""
         groups, k = len(_groups(params, scope)) + 1, len(params.variables)
-        n = 2**k if params.patterns else 1
+        n = 2**k if k <= MAX_TOGETHER else 1
         lacks, group = np.divmod(np.arange(n * groups), groups)
         rows = [np.ones(n * groups, dtype=np.bool_)]
         if params.by is not None:
             rows += [group == one for one in range(groups - 1)]
-        if params.patterns:
+        if n > 1:
             rows += [(lacks >> v) & 1 == 1 for v in range(k)]
+        views = [tuple(range(len(rows)))]
+        if params.patterns:
             rows += [lacks == one for one in range(n)]
+            views.insert(0, tuple(range(len(rows))))
         sets = np.column_stack([np.array(rows), np.zeros(len(rows), dtype=np.bool_)])
         sets[0, -1] = True
-        return Split(n * groups, sets, (tuple(range(len(sets))),))
+        return Split(n * groups, sets, tuple(views))
 
     def parts(self, table: Table, params: PatternParams, scope: Scope) -> npt.NDArray[np.integer]:
         """What each person lacks, and their group."""
         groups = _groups(params, scope)
         codes = groups.codes(table) if params.by else np.full(table.n_rows, -1, dtype=np.int32)
         codes = np.where(codes < 0, np.int32(len(groups)), codes).astype(np.int64)
-        return (_patterns(table, params) if params.patterns else 0) * (len(groups) + 1) + codes
+        few = len(params.variables) <= MAX_TOGETHER
+        return (_patterns(table, params) if few else 0) * (len(groups) + 1) + codes
 
     def split_key(self, params: PatternParams, scope: Scope) -> Any:
         """The variables, in order."""
         by = [] if params.by is None else [params.by, *_groups(params, scope).levels[0]]
-        return ["missing", *(params.variables if params.patterns else ()), by]
+        few = len(params.variables) <= MAX_TOGETHER
+        return ["missing", *(params.variables if few else ()), by, params.patterns]
 
     def narrowed(self, params: PatternParams, view: int) -> PatternParams:
-        """There is one view only."""
-        if view:
+        """Without the patterns."""
+        if view != 1 or not params.patterns:
             raise ProtocolError("malformed-message", "There is no such view of missing values.")
-        return params
+        return params.model_copy(update={"patterns": False})
 
 
 def _groups(params: PatternParams, scope: Scope) -> Groups:

@@ -87,6 +87,12 @@ class MissingResult(Result):
         import pandas as pd
 
         if "patterns" not in self._data:
+            if self.run.params.get("patterns", True):
+                raise InputError(
+                    "bad-input",
+                    "The patterns are not released: beside those of an earlier result they would "
+                    "tell of fewer persons than the minimum cell size.",
+                )
             raise InputError(
                 "bad-input", "Patterns were not asked for: name up to 8 variables, patterns=True."
             )
