@@ -18,7 +18,7 @@ from cohortium.analysis.dispersed import Dispersed
 from cohortium.analysis.interface import Scope
 from cohortium.analysis.negative_binomial import NegativeBinomial, NegativeBinomialParams
 from cohortium.core.dictionary import Variable, VariableType
-from cohortium.core.rounds import State
+from cohortium.core.rounds import State, Total
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
 from cohortium.errors import CohortiumError, ProtocolError
@@ -33,6 +33,7 @@ VARIABLES = {
         Variable(name="x", type=VariableType.REAL),
         Variable(name="s", type=VariableType.CATEGORY, levels=("a", "b", "c")),
         Variable(name="o", type=VariableType.REAL),
+        Variable(name="w", type=VariableType.INTEGER),
     )
 }
 SIZES = [120, 150, 130]
@@ -46,25 +47,28 @@ def people(seed: int, alpha: float = 0.8, scale: float = 1.0) -> Table:
     rate = mean if alpha == 0 else random.gamma(1 / alpha, alpha * mean)
     x[random.uniform(size=n) < 0.04] = np.nan
     columns = {"y": random.poisson(rate).astype(float), "x": x * scale, "s": s.astype(np.int32)}
-    return Table(VARIABLES, {**columns, "o": o})
+    return Table(VARIABLES, {**columns, "o": o, "w": random.integers(1, 4, n).astype(float)})
 
 
-def fit(table: Table, floor: Any = "site", **params: Any) -> dict[str, Any]:
+def fit(table: Table, floor: Any = "site", sizes: Any = SIZES, **params: Any) -> dict[str, Any]:
     asked = {"formula": "y ~ x + s", **params}
-    return dict(run_pooled_sum(MODEL, asked, split(table, SIZES), Disclosure(floor=floor)).result)
+    return dict(run_pooled_sum(MODEL, asked, split(table, sizes), Disclosure(floor=floor)).result)
 
 
-def pooled(table: Table, offset: bool) -> Any:
+def pooled(table: Table, offset: bool, *, repeated: bool = False, **errors: Any) -> Any:
     levels = [("a", "b", "c")[code] for code in table.columns["s"].tolist()]
-    frame = pd.DataFrame({name: table.columns[name] for name in ("y", "x", "o")})
+    frame = pd.DataFrame({name: table.columns[name] for name in ("y", "x", "o", "w")})
     frame["s"] = pd.Categorical(levels, categories=["a", "b", "c"])
     frame = frame.dropna()
+    if repeated:
+        frame = frame.loc[frame.index.repeat(frame["w"].astype(int))].reset_index(drop=True)
     more = {"offset": frame["o"]} if offset else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = smf.negativebinomial("y ~ x + s", frame, **more)
         first = model.fit(method="bfgs", maxiter=500, gtol=1e-6, disp=0)
-        return model.fit(start_params=first.params, method="newton", tol=1e-14, disp=0)
+        best = {"start_params": first.params, "method": "newton", "tol": 1e-14, "disp": 0}
+        return model.fit(**best, **errors)
 
 
 @settings(max_examples=8, deadline=None)
@@ -91,6 +95,56 @@ def test_the_federated_model_is_the_pooled_one(
     assert ours["loglik"] == pytest.approx(theirs.llf, rel=1e-10)
     assert ours["aic"] == pytest.approx(theirs.aic, rel=1e-10)
     assert ours["n"] == theirs.nobs
+
+
+@pytest.mark.parametrize("errors", ["model", "HC0", "HC1"])
+def test_weights_are_the_model_of_repeated_rows(errors: str) -> None:
+    table = people(11)
+    ours = fit(table, weights="w", errors=errors)
+    kind = {} if errors == "model" else {"cov_type": "HC0"}
+    theirs = pooled(table, offset=False, repeated=True, **kind)
+    names, n = list(ours["terms"]), theirs.nobs
+    factor = np.sqrt(n / (n - 5)) if errors == "HC1" else 1.0  # which statsmodels leaves out here
+    assert ours["params"] == pytest.approx(theirs.params[names].to_numpy(), rel=1e-6)
+    assert ours["bse"] == pytest.approx(factor * theirs.bse[names].to_numpy(), rel=1e-5)
+    assert ours["alpha_bse"] == pytest.approx(factor * theirs.bse["alpha"], rel=1e-5)
+    assert ours["loglik"] == pytest.approx(theirs.llf, rel=1e-10)
+    assert (ours["n_weighted"], ours["weights"]) == (theirs.nobs, "w")
+    assert ours["n"] < theirs.nobs
+
+
+@pytest.mark.parametrize("errors", ["HC0", "HC1", "site"])
+def test_robust_errors_are_the_pooled_models(errors: str) -> None:
+    table, sizes = people(12), [80, 70, 90, 60, 100]
+    ours = fit(table, "total", sizes, errors=errors)
+    kind: dict[str, Any] = {"cov_type": "HC0"}
+    if errors == "site":
+        present = ~np.isnan(table.columns["x"])
+        groups = np.repeat(np.arange(5), sizes)[present]
+        kind = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    theirs = pooled(table, offset=False, **kind)
+    names, n = list(ours["terms"]), theirs.nobs
+    factor = np.sqrt(n / (n - 5)) if errors == "HC1" else 1.0
+    assert ours["bse"] == pytest.approx(factor * theirs.bse[names].to_numpy(), rel=1e-5)
+    assert ours["alpha_bse"] == pytest.approx(factor * theirs.bse["alpha"], rel=1e-5)
+    assert ours["params"] == pytest.approx(theirs.params[names].to_numpy(), rel=1e-6)
+    assert (ours["errors"], ours["df_test"]) == (errors, 4 if errors == "site" else None)
+
+
+def test_errors_by_site_need_five_of_them_also_where_a_hub_says_otherwise() -> None:
+    with pytest.raises(CohortiumError) as caught:
+        fit(people(1), errors="site")
+    assert caught.value.code == "too-few-sites"
+    seen: list[tuple[State, Total]] = []
+    asked = {"formula": "y ~ x + s", "errors": "HC0"}
+    run_pooled_sum(MODEL, asked, split(people(1), SIZES), seen=seen)
+    scope = Scope(VARIABLES, Disclosure(), 3)
+    by_site = NegativeBinomialParams(formula="y ~ x + s", errors="site")
+    plain = NegativeBinomialParams(formula="y ~ x + s")
+    for params, code in ((by_site, "too-few-sites"), (plain, "malformed-message")):
+        with pytest.raises(CohortiumError) as caught:
+            MODEL.local(people(1), seen[-1][0], params, scope)
+        assert caught.value.code == code
 
 
 def test_the_score_is_zero_at_the_estimate_to_rounding() -> None:

@@ -28,7 +28,8 @@ class Dispersed:
         observed: The fall of that slope.
         expected: Its mean.
         cross: The fall of that slope along ``log alpha``.
-        score_alpha: The slope along ``log alpha``, summed.
+        slope_alpha: The slope along ``log alpha``.
+        score_alpha: That, summed.
         observed_alpha: The fall of that, summed.
     """
 
@@ -38,13 +39,17 @@ class Dispersed:
     observed: Floats
     expected: Floats
     cross: Floats
+    slope_alpha: Floats
     score_alpha: float
     observed_alpha: float
 
     @staticmethod
-    def of(y: Floats, eta: Floats, alpha: float) -> Dispersed:
+    def of(y: Floats, eta: Floats, alpha: float, times: Floats | None = None) -> Dispersed:
         """For whole numbers `y` from 0; sums over ``k < y`` stand for differences of log gammas,
         which would cancel.
+
+        Args:
+            times: How often each person counts in what is summed; None: once.
         """
         mu = np.exp(np.minimum(eta, _FAR))
         k = np.arange(int(y.max(initial=0.0)) + 1, dtype=np.float64)
@@ -66,14 +71,19 @@ class Dispersed:
         )
         fitted = y * np.log(np.where(y > 0, y, 1.0) / mu)
         unit = fitted - (y + 1 / alpha) * np.log1p(alpha * (y - mu) / one)
-        total = float(slope.sum())
+        total = _sum(slope, times)
         return Dispersed(
-            loglik=float(loglik.sum()),
-            deviance=2 * float(unit.sum()),
+            loglik=_sum(loglik, times),
+            deviance=2 * _sum(unit, times),
             score=(y - mu) / one,
             observed=mu * (1 + alpha * y) / one**2,
             expected=mu / one,
             cross=alpha * mu * (y - mu) / one**2,
+            slope_alpha=alpha * slope,
             score_alpha=alpha * total,
-            observed_alpha=-(alpha**2 * float(bend.sum()) + alpha * total),
+            observed_alpha=-(alpha**2 * _sum(bend, times) + alpha * total),
         )
+
+
+def _sum(values: Floats, times: Floats | None) -> float:
+    return float(values.sum() if times is None else values @ times)

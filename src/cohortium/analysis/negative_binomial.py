@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,12 @@ from pydantic import Field, StringConstraints
 from cohortium.analysis.dispersed import MAX_COUNT, Dispersed
 from cohortium.analysis.formula import MAX_CHARACTERS, complete, design, values_of
 from cohortium.analysis.glm_model import GlmParams, Model, check_response
-from cohortium.analysis.glm_release import release_counts, release_moments, require_spread
+from cohortium.analysis.glm_release import (
+    release_counts,
+    release_moments,
+    require_clusters,
+    require_spread,
+)
 from cohortium.analysis.glm_result import uncentred, wald
 from cohortium.analysis.glm_site import blocks, contribute
 from cohortium.analysis.glm_state import Progress
@@ -40,15 +45,25 @@ class NegativeBinomialParams(Params):
     Attributes:
         formula: See `cohortium.analysis.formula`; with an intercept.
         offset: A number that is added to the linear predictor, such as the log of a time.
+        weights: A whole number from 1: how many times each person counts.
+        errors: Of the standard errors: of the model, robust (HC0, HC1) or clustered by site.
     """
 
     formula: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
     offset: Annotated[Name, Field(description="A variable.")] | None = None
+    weights: Annotated[Name, Field(description="A variable.")] | None = None
+    errors: Literal["model", "HC0", "HC1", "site"] = "model"
 
     @property
     def poisson(self) -> GlmParams:
         """The Poisson model of the same mean."""
-        return GlmParams(formula=self.formula, family="poisson", offset=self.offset)
+        return GlmParams(
+            formula=self.formula,
+            family="poisson",
+            offset=self.offset,
+            weights=self.weights,
+            errors=self.errors,
+        )
 
 
 class NegativeBinomial:
@@ -58,16 +73,20 @@ class NegativeBinomial:
     Maximum likelihood over coefficients and log alpha together, by Newton's method on the observed
     information (where that is not positive definite, on the expected one), from the null model.
     Standard errors from the observed information of all of them, as statsmodels'
-    ``NegativeBinomial``; those of R's ``glm.nb`` take alpha for known.
+    ``NegativeBinomial``; those of R's ``glm.nb`` take alpha for known. `errors`: the sandwich
+    estimators HC0 and HC1 of all p + 1 parameters, or clustered by site, as of `glm`.
 
     Leaves the site, summed under masks, over its complete persons (p columns), never for a person:
         first: as `glm` of the family poisson;
         each iteration: the (p + 1) (p + 2) / 2 entries of the observed information with log alpha,
             the p (p + 1) / 2 of the expected one without, the p + 1 of the score, log-likelihood
-            and deviance, the sum of the working weights and of their squares.
+            and deviance, the sum of the working weights and of their squares;
+        last, with `errors`: that again, and the (p + 1) (p + 2) / 2 sums of squares and products of
+            the persons' scores, or of the site's own summed score.
 
-    Refuses: as `glm` of the family poisson. InputError ``no-convergence`` where the counts do not
-    vary more than a Poisson model says; ``bad-formula`` without an intercept.
+    Refuses: as `glm` of the family poisson, with its weights and errors. InputError
+    ``no-convergence`` where the counts do not vary more than a Poisson model says; ``bad-formula``
+    without an intercept.
 
     Reference: Cameron & Trivedi 2013, ch. 3.3; Lawless 1987.
     """
@@ -75,11 +94,11 @@ class NegativeBinomial:
     name: ClassVar[str] = "models.negative_binomial"
     version: ClassVar[int] = 1
     drop_outs: ClassVar[DropOuts] = "wait"
-    max_rounds: ClassVar[int] = 3 + _MAX_ITERATIONS + _MAX_HALVINGS
+    max_rounds: ClassVar[int] = 4 + _MAX_ITERATIONS + _MAX_HALVINGS
     params_type = NegativeBinomialParams
 
     def variables(self, params: NegativeBinomialParams) -> frozenset[str]:
-        """The names in the formula, and the offset."""
+        """The names in the formula, the offset and the weights."""
         return params.poisson.reads
 
     def start(self, params: NegativeBinomialParams, scope: Scope) -> State:
@@ -88,18 +107,22 @@ class NegativeBinomial:
         check_response(model, scope)
         if not model.parsed.intercept:
             raise InputError("bad-formula", "A negative binomial model has an intercept.")
+        if params.errors == "site":
+            require_clusters(scope.n_sites)
         at_once = scope.disclosure.floor == "site"
         return Progress.nothing(model.parsed, "counts+moments" if at_once else "counts").to_state()
 
     def layout(self, state: State, params: NegativeBinomialParams, scope: Scope) -> Layout:
         """See the class."""
         model = Model.of(params.poisson, scope)
-        at = _read(state, model)
-        if at.phase != "fit":
+        at = _read(state, model, scope)
+        if at.phase not in {"fit", "errors"}:
             return model.layout(at.phase)
         p = len(model.parsed.names)
+        joint = FieldSpec(((p + 1) * (p + 2) // 2,), "real")
         return {
-            "observed": FieldSpec(((p + 1) * (p + 2) // 2,), "real"),
+            **({"meat": joint} if at.phase == "errors" else {}),
+            "observed": joint,
             "information": FieldSpec((p * (p + 1) // 2,), "real"),
             "gradient": FieldSpec((p + 1,), "real"),
             "loglik": FieldSpec((2,), "real"),
@@ -111,8 +134,8 @@ class NegativeBinomial:
     ) -> Contribution:
         """See the class."""
         model = Model.of(params.poisson, scope)
-        at = _read(state, model)
-        if at.phase != "fit":
+        at = _read(state, model, scope)
+        if at.phase not in {"fit", "errors"}:
             return contribute(table, at, model, scope.disclosure)
         out: dict[str, Array] = {
             name: np.zeros(spec.shape) for name, spec in self.layout(state, params, scope).items()
@@ -122,8 +145,11 @@ class NegativeBinomial:
         limits = scope.disclosure
         if np.count_nonzero(rows) < (limits.min_cell if limits.floor == "site" else 1):
             return out
+        score = np.zeros(len(model.parsed.names) + 1)
         for block in blocks(table.take(rows)):
-            _add(out, block, at, model)
+            score += _add(out, block, at, model)
+        if params.errors == "site" and at.phase == "errors":
+            out["meat"] += pack(np.outer(score, score))
         return out
 
     def numbers_made(
@@ -149,23 +175,27 @@ class NegativeBinomial:
     ) -> Continue | Done:
         """Check what must be enough, then take a step."""
         model = Model.of(params.poisson, scope)
-        at = _read(state, model)
+        at = _read(state, model, scope)
         if "persons" in total:
             at = release_counts(at, total, model, scope, more=1)
             if at.phase == "counts":
                 return Continue(at.but(phase="moments").to_state(), 0.1, "counts")
         if at.phase == "fit":
             return _step(at, total, model, scope)
+        if at.phase == "errors":
+            return Done(_assemble(at, total, model, scope))
         at = release_moments(at, total, model, scope)
         return Continue(_begin(at, total).to_state(), 0.2, "column means")
 
 
-def _read(state: State, model: Model) -> Progress:
+def _read(state: State, model: Model, scope: Scope) -> Progress:
     at = Progress.from_state(state, model.parsed)
-    if at.phase in {"start", "errors"}:
+    if at.phase == "start" or (at.phase == "errors" and not model.robust):
         raise ProtocolError("malformed-message", "The state of the round is not this model's.")
     if not _LEAST <= at.scalars[6] <= _MOST:
         raise ProtocolError("malformed-message", "The dispersion of the round is out of bounds.")
+    if at.phase == "errors" and model.params.errors == "site":
+        require_clusters(scope.n_sites)
     return at
 
 
@@ -182,7 +212,8 @@ def _begin(at: Progress, total: Total) -> Progress:
     return at.but(phase="fit", beta=beta, previous=beta, spread=spread, scalars=scalars)
 
 
-def _add(out: dict[str, Array], block: Table, at: Progress, model: Model) -> None:
+def _add(out: dict[str, Array], block: Table, at: Progress, model: Model) -> Floats:
+    """Add the sums over some persons, and return their summed score, shape (p + 1,)."""
     y = values_of(model.parsed.response, block)
     if np.any((y < 0) | (y > MAX_COUNT)):
         raise InputError(
@@ -191,20 +222,26 @@ def _add(out: dict[str, Array], block: Table, at: Progress, model: Model) -> Non
             "million.",
             variable=model.parsed.response.text,
         )
-    offset, _ = model.more(block)
+    offset, times = model.more(block)
     x = design(block, model.parsed)[0] - at.centre
     eta = x @ at.beta + (0.0 if offset is None else offset)
-    here = Dispersed.of(y, eta, math.exp(at.scalars[6]))
-    p = x.shape[1]
+    here = Dispersed.of(y, eta, math.exp(at.scalars[6]), times)
+    w = np.ones_like(y) if times is None else times
+    p, working = x.shape[1], w * here.expected
     joint = np.zeros((p + 1, p + 1))
-    joint[:p, :p] = (x * here.observed[:, None]).T @ x
-    joint[:p, p] = x.T @ here.cross
+    joint[:p, :p] = (x * (w * here.observed)[:, None]).T @ x
+    joint[:p, p] = x.T @ (w * here.cross)
     joint[p, p] = here.observed_alpha
+    score = np.append(x.T @ (w * here.score), here.score_alpha)
     out["observed"] += pack(joint)
-    out["information"] += pack((x * here.expected[:, None]).T @ x)
-    out["gradient"] += np.append(x.T @ here.score, here.score_alpha)
+    out["information"] += pack((x * working[:, None]).T @ x)
+    out["gradient"] += score
     out["loglik"] += (here.loglik, here.deviance)
-    out["working"] += (here.expected.sum(), here.expected @ here.expected)
+    out["working"] += (working.sum(), working @ working)
+    if "meat" in out and model.params.errors != "site":
+        scores = np.column_stack([x * here.score[:, None], here.slope_alpha])
+        out["meat"] += pack((scores * w[:, None]).T @ scores)
+    return score
 
 
 def _step(at: Progress, total: Total, model: Model, scope: Scope) -> Continue | Done:
@@ -243,7 +280,10 @@ def _step(at: Progress, total: Total, model: Model, scope: Scope) -> Continue | 
         require_spread(np.asarray(total["working"]), scope)
         scalars[6] = log_alpha + step[p]
         final = at.but(beta=at.beta + step[:p], scalars=scalars, step=at.step + 1)
-        return Done(_assemble(final, observed, total, model, scope))
+        if model.robust:
+            onward = final.but(phase="errors", bread=pack(inverse(information)))
+            return Continue(onward.to_state(), 0.95, "standard errors")
+        return Done(_assemble(final, total, model, scope))
     if at.step >= _MAX_ITERATIONS:
         raise InputError(
             "no-convergence", "The model does not converge; merge levels or leave terms out."
@@ -274,36 +314,49 @@ def _newton(observed: Floats, information: Floats, gradient: Floats) -> Floats:
     return np.append(step, along)
 
 
-def _assemble(
-    at: Progress, observed: Floats, total: Total, model: Model, scope: Scope
-) -> dict[str, Any]:
+def _covariance(at: Progress, total: Total, model: Model) -> Floats:
+    """Of the coefficients of the centred columns and log alpha, shape (p + 1, p + 1)."""
+    p = len(model.parsed.names)
+    bread = inverse(unpack(np.asarray(total["observed"]), p + 1))
+    if "meat" not in total:
+        return bread
+    meat, n, sites = unpack(np.asarray(total["meat"]), p + 1), at.weight, int(at.counts[2])
+    factor = n / (n - p - 1) if model.params.errors == "HC1" else 1.0
+    if model.params.errors == "site":
+        factor = sites / (sites - 1) * (n - 1) / (n - p - 1)
+    return np.asarray(factor * (bread @ meat @ bread))
+
+
+def _assemble(at: Progress, total: Total, model: Model, scope: Scope) -> dict[str, Any]:
     n, missing, sites = (int(count) for count in at.counts)
-    p, parsed = len(model.parsed.names), model.parsed
-    joint = inverse(observed)
+    p, parsed, params = len(model.parsed.names), model.parsed, model.params
+    joint = _covariance(at, total, model)
     beta, cov = uncentred(at, joint[:p, :p], parsed)
     alpha = math.exp(at.scalars[6])
     loglik, deviance = (float(value) for value in total["loglik"])
-    offset = {} if model.params.offset is None else {"offset": model.params.offset}
+    df_test = sites - 1 if params.errors == "site" else None
+    more = {"offset": params.offset, "weights": params.weights, "errors": params.errors}
     return {
         "formula": model.params.formula,
         "family": "negative_binomial",
         "link": "log",
-        **offset,
+        **{name: value for name, value in more.items() if value not in {None, "model"}},
         "terms": list(parsed.names),
         "params": beta.tolist(),
-        **wald(beta, np.sqrt(np.diag(cov)), None),
+        **wald(beta, np.sqrt(np.diag(cov)), df_test),
         "alpha": alpha,
         "alpha_bse": alpha * math.sqrt(joint[p, p]),
         "deviance": deviance,
         "null_deviance": None,
         "aic": -2 * loglik + 2 * (p + 1),
         "loglik": loglik,
-        "df_resid": n - p,
+        "df_resid": round(at.weight) - p,
         "df_model": p - 1,
-        "df_test": None,
+        "df_test": df_test,
         "iterations": at.step,
         "n": n,
         "n_missing": missing,
+        "n_weighted": round(at.weight),
         "scale": 1.0,
         "cov": cov.tolist(),
         "n_sites": scope.n_sites,

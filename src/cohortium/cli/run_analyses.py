@@ -294,6 +294,12 @@ COMMANDS: Final = (
         (
             Parameter("formula", 'An R formula: "falls ~ age * sex".', argument=True),
             Parameter("offset", "A number added to the log of the mean."),
+            Parameter("weights", "How many times each person counts."),
+            Parameter(
+                "errors",
+                "Robust, or clustered by site; default model.",
+                ("model", "HC0", "HC1", "site"),
+            ),
         ),
     ),
     Command(

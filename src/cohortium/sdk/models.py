@@ -14,19 +14,32 @@ class ModelMethods(Submits):
     """Regression models."""
 
     def negative_binomial(
-        self, formula: str, *, offset: str | None = None
+        self,
+        formula: str,
+        *,
+        offset: str | None = None,
+        weights: str | None = None,
+        errors: Literal["model", "HC0", "HC1", "site"] = "model",
     ) -> NegativeBinomialResult:
         """Counts that vary more than a Poisson model says, fitted on the pooled data.
 
         Args:
             formula: An R formula over the study's variables: ``falls ~ age * sex``.
             offset: A number that is added to the log of the mean, such as the log of a time.
+            weights: A whole number from 1: how many times each person counts.
+            errors: Standard errors of the model, robust ones (HC0, HC1), or clustered by site,
+                which takes five sites.
 
         Raises:
             InputError: ``bad-formula``, ``no-convergence``.
             PolicyRefusal: Not permitted, too few persons or too many parameters.
         """
-        params = {"formula": formula, "offset": offset}
+        params = {
+            "formula": formula,
+            "offset": offset,
+            "weights": weights,
+            "errors": None if errors == "model" else errors,
+        }
         run = self.submit("models.negative_binomial", params)
         return as_type(NegativeBinomialResult, run.result())
 
