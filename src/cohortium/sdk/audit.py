@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cohortium.contract.model import Contract
 from cohortium.core.canonical import canonical
 from cohortium.sdk.client import Client
+from cohortium.sdk.files import writing
 from cohortium.sdk.html import facts_html, table_html
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Audit:
     def save(self, path: str | Path) -> Path:
         """Write the bundle."""
         target = Path(path)
-        target.write_bytes(self.data)
+        with writing(target):
+            target.write_bytes(self.data)
         return target
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cohortium.errors import InputError
+from cohortium.sdk.files import writing
 from cohortium.sdk.language import Language
 from cohortium.sdk.publication import Cell, PrintedTable, Row, clean, shown
 
@@ -32,8 +33,8 @@ def export(tables: Sequence[PrintedTable], path: Path, lang: Language = "en") ->
     """Write tables; the ending of `path` says how.
 
     Raises:
-        InputError: ``bad-input`` for another ending; ``missing-extra`` without the library that
-            writes XLSX or DOCX.
+        InputError: ``bad-input`` for another ending, or a folder that there is not;
+            ``missing-extra`` without the library that writes XLSX or DOCX.
     """
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
@@ -41,7 +42,8 @@ def export(tables: Sequence[PrintedTable], path: Path, lang: Language = "en") ->
             "bad-input",
             f"Tables are written as {', '.join(WRITERS)}, not {path.suffix or path.name!r}.",
         )
-    path.write_bytes(writer(tables, lang))
+    with writing(path):
+        path.write_bytes(writer(tables, lang))
     return path
 
 

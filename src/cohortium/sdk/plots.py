@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cohortium.errors import InputError
+from cohortium.sdk.files import writing
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -27,8 +28,9 @@ def save(chart: alt.TopLevelMixin, path: Path) -> Path:
     """Write a chart; the ending of `path` says how.
 
     Raises:
-        InputError: ``bad-input`` for an unknown ending; ``missing-extra`` without vl-convert, which
-            draws PNG and SVG and puts the scripts into HTML so that it works offline.
+        InputError: ``bad-input`` for an unknown ending or folder; ``missing-extra`` without
+            vl-convert, which draws PNG and SVG and puts the scripts into HTML so that it works
+            offline.
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
@@ -37,15 +39,16 @@ def save(chart: alt.TopLevelMixin, path: Path) -> Path:
         )
     if ending != ".json" and importlib.util.find_spec("vl_convert") is None:
         raise InputError("missing-extra", f'Writing {ending} needs: pip install "cohortium[png]"')
-    match ending:
-        case ".png":
-            chart.save(str(path), format="png", ppi=160)
-        case ".svg":
-            chart.save(str(path), format="svg")
-        case ".html":
-            chart.save(str(path), format="html", inline=True)
-        case _:
-            chart.save(str(path), format="json")
+    with writing(path):
+        match ending:
+            case ".png":
+                chart.save(str(path), format="png", ppi=160)
+            case ".svg":
+                chart.save(str(path), format="svg")
+            case ".html":
+                chart.save(str(path), format="html", inline=True)
+            case _:
+                chart.save(str(path), format="json")
     return path
 
 

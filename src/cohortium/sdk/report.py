@@ -16,6 +16,7 @@ from cohortium.errors import InputError
 from cohortium.sdk import report_words as words
 from cohortium.sdk import vocabulary
 from cohortium.sdk.export import html_page, html_table
+from cohortium.sdk.files import writing
 from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, clean
 from cohortium.sdk.results import Result
@@ -103,9 +104,11 @@ class Report:
         path = Path(path)
         match path.suffix.lower():
             case ".html":
-                path.write_text(self.html(), encoding="utf-8")
+                with writing(path):
+                    path.write_text(self.html(), encoding="utf-8")
             case ".pdf":
-                path.write_bytes(self.pdf())
+                with writing(path):
+                    path.write_bytes(self.pdf())
             case other:
                 raise InputError(
                     "bad-input",

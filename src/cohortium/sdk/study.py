@@ -35,6 +35,7 @@ from cohortium.sdk.audit import Audit, fetch_audit
 from cohortium.sdk.client import Client
 from cohortium.sdk.cohort import Cohort, Criteria
 from cohortium.sdk.derivations import Derivations
+from cohortium.sdk.files import require_folder
 from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
@@ -429,10 +430,12 @@ class Study(Analyses):
 
         Raises:
             VerificationError: A result is not the one that was witnessed.
-            InputError: ``bad-input`` for another ending; ``missing-extra``.
+            InputError: ``bad-input`` for another ending or a missing folder; ``missing-extra``.
         """
         from cohortium.sdk.report import compose
 
+        if path is not None:
+            require_folder(Path(path))
         made = compose(self, self.runs(), also, lang, self._client.clock())
         if path is not None:
             made.save(path)

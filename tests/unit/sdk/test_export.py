@@ -9,6 +9,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import altair as alt
 import pandas as pd
 import pytest
 from docx import Document
@@ -28,6 +29,7 @@ from cohortium.sdk.export import (
     frame_csv,
     tex,
 )
+from cohortium.sdk.plots import save
 from cohortium.sdk.publication import PrintedTable, Row, from_frame, wide
 
 HOSTILE = "<script>alert(1)</script>"
@@ -70,6 +72,20 @@ def test_the_ending_says_the_format(tmp_path: Path, ending: str) -> None:
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.csv, \.xlsx, \.docx, \.tex, \.html"):
         export([TABLE], tmp_path / "table.odt")
+
+
+def test_a_folder_that_there_is_not_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "no such"
+    with pytest.raises(InputError, match=r"no folder .*no such; make it") as caught:
+        export([TABLE], missing / "table.csv")
+    assert caught.value.code == "bad-input"
+    chart = alt.Chart(pd.DataFrame({"x": [1]})).mark_point()
+    for wrong in (missing / "a.png", missing / "a.json"):
+        with pytest.raises(InputError, match="no such"):
+            save(chart, wrong)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        export([TABLE], tmp_path / "folder.csv")
 
 
 def test_csv_is_read_by_pandas() -> None:

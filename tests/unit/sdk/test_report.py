@@ -226,6 +226,9 @@ def test_markup_is_escaped_and_each_script_has_its_font() -> None:
 def test_another_ending_is_refused(report: Report, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.html or \.pdf"):
         report.save(tmp_path / "report.docx")
+    for name in ("report.html", "report.pdf"):
+        with pytest.raises(InputError, match="There is no folder"):
+            report.save(tmp_path / "no such" / name)
     assert repr(report).startswith("<Report ")
     assert "<h2>Methods</h2>" in report._repr_html_()
 
