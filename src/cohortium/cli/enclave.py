@@ -1,0 +1,165 @@
+"""``cohortium enclave``: where programs run on lent data, and how well they are kept in.
+
+cohortium enclave doctor
+cohortium enclave try FOLDER --input images=FILE --results FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cohortium.cli.output import JsonOption, emit, folder_exists, handle_errors, plain
+from cohortium.errors import ConflictError, InputError
+
+if TYPE_CHECKING:
+    from cohortium.enclave.job import Outcome
+    from cohortium.enclave.levels import Offer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Where programs run on lent data: what this machine can offer, and a try of a program.",
+)
+
+
+@app.command()
+@handle_errors
+def doctor(json: JsonOption = False) -> None:
+    """Print which security levels this machine can offer, and why not the others."""
+    from cohortium.enclave.executor import executors
+    from cohortium.enclave.levels import offers
+
+    found = offers(executors().values())
+    emit([_offer_data(one) for one in found], "\n".join(map(_offer_text, found)), json)
+
+
+@app.command("try")
+@handle_errors
+def try_(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="The program's folder, with its task.yaml.", exists=True, file_okay=False
+        ),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="NAME=PATH: a file or folder for a slot; several times."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Option("--argument", help="NAME=VALUE; several times.")
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", help="A new folder for the outputs.", callback=folder_exists),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where it runs: landlock, bubblewrap, process, ...")
+    ] = "landlock",
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="The environment of Python packages that it uses (a venv); default: this one.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a program as a task would run, on files of your own: no contract, no other owner."""
+    from cohortium.enclave import manifest
+    from cohortium.enclave.executor import executor as find_executor
+    from cohortium.enclave.supervised import FolderSink
+
+    if results is not None and results.exists():
+        raise ConflictError("already-exists", f"{results} is there already; name a new folder.")
+    given = {name: _existing(name, path) for name, path in _pairs("--input", inputs)}
+    task = manifest.read(folder)
+    readable = () if packages is None else (packages,)
+    job = task.job(folder, given, dict(_pairs("--argument", arguments)), readable)
+    place = find_executor(executor)
+    running = place.start(place.prepare(job))
+    try:
+        outcome = running.wait(None if json else _show)
+    except KeyboardInterrupt:
+        running.stop()
+        raise
+    if results is not None and outcome.end == "succeeded":
+        running.collect(FolderSink(results))
+    else:
+        running.stop()
+    data = _outcome_data(outcome, manifest.digest(folder), results)
+    emit(data, _outcome_text(outcome, results), json)
+    if outcome.end != "succeeded":
+        raise typer.Exit(ConflictError.exit_code)
+
+
+def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
+    out = []
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InputError("bad-input", f"{option} is NAME=VALUE, not {text!r}.")
+        out.append((name, value))
+    return out
+
+
+def _existing(name: str, path: str) -> Path:
+    found = Path(path)
+    if not found.exists():
+        raise InputError("not-found", f"There is no {path}, which {name} should be.")
+    return found
+
+
+def _show(text: bytes) -> None:
+    sys.stdout.write(plain(text.decode(errors="replace")))
+    sys.stdout.flush()
+
+
+def _offer_data(one: Offer) -> dict[str, Any]:
+    return {
+        "level": one.level,
+        "offered": one.offered,
+        "executors": list(one.executors),
+        "requirements": [
+            {"text": line.text, "holds": line.holds, "missing": line.missing}
+            for line in one.requirements
+        ],
+    }
+
+
+def _offer_text(one: Offer) -> str:
+    from cohortium.enclave.levels import MEANING
+
+    word = f"yes, by {', '.join(one.executors)}" if one.offered else "no"
+    lines = [f"{one.level}  {MEANING[one.level]}: {word}"]
+    lines += [f"      {line.text}: {line.missing}" for line in one.requirements if not line.holds]
+    return "\n".join(lines)
+
+
+def _outcome_data(outcome: Outcome, digest: str, results: Path | None) -> dict[str, Any]:
+    return {
+        "end": outcome.end,
+        "log": outcome.log.decode(errors="replace"),
+        "log_truncated": outcome.log_truncated,
+        "cpu_s": outcome.cpu_s,
+        "largest_process_bytes": outcome.largest_process_bytes,
+        "code_digest": digest,
+        "results": None if results is None else str(results),
+    }
+
+
+def _outcome_text(outcome: Outcome, results: Path | None) -> str:
+    said = {
+        "succeeded": "It succeeded",
+        "failed": "It failed",
+        "stopped": "It was stopped",
+    }.get(outcome.end, f"It went beyond its limit ({outcome.end}; see `limits` in task.yaml)")
+    used = f"{outcome.cpu_s:.1f} s of processor time"
+    where = f"; its outputs are in {results}" if results and outcome.end == "succeeded" else ""
+    return f"{said}: {used}, {outcome.largest_process_bytes / 2**20:.0f} MiB{where}."

@@ -1,0 +1,123 @@
+"""The security levels as checklists, and which of them a machine can offer.
+
+A level is reached where every line of its list holds, those of the lower levels included; L4 does
+without a TPM, since the processor proves what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, get_args
+
+from cohortium.contract.task import SecurityLevel
+from cohortium.enclave.executor import Executor
+
+LEVELS: Final[tuple[SecurityLevel, ...]] = get_args(SecurityLevel)
+
+MEANING: Final[Mapping[SecurityLevel, str]] = {
+    "L1": "a separate process; its code is known by digest",
+    "L2": "a sandbox without network; data encrypted at rest",
+    "L3": "L2 on a host whose boot and program a TPM 2.0 measures",
+    "L4": "a hardware trusted execution environment; keys go to its approved measurement only",
+    "L5": "L4 with built-in computations only, in production mode and up to date",
+}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One line of a level's checklist, and whether it holds here.
+
+    Attributes:
+        missing: Why not, and what to do; empty where it holds.
+    """
+
+    text: str
+    missing: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does."""
+        return not self.missing
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A level, and what this machine has of it.
+
+    Attributes:
+        executors: Those that offer it here.
+    """
+
+    level: SecurityLevel
+    requirements: tuple[Requirement, ...]
+    executors: tuple[str, ...]
+
+    @property
+    def offered(self) -> bool:
+        """Whether tasks can run at it here."""
+        return bool(self.executors) and all(one.holds for one in self.requirements)
+
+
+def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer, ...]:
+    """What this machine can offer, from L1 to L5.
+
+    Args:
+        executors: All that are installed.
+        root: Where the machine's files begin.
+    """
+    known = {one: one.missing() for one in executors}
+    out = []
+    for level in LEVELS:
+        able = [one for one in known if LEVELS.index(one.level) >= LEVELS.index(level)]
+        running = tuple(one.name for one in able if not known[one])
+        why = "; ".join(f"{one.name}: {', '.join(known[one])}" for one in able if known[one])
+        none = why or "no executor for it is installed"
+        lines = [
+            Requirement(f"an executor that reaches {level}", "" if running else none),
+            *_platform(level, root),
+        ]
+        out.append(Offer(level, tuple(lines), running))
+    return tuple(out)
+
+
+def _platform(level: SecurityLevel, root: Path) -> list[Requirement]:
+    if level in {"L1", "L2"}:
+        return []
+    if level == "L3":
+        return [
+            _there(root, "dev/tpmrm0", "a TPM 2.0", "the machine has none, or its driver is off"),
+            _there(
+                root,
+                "sys/kernel/security/tpm0/binary_bios_measurements",
+                "an event log of the measured boot",
+                "boot by UEFI with the TPM on, and mount securityfs",
+            ),
+            _package("tpm2_pytss", "the TPM's library", "pip install 'cohortium[tpm]'"),
+        ]
+    devices = ("dev/sgx_enclave", "dev/tdx_guest", "dev/sev-guest")
+    found = [name for name in devices if (root / name).exists()]
+    hardware = [
+        Requirement(
+            "SGX, TDX or SEV-SNP",
+            "" if found else "none of " + ", ".join(f"/{name}" for name in devices) + " is there",
+        ),
+    ]
+    if level == "L5":
+        hardware.append(
+            Requirement(
+                "evidence of production mode and an up-to-date platform",
+                "" if found else "judged from the hardware's evidence when a task starts",
+            )
+        )
+    return hardware
+
+
+def _there(root: Path, path: str, text: str, why: str) -> Requirement:
+    return Requirement(text, "" if (root / path).exists() else f"/{path} is not there: {why}")
+
+
+def _package(name: str, text: str, why: str) -> Requirement:
+    return Requirement(text, "" if find_spec(name) is not None else why)

@@ -1,0 +1,120 @@
+"""``task.yaml`` in a program's folder: how it is started, and what it reads and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, StringConstraints, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cohortium.contract.task import Scalar, SlotKind, code_digest
+from cohortium.core.dictionary import Name
+from cohortium.core.model import Document, explain
+from cohortium.enclave.job import Job, Limits, Source
+from cohortium.errors import InputError
+
+FILE: Final = "task.yaml"
+_LARGEST_CODE_BYTES: Final = 64 * 1024 * 1024
+Word = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class Manifest(Document):
+    """How a program is started.
+
+    Attributes:
+        command: With ``{python}``, ``{code}``, ``{inputs.NAME}``, ``{outputs.NAME}`` and
+            ``{arguments.NAME}``.
+        inputs: What each slot is.
+        arguments: Their values where a run gives none; null: a run must give one.
+    """
+
+    command: Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000)]
+    inputs: dict[Name, SlotKind] = Field(default_factory=dict)
+    outputs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    arguments: dict[Name, Scalar | None] = Field(default_factory=dict)
+    environment: dict[str, str] = Field(default_factory=dict)
+    limits: Limits = Limits()
+
+    def job(
+        self,
+        code: Path,
+        inputs: Mapping[str, Path | Source],
+        arguments: Mapping[str, Scalar],
+        readable: tuple[Path, ...] = (),
+    ) -> Job:
+        """A run of it.
+
+        Raises:
+            InputError: ``bad-input`` where inputs or arguments are not those that it has.
+        """
+        values = {**self.arguments, **arguments}
+        for what, given, known in (
+            ("input", set(inputs), set(self.inputs)),
+            ("argument", set(arguments), set(self.arguments)),
+        ):
+            if unknown := sorted(given - known):
+                raise InputError(
+                    "bad-input",
+                    f"The task has no {what} {unknown[0]!r}; it has "
+                    f"{', '.join(sorted(known)) or 'none'}.",
+                )
+        missing = [name for name in self.inputs if name not in inputs]
+        missing += [name for name, value in values.items() if value is None]
+        if missing:
+            raise InputError("bad-input", f"The task needs {', '.join(missing)}.")
+        command = tuple(self._with_arguments(word, values) for word in self.command)
+        return Job(
+            command, code, inputs, self.outputs, self.environment, self.limits, readable=readable
+        )
+
+    @staticmethod
+    def _with_arguments(word: str, values: Mapping[str, Scalar | None]) -> str:
+        for name, value in values.items():
+            text = str(value).replace("{", "{{").replace("}", "}}")
+            word = word.replace(f"{{arguments.{name}}}", text)
+        return word
+
+
+def read(folder: Path) -> Manifest:
+    """A program's manifest.
+
+    Raises:
+        InputError: ``not-found``, ``bad-config``.
+    """
+    file = folder / FILE
+    try:
+        found = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        return Manifest.model_validate(found)
+    except FileNotFoundError as error:
+        raise InputError(
+            "not-found", f"There is no {FILE} in {folder}: it says how the program is started."
+        ) from error
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError("bad-config", f"{file} cannot be read: {error}") from error
+    except ValidationError as error:
+        raise InputError("bad-config", f"{file}: {explain(error)}") from error
+
+
+def digest(folder: Path) -> str:
+    """The digest of a program, its manifest included, as a contract binds it.
+
+    Raises:
+        InputError: ``bad-input`` where there is something other than files and folders, or too
+            much.
+    """
+    files, total = {}, 0
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if "__pycache__" in path.parts:
+            continue
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError("bad-input", f"{name} is neither a file nor a folder.")
+        if path.is_file():
+            total += path.stat().st_size
+            if total > _LARGEST_CODE_BYTES:
+                raise InputError("too-large", "A program has 64 MiB at most; lend data as inputs.")
+            files[name] = path.read_bytes()
+    return code_digest(files)
