@@ -132,6 +132,7 @@ class VaultReader(io.RawIOBase):
         super().__init__()
         self._source = source
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_of = 0
         self._cipher: ChunkCipher | None = None
         try:
             self.header = read_header(source)
@@ -214,7 +215,7 @@ class VaultReader(io.RawIOBase):
         if self.closed:
             return
         try:
-            if self._pool is not None:
+            if self._pool is not None and self._pool_of == os.getpid():
                 self._pool.shutdown()
             if self._cipher is not None:
                 self._cipher.close()
@@ -319,8 +320,10 @@ class VaultReader(io.RawIOBase):
         if parts < 2:
             self._decrypt_part(first, n, into)
             return
-        if self._pool is None:
+        if self._pool is None or self._pool_of != os.getpid():
+            # Threads do not live on in a forked process.
             self._pool = ThreadPoolExecutor(self._threads - 1, thread_name_prefix="vault")
+            self._pool_of = os.getpid()
         size = self.header.chunk_bytes
         bounds = [n * part // parts for part in range(parts + 1)]
         others = [

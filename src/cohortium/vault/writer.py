@@ -14,7 +14,7 @@ from typing import Any
 
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import InputError
-from cohortium.vault.anchor import Anchor, Mark
+from cohortium.vault.anchor import Anchor, Mark, judge
 from cohortium.vault.chunks import ChunkCipher
 from cohortium.vault.header import (
     FILE_ID_BYTES,
@@ -127,6 +127,9 @@ class VaultWriter(io.RawIOBase):
             last = memoryview(self._pending)[: self._filled]
             self._wait(0)
             self._encrypt(self._index, last, True)
+            if self._anchor is not None:
+                # Another writer may have been quicker; its version stays.
+                judge(self._anchor.latest(self.header.file_id), Mark.of(self.header))
             self._sink.commit()
         except BaseException:
             self.discard()

@@ -11,6 +11,7 @@ from tests.support.vault import OWNER, STRANGER, header_of, opened, vault_file
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.vault.anchor import Anchor, FileAnchor, Mark, MemoryAnchor, judge
 from cohortium.vault.reader import Expected
+from cohortium.vault.writer import VaultWriter
 
 FIRST = vault_file(b"first")
 ID = header_of(FIRST).file_id
@@ -57,6 +58,23 @@ def test_what_cannot_be_opened_is_not_remembered(anchor: Anchor) -> None:
 def test_the_writer_tells_the_anchor_of_what_is_in_its_place(anchor: Anchor) -> None:
     data = vault_file(b"x", anchor=anchor)
     assert anchor.latest(header_of(data).file_id) == Mark.of(header_of(data))
+
+
+def test_of_two_writers_at_once_the_first_one_s_version_stays(
+    anchor: Anchor, tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    one, two = (
+        VaultWriter.open(path, [OWNER.public], OWNER.signing, file_id=ID, version=5, anchor=anchor)
+        for _ in range(2)
+    )
+    one.write(b"one")
+    two.write(b"two")
+    one.close()
+    with pytest.raises(VerificationError) as caught:
+        two.close()
+    assert caught.value.code == "vault-rollback"
+    assert opened(path.read_bytes(), expected=Expected(anchor=anchor)).read() == b"one"
 
 
 def test_the_rules_in_one_place() -> None:

@@ -6,11 +6,14 @@ import gc
 import io
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.support.source import ROOT
 from tests.support.vault import (
     CHUNK,
     CHUNK_BITS,
@@ -158,6 +161,36 @@ def test_threads_that_seek_and_read_without_a_lock_get_what_they_sought() -> Non
             assert one.submit(file.read, 7).result() == PLAIN[a : a + 7]
             assert two.submit(file.read, 7).result() == PLAIN[b : b + 7]
             assert one.submit(file.tell).result() == a + 7
+
+
+FORKED = """
+import os, sys
+from tests.support.vault import OWNER, content
+from cohortium.vault.keys import Keyring
+from cohortium.vault.reader import VaultReader
+with VaultReader.open(sys.argv[1], Keyring([OWNER]), threads=2) as file:
+    first = file.pread(0, file.size)
+    child = os.fork()
+    assert file.pread(0, file.size) == first == content(len(first))
+    if child == 0:
+        os._exit(0)
+    sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_file_is_read_on_in_a_forked_process(tmp_path: Path) -> None:
+    """Workers of a torch DataLoader are forked; threads do not live on in them."""
+    write(tmp_path / "a", PLAIN)
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "a")]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_file_handed_to_another_thread_and_back_is_read_on() -> None:
