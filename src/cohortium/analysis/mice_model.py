@@ -33,7 +33,8 @@ class MiceParams(Params):
 
     Attributes:
         formula: Of the model that is wanted; see `cohortium.analysis.formula`.
-        family: The outcome's distribution; an outcome of poisson or gamma is not imputed.
+        family: The outcome's distribution; an outcome of another than gaussian or binomial is not
+            imputed.
         link: As of `glm`.
         impute: The variables that are imputed; absent: all of which values are missing. Persons
             without a value of any other are left out.
@@ -44,8 +45,8 @@ class MiceParams(Params):
     """
 
     formula: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
-    family: Literal["binomial", "gamma", "gaussian", "poisson"] = "gaussian"
-    link: Literal["identity", "inverse", "log", "logit"] | None = None
+    family: Literal["binomial", "gamma", "gaussian", "inverse_gaussian", "poisson"] = "gaussian"
+    link: Literal["identity", "inverse", "inverse_squared", "log", "logit"] | None = None
     impute: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_VARIABLES)] | None = None
     auxiliary: Annotated[tuple[Name, ...], Field(max_length=MAX_VARIABLES)] = ()
     m: Annotated[int, Field(ge=2, le=50)] = 5
@@ -93,7 +94,8 @@ class Plan:
                 raise InputError("bad-input", f"{one.name} is {one.type}; it helps no imputation.")
         if len(variables) < 2 or len(variables) > MAX_VARIABLES:
             raise InputError("bad-input", f"Chained equations take 2 to {MAX_VARIABLES} variables.")
-        outcome = model.parsed.response.names if params.family in {"poisson", "gamma"} else ()
+        imputes = params.family in {"gaussian", "binomial"}
+        outcome = frozenset[str]() if imputes else model.parsed.response.names
         may = [one.name for one in variables if one.name not in outcome]
         for name in params.impute or ():
             if name not in may:

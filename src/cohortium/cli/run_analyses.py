@@ -239,9 +239,15 @@ COMMANDS: Final = (
         (
             Parameter("formula", 'An R formula: "died ~ age * sex".', argument=True),
             Parameter(
-                "family", "Default: gaussian.", ("binomial", "gamma", "gaussian", "poisson")
+                "family",
+                "Default: gaussian.",
+                ("binomial", "gamma", "gaussian", "inverse_gaussian", "poisson"),
             ),
-            Parameter("link", "Of gamma inverse or log.", ("identity", "inverse", "log", "logit")),
+            Parameter(
+                "link",
+                "Default: the canonical one.",
+                ("identity", "inverse", "inverse_squared", "log", "logit"),
+            ),
             Parameter("impute", "A variable; several times; default: all.", list[str]),
             Parameter("auxiliary", "Helps to impute; several times.", list[str]),
             Parameter("m", "Imputed data sets; default 5.", int),

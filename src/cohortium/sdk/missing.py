@@ -9,6 +9,9 @@ from cohortium.core.dictionary import VariableType
 from cohortium.sdk.missing_results import MiceResult, MissingResult
 from cohortium.sdk.submission import Submits, as_type, listed, names_of, require_whole
 
+Family = Literal["binomial", "gamma", "gaussian", "inverse_gaussian", "poisson"]
+Link = Literal["identity", "inverse", "inverse_squared", "log", "logit"]
+
 MOST_TOGETHER = 8
 """Variables whose patterns are counted where nobody says."""
 
@@ -47,9 +50,9 @@ class MissingMethods(Submits):
     def mice(
         self,
         formula: str,
-        family: Literal["binomial", "gamma", "gaussian", "poisson"] = "gaussian",
+        family: Family = "gaussian",
         *,
-        link: Literal["identity", "inverse", "log", "logit"] | None = None,
+        link: Link | None = None,
         impute: str | Sequence[str] | None = None,
         auxiliary: str | Sequence[str] = (),
         m: int = 5,
@@ -60,7 +63,7 @@ class MissingMethods(Submits):
 
         Args:
             formula: As of `glm`.
-            family: As of `glm`; an outcome of poisson or gamma is not imputed.
+            family: As of `glm`; an outcome of another than gaussian or binomial is not imputed.
             link: As of `glm`.
             impute: Absent: every variable of which values are missing. Persons who lack another
                 one are left out.
