@@ -363,6 +363,29 @@ def test_a_state_that_cannot_be_is_a_protocol_error(analysis: AnyAnalysis, param
                 analysis.finish(total, forged, params, scope)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e300])
+def test_coefficients_beyond_all_numbers_warn_of_nothing(far: float) -> None:
+    """Warnings are errors here; a sum that is no number is refused where it is masked."""
+    table, scope = people(1), Scope(VARIABLES, Disclosure(), 3)
+    models: list[tuple[AnyAnalysis, Any]] = [
+        (Multinomial(), MultinomialParams(formula=FORMULA)),
+        (Ordinal(), OrdinalParams(formula=FORMULA)),
+        (Ordinal(), OrdinalParams(formula=FORMULA, link="probit")),
+        (Ordinal(), OrdinalParams(formula=FORMULA, link="cloglog")),
+    ]
+    for analysis, params in models:
+        seen: list[tuple[State, Total]] = []
+        asked = params.model_dump(exclude_none=True)
+        run_pooled_sum(analysis, asked, split(table, SIZES), seen=seen)
+        state = seen[1][0]
+        beta = state.arrays["beta"].copy()
+        beta[2:] = far
+        sent = analysis.local(
+            table, State(state.values, {**state.arrays, "beta": beta}), params, scope
+        )
+        assert set(sent) == {"loglik", "score", "information"}
+
+
 def test_thresholds_that_do_not_increase_and_cuts_of_another_link_are_protocol_errors() -> None:
     table, scope = people(1), Scope(VARIABLES, Disclosure(), 3)
     seen: list[tuple[State, Total]] = []

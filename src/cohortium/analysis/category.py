@@ -128,7 +128,8 @@ class CategoryAnalysis(ABC, Generic[P]):
         for block in blocks(table):
             y, x = model.outcomes(block), design(block, model.parsed)[0]
             if at.phase not in COUNTS:
-                self.add(out, x - at.centre, y, at=at, model=model, params=params)
+                with np.errstate(over="ignore", invalid="ignore"):  # as far as a hub may ask
+                    self.add(out, x - at.centre, y, at=at, model=model, params=params)
                 continue
             out["columns"] += x.sum(axis=0)
             out["squares"] += np.square(x).sum(axis=0)
