@@ -195,3 +195,32 @@ def test_a_negative_binomial_model_is_a_model_with_a_dispersion(
     with pytest.raises(co.InputError, match="family"):
         co.anova(study.glm("times_ill ~ age", "poisson"), large)
     assert large.predict(pooled).mean() == pytest.approx(pooled["times_ill"].mean(), rel=0.05)
+
+
+def test_weights_and_robust_errors_of_a_negative_binomial_model_are_shown(study: co.Study) -> None:
+    plain = study.negative_binomial("times_ill ~ age", weights="times")
+    fit = study.negative_binomial("times_ill ~ age", weights="times", errors="site")
+    assert fit.params.to_numpy() == pytest.approx(plain.params.to_numpy())
+    assert (fit.df_test, fit.statistic_name, plain.df_test) == (4, "t", None)
+    for word in ("Weights:", "clustered by institution", "Alpha (SE):"):
+        assert word in str(fit.summary())
+    assert "频数权重：times。" in fit.interpret("zh")
+    with pytest.raises(co.InputError, match="wald_test"):
+        co.anova(plain, study.negative_binomial("times_ill ~ age + stage", errors="HC0"))
+
+
+def test_an_inverse_gaussian_model_is_said_and_predicts(
+    study: co.Study, pooled: pd.DataFrame
+) -> None:
+    squared, log = (
+        study.glm("cost ~ age", "inverse_gaussian", link=link) for link in (None, "log")
+    )
+    assert squared.link == "inverse_squared"
+    assert "均值平方倒数之差" in squared.interpret("zh")
+    assert log.interpret().startswith("Inverse Gaussian regression of cost")
+    assert "ratio_of_means" in log.to_frame().columns
+    assert squared.predict(pooled).mean() == pytest.approx(pooled["cost"].mean(), rel=0.05)
+    test = co.anova(study.glm("cost ~ 1", "inverse_gaussian", link="log"), log)
+    assert test.statistic_name == "F"
+    with pytest.raises(co.InputError, match="has the link"):
+        study.glm("cost ~ age", "inverse_gaussian", link="inverse")
