@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -461,22 +462,26 @@ def test_threads_and_child_processes_work(sandbox: Executor, tmp_path: Path) -> 
 
 
 def test_nothing_of_it_stays_on_the_disk(sandbox: Executor, tmp_path: Path) -> None:
-    program = """
+    marker = secrets.token_hex(16)
+    program = f"""
         import pathlib, sys, time
-        pathlib.Path("scratch.txt").write_text("planted marker 8271")
-        (pathlib.Path(sys.argv[1]) / "out.txt").write_text("planted marker 8271")
+        marker = "{marker[::-1]}"[::-1]
+        pathlib.Path("scratch.txt").write_text(marker)
+        (pathlib.Path(sys.argv[1]) / "out.txt").write_text(marker)
         print("written", flush=True)
         time.sleep(1)
         raise SystemExit(1)
     """
-    running = sandbox.start(sandbox.prepare(job(tmp_path, program)))
+    made = job(tmp_path, program)
+    running = sandbox.start(sandbox.prepare(made))
     found: list[str] = []
 
     def look(_: bytes) -> None:
-        for top in ("/tmp", "/dev/shm", "/var/tmp"):
-            asked = ["grep", "-rls", "--exclude=main.py", "planted marker 8271", top]
-            looked = subprocess.run(asked, capture_output=True, text=True, check=False)
-            found.extend(looked.stdout.split())
+        since = str(made.code / "main.py")
+        asked = ["find", "/tmp", "/var/tmp", "/dev/shm", "-newer", since, "-type", "f"]
+        grep = ["-exec", "grep", "-ls", marker, "{}", "+"]
+        looked = subprocess.run([*asked, *grep], capture_output=True, text=True, check=False)
+        found.extend(looked.stdout.split())
 
     running.wait(look)
     running.collect(FolderSink(tmp_path / "results"))

@@ -89,10 +89,7 @@ def try_(
     except KeyboardInterrupt:
         running.stop()
         raise
-    if results is not None and outcome.end == "succeeded":
-        running.collect(FolderSink(results))
-    else:
-        running.stop()
+    running.collect(None if results is None else FolderSink(results))
     data = _outcome_data(outcome, manifest.digest(folder), results)
     emit(data, _outcome_text(outcome, results), json)
     if outcome.end != "succeeded":

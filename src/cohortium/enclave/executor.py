@@ -51,8 +51,8 @@ class Running(Protocol):
         """End it now, with all that it started."""
         ...
 
-    def collect(self, sink: Sink) -> None:
-        """Its outputs, after `wait`; nothing unless it succeeded."""
+    def collect(self, sink: Sink | None) -> None:
+        """Its outputs, after `wait`; nothing unless it succeeded. What is left of it goes."""
         ...
 
 

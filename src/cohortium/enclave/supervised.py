@@ -206,8 +206,8 @@ class SupervisedTask:
         self._stopped = True
         self._process.kill()
 
-    def collect(self, sink: Sink) -> None:
-        """Its outputs, as they leave the sandbox.
+    def collect(self, sink: Sink | None) -> None:
+        """Its outputs, as they leave the sandbox; None drops them. It is gone afterwards.
 
         Raises:
             PolicyRefusal: ``task-output`` where they are more, or other, than the job allows.
@@ -215,7 +215,7 @@ class SupervisedTask:
         if self._outcome is None:
             raise RuntimeError("collect comes after wait")
         try:
-            if self._outcome.end == "succeeded":
+            if self._outcome.end == "succeeded" and sink is not None:
                 self._receive(sink)
         finally:
             self.stop()

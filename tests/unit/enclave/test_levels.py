@@ -1,0 +1,71 @@
+"""Which security levels a machine can offer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cohortium.contract.task import SecurityLevel
+from cohortium.enclave.levels import LEVELS, MEANING, Offer, offers
+
+
+class _Place:
+    def __init__(self, name: str, level: SecurityLevel, *missing: str) -> None:
+        self.name = name
+        self.level = level
+        self._missing = missing
+
+    def missing(self) -> tuple[str, ...]:
+        return self._missing
+
+
+def _offers(root: Path, *places: Any) -> dict[str, Offer]:
+    return {one.level: one for one in offers(places, root)}
+
+
+def test_a_level_is_offered_by_executors_that_reach_it_and_can_run(tmp_path: Path) -> None:
+    found = _offers(
+        tmp_path, _Place("process", "L1"), _Place("landlock", "L2"), _Place("gvisor", "L2", "no")
+    )
+    assert found["L1"].executors == ("process", "landlock")
+    assert found["L2"].executors == ("landlock",)
+    assert [level for level in LEVELS if found[level].offered] == ["L1", "L2"]
+
+
+def test_why_a_level_is_not_offered_names_the_executors(tmp_path: Path) -> None:
+    found = _offers(tmp_path, _Place("gvisor", "L2", "runsc is not installed"))["L2"]
+    assert not found.offered
+    assert [line.missing for line in found.requirements] == ["gvisor: runsc is not installed"]
+
+
+@pytest.mark.parametrize("device", ["sgx_enclave", "tdx_guest", "sev-guest"])
+def test_hardware_is_looked_for(tmp_path: Path, device: str) -> None:
+    place = _Place("hardware", "L5")
+    without = _offers(tmp_path, place)
+    assert not without["L4"].offered
+    assert not without["L5"].offered
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / device).touch()
+    found = _offers(tmp_path, place)
+    assert found["L4"].offered
+    assert found["L5"].offered
+    assert not found["L3"].offered  # there is no TPM
+
+
+def test_a_measured_host_has_a_tpm_its_log_and_its_library(tmp_path: Path) -> None:
+    lines = _offers(tmp_path, _Place("tpm", "L3"))["L3"].requirements
+    assert [line.text for line in lines if not line.holds][:2] == [
+        "a TPM 2.0",
+        "an event log of the measured boot",
+    ]
+    for path in ("dev/tpmrm0", "sys/kernel/security/tpm0/binary_bios_measurements"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    lines = _offers(tmp_path, _Place("tpm", "L3"))["L3"].requirements
+    assert {line.text for line in lines if not line.holds} <= {"the TPM's library"}
+
+
+def test_every_level_says_what_it_means() -> None:
+    assert set(MEANING) == set(LEVELS)
