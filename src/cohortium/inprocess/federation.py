@@ -299,7 +299,12 @@ def _proposal(
             ),
             variables=tuple(
                 ProposedVariable(
-                    name=v.name, type=v.type, unit=v.unit, levels=v.levels, decimals=v.decimals
+                    name=v.name,
+                    type=v.type,
+                    unit=v.unit,
+                    levels=v.levels,
+                    decimals=v.decimals,
+                    description=v.description,
                 )
                 for v in usable
             ),

@@ -22,7 +22,8 @@ def harmonise(
     """Each site's dataset, and the variables that all share.
 
     Types are inferred from all sites' values together and a category's levels are the union, so
-    that a value that one site happens not to have does not matter.
+    that a value that one site happens not to have does not matter. A header that is no legal name
+    is the description of the variable that it becomes.
 
     Args:
         frames: pandas, polars or pyarrow tables by site; the same columns in each.
@@ -31,9 +32,11 @@ def harmonise(
     Raises:
         InputError: ``bad-data``: columns that differ, or types that do not go together.
     """
-    tables, levels = {}, dict[str, tuple[str, ...]]()
+    tables, levels, headers = {}, dict[str, tuple[str, ...]](), dict[str, str]()
     for site, frame in frames.items():
-        tables[site], declared = _read(site, frame)
+        tables[site], declared, here = _read(site, frame)
+        for name, header in here.items():
+            headers.setdefault(name, header)
         for name, more in declared.items():
             levels[name] = tuple(dict.fromkeys((*levels.get(name, ()), *more)))
     _require_same_columns(tables)
@@ -43,7 +46,9 @@ def harmonise(
     pooled = _pool(tables)
     inferred = MemoryDatasets.from_frame(DATASET, pooled).get(DATASET).dictionary
     variables = tuple(
-        _declared(variable, pooled, levels, variable.name in categories)
+        _declared(variable, pooled, levels, variable.name in categories).model_copy(
+            update={"description": headers.get(variable.name)}
+        )
         for variable in inferred.variables
     )
     dictionary = Dictionary(variables=variables)
@@ -54,20 +59,26 @@ def harmonise(
     return datasets, variables
 
 
-def _read(site: str, frame: Any) -> tuple[pa.Table, dict[str, tuple[str, ...]]]:
-    """A site's table under legal names, and the levels that the frame itself declares."""
+def _read(site: str, frame: Any) -> tuple[pa.Table, dict[str, tuple[str, ...]], dict[str, str]]:
+    """A site's table under legal names; the levels that the frame itself declares; by legal name,
+    the headers that are none.
+    """
     try:
         source = open_frame(frame)
         names = legal_names(source.headers)
-        table = pa.Table.from_batches(list(source.batches)).rename_columns(names)
+        batches = [batch for batch in source.batches if batch.num_rows]
+        if not batches:
+            raise InputError(
+                "bad-data", "the frame has no rows. Leave the site out: it would add nothing."
+            )
+        table = pa.Table.from_batches(batches).rename_columns(names)
     except InputError as error:
         raise InputError(error.code, f"{site}: {error.message}", site=site) from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise InputError(
-            "bad-data", f"{site}: the frame is empty or damaged.", site=site
-        ) from error
+        raise InputError("bad-data", f"{site}: the frame is damaged.", site=site) from error
     by_header = dict(zip(source.headers, names, strict=True))
-    return table, {by_header[header]: found for header, found in source.levels.items()}
+    declared = {by_header[header]: found for header, found in source.levels.items()}
+    return table, declared, {name: header for header, name in by_header.items() if header != name}
 
 
 def _require_same_columns(tables: Mapping[str, pa.Table]) -> None:

@@ -36,6 +36,7 @@ from cohortium.sdk.client import Client
 from cohortium.sdk.cohort import Cohort, Criteria
 from cohortium.sdk.derivations import Derivations
 from cohortium.sdk.files import require_folder
+from cohortium.sdk.headers import explained
 from cohortium.sdk.history import History, verified
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
@@ -279,7 +280,8 @@ class Study(Analyses):
             InputError: ``bad-criterion``, with the place in the text.
             PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
         """
-        return Cohort(self, include, exclude)
+        with explained(self.variables, include, exclude):
+            return Cohort(self, include, exclude)
 
     def impute(self, values: Mapping[str, Fill]) -> Cohort:
         """Everybody, with one value in place of all that a variable lacks; see `Cohort.impute`.
@@ -307,7 +309,8 @@ class Study(Analyses):
             InputError: ``bad-criterion``.
             PolicyRefusal: ``not-permitted`` where the contract does not let a variable be used.
         """
-        return self._derivations.add(definition, replace=replace)
+        with explained(self.variables, definition):
+            return self._derivations.add(definition, replace=replace)
 
     def selection(
         self,
@@ -338,6 +341,10 @@ class Study(Analyses):
             selection: Criteria of the persons, as of a `cohort`; everybody by default.
         """
         values = {name: plain(name, one) for name, one in params.items() if one is not None}
+        with explained(self.variables, values):
+            return self._submit(computation, values, selection)
+
+    def _submit(self, computation: str, values: dict[str, Any], selection: Selection | None) -> Run:
         named = _variables_named(computation, values)
         self._require(named)
         asked = selection or Selection()

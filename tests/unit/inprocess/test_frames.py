@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import cohortium as co
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.errors import InputError
 from cohortium.inprocess.frames import DATASET, harmonise
@@ -83,3 +84,35 @@ def test_what_does_not_fit_is_said(second: Any, says: str) -> None:
 def test_an_unknown_category_is_said() -> None:
     with pytest.raises(InputError, match="no column sexe"):
         harmonise({"A": _frame(), "B": _frame()}, ["sexe"])
+
+
+def test_headers_that_are_no_names_stay_as_descriptions_and_are_explained() -> None:
+    frame = pd.DataFrame(
+        {"年龄": range(30, 90), "BMI (kg/m2)": [25.5, 31.0] * 30, "sex": ["f", "m"] * 30}
+    )
+    with co.local({"A": frame, "B": frame}) as fed:
+        study = fed.study()
+        said = {name: one.description for name, one in study.variables.items()}
+        assert said == {"column_1": "年龄", "BMI_kg_m2": "BMI (kg/m2)", "sex": None}
+        for asked in (
+            lambda: study.describe("年龄"),
+            lambda: study.describe(["sex", "年龄"]),
+            lambda: study.glm("年龄 ~ sex", "gaussian"),
+            lambda: study.cohort(include="年龄 > 40"),
+            lambda: study.derive("old = 年龄 > 60"),
+        ):
+            with pytest.raises(InputError, match="年龄 is called column_1 in this study") as caught:
+                asked()
+            assert caught.value.code == "not-found"
+        with pytest.raises(InputError, match=r"BMI \(kg/m2\) is called BMI_kg_m2"):
+            study.t_test("BMI (kg/m2)", by="sex")
+        with pytest.raises(InputError, match="no variable 'nobody'"):
+            study.describe("nobody")
+        assert study.describe("column_1")["column_1"].n == 120
+
+
+def test_a_site_without_rows_is_named() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    for empty in (frame.iloc[:0], pd.DataFrame({"x": []})):
+        with pytest.raises(InputError, match="South: the frame has no rows"):
+            co.local({"North": frame, "South": empty})
