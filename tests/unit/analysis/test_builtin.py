@@ -19,6 +19,7 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "models.meta",
         "models.mixed",
         "models.multinomial",
+        "models.elastic_net",
         "models.negative_binomial",
         "models.ordinal",
         "stats.anova",
