@@ -17,6 +17,8 @@ def test_the_registered_names_are_the_analyses_own() -> None:
         "evaluate.model",
         "glm",
         "models.meta",
+        "missing.mice",
+        "missing.pattern",
         "models.mixed",
         "models.multinomial",
         "models.elastic_net",
