@@ -78,9 +78,19 @@ def test_a_step_between_two_ages_is_refused(made: LocalFederation) -> None:
         return co.PublishedModel("age", {"Intercept": -88.5 * slope, "age": slope})
 
     assert refused(made, steep(50.0)) == "bad-input"
-    # The steepest that log odds within 30 allow: many persons are not far from the step.
-    found = made.study().evaluate("died", steep(30 / 69))
+    # The steepest that is let through: many persons are not far from the step.
+    assert refused(made, steep(0.32)) == "bad-input"
+    found = made.study().evaluate("died", steep(0.28))
+    risk = 1 / (1 + np.exp(-0.28 * np.arange(-10, 11)))
+    assert np.diff(risk).max() < 0.1
     assert found.n == 240
+
+
+def test_an_error_does_not_find_an_extreme(made: LocalFederation) -> None:
+    """Log odds may be beyond any limit for somebody: only their spread is looked at."""
+    for threshold in (80, 88.5, 95):
+        asked = co.PublishedModel("age", {"Intercept": 36 - 0.2 * threshold, "age": 0.2})
+        assert made.study().evaluate("died", asked).n == 240
 
 
 def test_thresholds_are_not_the_researchers(made: LocalFederation) -> None:

@@ -167,7 +167,8 @@ def check_points(one: dict[str, Any], values: Any, y: Any, least: int) -> None:
     if one["probability"]:
         cuts = np.log(cuts / (1 - cuts))
     n, events = (np.array(points[name]) for name in ("n", "events"))
-    at = np.searchsorted(cuts - 1e-9 * np.maximum(1, np.abs(cuts)), values, side="right")
+    step = one["resolution"]["step"] if one["resolution"] else 0.0
+    at = np.searchsorted(cuts - step / 2 - 1e-9 * np.abs(cuts), values, side="right")
     assert np.bincount(at, minlength=len(n)).tolist() == n.tolist()
     assert np.bincount(at, y, minlength=len(n)).tolist() == events.tolist()
     for counts in (n, events, n - events):

@@ -49,11 +49,11 @@ class Evaluate:
     Refuses: fewer than `min_cell` persons with or without the event, or of one institution alone:
     PolicyRefusal ``too-few-persons``, ``too-few-sites``; a formula of whose columns of zeros and
     ones, or levels, few persons are told apart, or of which a column varies by few; probabilities
-    that are nearly 0 and 1 but for few persons. InputError ``bad-input`` for log odds beyond 30,
-    and coefficients that do not fit; ``no-convergence`` where all have one outcome or one score.
-    Scores are merged until no point of a curve tells of 1 to ``min_cell - 1`` persons with or
-    without the event (see `cohortium.analysis.evaluate_points`); where only few are merged, the
-    areas are of merged scores too. Thresholds are no parameters.
+    that are nearly 0 and 1 but for few persons. InputError ``bad-input`` for a formula's log odds
+    of a standard deviation above 6, and coefficients that do not fit; ``no-convergence`` where all
+    have one outcome or one score. Scores are merged until no point of a curve tells of 1 to
+    ``min_cell - 1`` persons with or without the event (see `cohortium.analysis.evaluate_points`);
+    where only few are merged, the areas are of merged scores too. Thresholds are no parameters.
 
     Reference: DeLong, DeLong & Clarke-Pearson 1988; Steyerberg et al. 2010; Vickers & Elkin 2006.
     """

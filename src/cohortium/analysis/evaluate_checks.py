@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from cohortium.analysis.evaluate_model import Bound
+from cohortium.analysis.evaluate_model import Bound, EvaluatedModel
 from cohortium.analysis.formula import Parsed, design, values_of
 from cohortium.analysis.glm_release import require_groups
 from cohortium.analysis.glm_site import blocks, level_counts
@@ -23,6 +23,7 @@ from cohortium.core.table import Table
 from cohortium.disclosure.suppression import LEAST_SITES, is_small
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
+MAX_SPREAD: Final = 6.0
 _CONSTANT: Final = 1e-9
 
 
@@ -63,7 +64,8 @@ def require(total: Total, n: int, bound: Bound, scope: Scope) -> None:
 
     Raises:
         PolicyRefusal: ``too-few-persons``, ``too-few-sites``.
-        InputError: ``no-convergence`` where all have the same outcome.
+        InputError: ``no-convergence`` where all have the same outcome; ``bad-input`` for log odds
+            that are too steep.
     """
     least, name = scope.disclosure.min_cell, bound.outcome.variable.name
     persons, sites = np.asarray(total["classes"], dtype=np.int64)
@@ -85,6 +87,7 @@ def require(total: Total, n: int, bound: Bound, scope: Scope) -> None:
                 f"Those who {has} the event of {name} are of one institution alone.",
             )
     for at, parsed in bound.formulas:
+        _require_gentle(np.asarray(total["sums"])[0, at], n, bound.params.models[at])
         sums, squares = np.asarray(total[f"columns_{at}"], dtype=np.float64)
         require_groups(
             [cell for cell in _cells(total, at, parsed) if cell[1]],
@@ -94,6 +97,25 @@ def require(total: Total, n: int, bound: Bound, scope: Scope) -> None:
             total.get(f"marks_{at}"),
             parsed=parsed,
             min_cell=least,
+        )
+
+
+def _require_gentle(sums: Array, n: int, model: EvaluatedModel) -> None:
+    """Refuse log odds so steep that the probability is a step where the researcher likes.
+
+    It is asked of the joint standard deviation and not of extremes, which would be found out.
+
+    Raises:
+        InputError: ``bad-input``.
+    """
+    mean, square = (float(one) / n for one in sums)
+    if model.probability and square - mean * mean > MAX_SPREAD**2:
+        raise InputError(
+            "bad-input",
+            f"The log odds of {model.name} have a standard deviation above {MAX_SPREAD:g}: check "
+            "units and coefficients; a score that is no probability is evaluated with "
+            "probability=False.",
+            model=model.name,
         )
 
 

@@ -19,6 +19,8 @@ from cohortium.analysis.least_squares import inverse, solve
 
 MAX_STEPS: Final = 50
 _CLOSE: Final = 1e-12
+_SURE: Final = 36.0
+"""Log odds of the last probability below 1 in a float64, nearly."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,8 +60,8 @@ class Scored:
 
 
 def expit(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)), for x within a few hundred."""
-    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+    """1 / (1 + exp(-x)); never 0 or 1."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -_SURE, _SURE))))
 
 
 def softplus(x: Floats) -> Floats:
@@ -200,7 +202,7 @@ def _logistic(of: Scored, x: Floats, offset: Floats) -> tuple[Floats, Floats, fl
     best = -math.inf
     step = beta
     for _ in range(MAX_STEPS):
-        eta = np.clip(x @ beta + offset, -700, 700)
+        eta = x @ beta + offset
         p = expit(eta)
         value = -float(of.without @ softplus(eta) + of.having @ softplus(-eta))
         if value < best - _CLOSE * abs(best):

@@ -25,9 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 MAX_MODELS: Final = 8
 MAX_LOG_ODDS: Final = 30.0
-"""A probability nearer to 0 or 1 is none that a model means; and of numbers within this range
-nobody makes a step that parts one person from the others.
-"""
+"""Of a variable that is a probability of 0 or 1."""
 DECIMALS: Final = 3
 """To which log odds are rounded."""
 
@@ -230,15 +228,7 @@ class Scorer:
         if self.parsed is None:
             values = np.asarray(table.columns[self.model.score or ""], dtype=np.float64)
             return _log_odds(values, name) if self.model.probability else values
-        values = self.linear(table)
-        if self.model.probability and np.any(np.abs(values) > MAX_LOG_ODDS):
-            raise InputError(
-                "bad-input",
-                f"The log odds of {name} are beyond {MAX_LOG_ODDS:g} for some persons at a site: "
-                "check units and coefficients, or leave these persons out with a criterion.",
-                model=name,
-            )
-        return values
+        return self.linear(table)
 
     def linear(self, table: Table) -> Floats:
         """The sum of a formula's columns times their coefficients, shape (n_rows,)."""

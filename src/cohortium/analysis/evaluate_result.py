@@ -130,7 +130,9 @@ def _expected(of: Scored, points: Points) -> Floats:
 def _require_spread(of: Scored, name: str, limits: Disclosure) -> None:
     """Refuse probabilities that are 0 and 1 but for few persons: they are a step between two."""
     persons = (of.without + of.having).astype(np.float64)
-    doubt = of.risk * expit(-of.log_odds)
+    away = np.abs(of.log_odds)
+    # p (1 - p) over the largest of them, so that none vanishes.
+    doubt = np.exp(away.min() - away) / np.square(1.0 + np.exp(-away))
     spread = float(persons @ doubt) ** 2 / float(persons @ np.square(doubt))
     if spread < limits.cohort:
         raise PolicyRefusal(

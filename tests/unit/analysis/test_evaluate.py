@@ -215,16 +215,22 @@ def test_a_column_of_enough_persons_passes() -> None:
 
 
 def test_probabilities_that_are_a_step_are_refused() -> None:
-    # Far from the step on either side, but for one person.
-    apart = [
-        Table(VARIABLES, {**one.columns, "x": 6 * one.columns["flag"] - 3 + one.columns["x"] / 5})
+    # Next to nothing for everybody but two persons.
+    random = np.random.default_rng(8)
+    sure = [
+        Table(VARIABLES, {**one.columns, "x": 1e-9 * random.uniform(size=one.n_rows)})
         for one in SITES
     ]
-    apart[0].columns["x"][0] = 0.0
-    steep = formula("x", Intercept=0.0, x=6.0) | {"probability": True}
-    assert code(apart, models=[steep]) == "too-few-persons"
-    gentle = formula("x", Intercept=0.0, x=0.6) | {"probability": True}
-    assert run(apart, models=[gentle])["n"] == 300
+    score = {"name": "x", "score": "x", "probability": True}
+    assert run(sure, models=[score])["n"] == 300
+    sure[0].columns["x"][:2] = 0.5, 0.6
+    assert code(sure, models=[score]) == "too-few-persons"
+    # And one that a researcher's coefficients make.
+    steep = formula("age", Intercept=-20.0, age=0.4) | {"probability": True}
+    assert code(models=[steep]) == "bad-input"
+    assert (
+        run(models=[formula("age", Intercept=-20.0, age=0.3) | {"probability": True}])["n"] == 300
+    )
     risk = {"name": "risk", "score": "risk", "probability": True}
     assert run(models=[risk])["models"][0]["auc"]["value"] > 0.6
 
