@@ -163,37 +163,35 @@ def sequential(folder: Path, content: bytes) -> None:
     """GB/s of long reads and writes."""
     rows: list[list[object]] = []
     best: dict[int, tuple[float, float]] = {}
+
+    def row(what: str, threads: object, rates: tuple[float, float], *beside: object) -> None:
+        rows.append([what, threads, *(f"{each:.2f}" for each in rates), *(beside or ("", ""))])
+
     for threads in (1, 2):
-        for cached in (True, False):
-            write, read = raw(content, threads, cached)
-            where = "in the cache" if cached else "memory to memory"
-            if not cached:
-                best[threads] = (write, read)
-            rows.append([f"raw AES-256-GCM, {where}", threads, f"{write:.2f}", f"{read:.2f}", ""])
-    plain = folder / "plain"
-    n = len(content)
-    write, read = (
-        rate(lambda: write_plain(plain, content), n),
-        rate(lambda: read_plain(plain), n),
-    )
-    rows.append(["plain file (no encryption)", 1, f"{write:.2f}", f"{read:.2f}", ""])
-    plain.unlink()
+        row("raw AES-256-GCM, in the cache", threads, raw(content, threads, True))
+        best[threads] = raw(content, threads, False)
+        row("raw AES-256-GCM, memory to memory", threads, best[threads])
+    n, path = len(content), folder / "file"
+    plain = rate(lambda: write_plain(path, content), n), rate(lambda: read_plain(path), n)
+    row("plain file (no encryption)", 1, plain)
     for threads in (1, 2):
-        path = folder / f"vault{threads}"
-        write = rate(lambda: write_vault(path, content, threads), n)  # noqa: B023
-        read = rate(lambda: read_vault(path, threads), n)  # noqa: B023
-        beside = " / ".join(
-            f"{a / b:.2f}" for a, b in zip((write, read), best[threads], strict=True)
+        vault = (
+            rate(lambda: write_vault(path, content, threads), n),  # noqa: B023
+            rate(lambda: read_vault(path, threads), n),  # noqa: B023
         )
-        rows.append(["vault", threads, f"{write:.2f}", f"{read:.2f}", beside])
-        path.unlink()
+        beside = [
+            " / ".join(f"{mine / its:.2f}" for mine, its in zip(vault, other, strict=True))
+            for other in (best[threads], plain)
+        ]
+        row("vault", threads, vault, *beside)
+    path.unlink()
     with gocryptfs(folder) as mount:
         if mount is None:
-            rows.append(["gocryptfs", "", "not here", "not here", ""])
+            rows.append(["gocryptfs", "", "not here", "not here", "", ""])
         else:
-            write, read = rate_mounted(mount / "file", content)
-            rows.append(["gocryptfs (FUSE)", "", f"{write:.2f}", f"{read:.2f}", ""])
-    print_table(["what", "threads", "write GB/s", "read GB/s", "beside raw memory to memory"], rows)
+            row("gocryptfs (FUSE)", "", rate_mounted(mount / "file", content))
+    heads = ["what", "threads", "write GB/s", "read GB/s", "/ raw memory to memory", "/ plain"]
+    print_table(heads, rows)
 
 
 def random_reads(folder: Path, content: bytes) -> None:

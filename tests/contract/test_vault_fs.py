@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from tests.support.radosgw import s3_server
+from tests.support.radosgw import S3Server, s3_server
 from tests.support.vault import FRIEND, OWNER, STRANGER, content
+from typer.testing import CliRunner
 
+from cohortium.cli.vault import app
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.vault.anchor import MemoryAnchor
 from cohortium.vault.filesystem import VaultFileSystem
@@ -77,7 +80,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 def test_what_is_written_is_read_and_is_not_in_the_clear(at: Place) -> None:
     vault = at.vault()
-    for name, plain in (("empty", b""), ("short", b"secret"), ("long", LONG)):
+    for name, plain in (("empty", b""), ("short", b"secret"), ("long", LONG), ("parts", LONG * 5)):
         with vault.open(at(name), "wb") as file:
             file.write(plain)
         assert vault.cat_file(at(name)) == plain
@@ -211,6 +214,43 @@ def test_text(at: Place) -> None:
         file.write("Zürich\n北京\n")
     with vault.open(at("a"), "r", encoding="utf-8") as file:
         assert file.readlines() == ["Zürich\n", "北京\n"]
+
+
+@pytest.mark.slow
+@pytest.mark.radosgw
+def test_the_command_line_keeps_files_in_a_bucket(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("COHORTIUM_VAULT_KEYS", str(tmp_path / "alice")),
+        ("AWS_ENDPOINT_URL", s3_server.url),
+        ("AWS_ACCESS_KEY_ID", s3_server.access_key),
+        ("AWS_SECRET_ACCESS_KEY", s3_server.secret_key),
+    ):
+        monkeypatch.setenv(name, value)
+    bucket = f"cli-{secrets.token_hex(6)}"
+    fsspec.filesystem("s3", **s3_server.options).mkdir(bucket)
+    Path("scan").write_bytes(LONG)
+    name = f"s3://{bucket}/scans/one"
+
+    def call(*arguments: str, status: int = 0) -> Any:
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == status, done.output
+        return json.loads(done.stdout) if status == 0 else done.stderr
+
+    call("keygen", "alice")
+    call("keygen", "bob", "--keys", "bob")
+    assert call("put", "scan", name)["version"] == 1
+    assert call("put", "scan", name)["version"] == 2
+    assert call("share", name, "--to", "bob/bob.pub")["size_bytes"] == len(LONG)
+    (listed,) = call("ls", f"s3://{bucket}/scans")
+    assert (listed["opens"], listed["version"]) == (True, 2)
+    call("verify", name, "--from", "alice/alice.pub")
+    call("get", name, "bobs", "--keys", "bob")
+    assert Path("bobs").read_bytes() == LONG
+    assert "not-found" in call("get", f"s3://{bucket}/none", "x", status=2)
 
 
 def test_threads_of_duckdb_that_share_a_file_read_what_is_there(tmp_path: Path) -> None:
