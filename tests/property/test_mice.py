@@ -237,8 +237,16 @@ def test_what_the_data_do_not_allow_is_refused() -> None:
     constant = dict(table.columns)
     constant["k"] = np.ones(table.n_rows)
     assert refused(split(Table(VARIABLES, constant), SIZES), auxiliary=["k"]).code == "bad-input"
-    small = split(people(3, 40), [20, 20])
-    assert refused(small, formula="y ~ x + s").code in {"too-many-parameters", "too-few-persons"}
+
+
+def test_an_imputation_model_needs_persons_for_its_parameters() -> None:
+    """The model that is wanted has two parameters, the one that imputes has seven."""
+    tables = split(people(3, 60), [30, 30])
+    asked = {"formula": "y ~ x", "auxiliary": ["b", "s", "k"]}
+    error = refused(tables, **asked, limits=Disclosure(min_cell=3))
+    assert error.code == "too-many-parameters"
+    assert "is imputed by a model of" in str(error)
+    assert run(tables, Disclosure(min_cell=3, persons_per_parameter=3, residual_df=5), **asked)
 
 
 def test_few_who_lack_a_value_are_left_out_where_nobody_asks_for_them() -> None:
