@@ -17,9 +17,9 @@ HEADINGS: Mapping[str, Words] = {
     "elastic net": Words("Elastic net", "弹性网络回归"),
 }
 _FAMILIES: Mapping[str, Words] = {
-    "binomial": Words("logistic", "logistic"),
+    "binomial": Words("logistic", "logistic "),
     "gaussian": Words("linear", "线性"),
-    "poisson": Words("Poisson", "Poisson"),
+    "poisson": Words("Poisson", "Poisson "),
 }
 _MEASURES: Mapping[str, Words] = {
     "deviance": Words("deviance per person", "人均偏差"),
@@ -81,8 +81,9 @@ def _en(fit: ElasticNetResult) -> str:
 
 def _zh(fit: ElasticNetResult) -> str:
     outcome, terms = fit.formula.partition("~")[0].strip(), len(fit.terms) - 1
+    space = " " if fit.kind == "lasso" else ""
     start = (
-        f"以 {outcome} 为因变量，对 {fit.n_sites} 家机构共 {fit.nobs:,} 人拟合"
+        f"以 {outcome} 为因变量，对 {fit.n_sites} 家机构共 {fit.nobs:,} 人拟合{space}"
         f"{HEADINGS[fit.kind].zh}（{_FAMILIES[fit.family].zh}模型）"
         f"{left_out(fit.n_missing, 'zh')}。"
     )
