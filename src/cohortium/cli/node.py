@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -265,21 +266,22 @@ def runs(
     from cohortium.node.uses import uses
 
     found = uses(open_store(dir), last)
-    columns = ("at", "run", "study", "computation", "researcher", "sites", "status", "withheld")
-    rows = [
-        (
-            use["at"][:19],
-            use["run_id"][:8],
-            use["study"],
-            use["computation"],
-            use["researcher"] or "",
-            len(use["sites"]) or "",
-            f"{use['status']} ({use['refused']})" if "refused" in use else use["status"],
-            use.get("suppressed") or "",
-        )
-        for use in found
-    ]
+    columns = ("at", "run", "computation, study, researcher", "end")
+    rows = [_use_row(use) for use in found]
     emit(found, table(None, columns, rows) if rows else "Nothing was computed yet.", json)
+
+
+def _use_row(use: Mapping[str, Any]) -> tuple[str, ...]:
+    """A use of the data in two lines, which fit into 80 columns."""
+    sites = f"{len(use['sites'])} sites" if use["sites"] else ""
+    about = ", ".join(str(one) for one in (use["study"], use["researcher"], sites) if one)
+    why = use.get("refused") or (f"withheld: {n}" if (n := use.get("suppressed")) else "")
+    return (
+        use["at"][:19].replace("T", "\n"),
+        use["run_id"][:8],
+        f"{use['computation']}\n{about}",
+        f"{use['status']}\n{why}".rstrip(),
+    )
 
 
 def _set_paused(directory: Path, paused: bool, json: bool) -> None:

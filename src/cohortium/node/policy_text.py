@@ -13,7 +13,8 @@ _ENGLISH: Final[Mapping[str, str]] = {
     "paused": "This site is paused: every computation is refused, whatever a contract says.",
     "running": "This site computes what its signed contracts permit, within these limits.",
     "limits": "What may come out, where a contract is not stricter:",
-    "contract": "(the contract says which of both)",
+    "contract": "; by institution where the contract says so)",
+    "between": ", ",
     "least": "A contract without these limits, or stricter ones, has its runs refused: {names}.",
     "min_sites": "A joint computation has at least {value} institutions, this one included.",
     "deny_computations": "These never run here: {names}.",
@@ -26,15 +27,17 @@ _CHINESE: Final[Mapping[str, str]] = {
     "paused": "本机构已暂停：无论合同如何约定，一切计算均被拒绝。",
     "running": "本机构在下列限制之内，执行其所签署合同允许的计算。",
     "limits": "可以披露的内容（合同更严格的，从其约定）：",
-    "contract": "（按机构或按合计计数，以合同为准）",
+    "contract": "；合同约定按机构计数的，从其约定）",
+    "between": "、",
     "least": "合同至少应包含下列限制，否则其项下的运行一律拒绝：{names}。",
-    "min_sites": "联合计算至少有{value}家机构参与（含本机构）。",
+    "min_sites": "联合计算至少有 {value} 家机构参与（含本机构）。",
     "deny_computations": "下列计算在本机构一律不执行：{names}。",
     "deny_researchers": "下列研究者不得在本机构计算：{names}。",
-    "runs": "本机构在任意24小时内最多参与{value}次运行。",
+    "runs": "本机构在任意 24 小时内最多参与 {value} 次运行。",
     "no_runs": "不限制每日运行次数。",
     "again": "每次决定之前都会重新读取该文件；无法读取时，一切均不允许。",
 }
+_HEAD: Final = "披露控制："
 
 
 def explain(policy: Policy, language: str = "en") -> list[str]:
@@ -58,7 +61,8 @@ def explain(policy: Policy, language: str = "en") -> list[str]:
     if policy.by_site is None:  # the contract's affair
         sentences.remove(words.not_by_site)
     if policy.floor == "total":
-        sentences[0] = f"{sentences[0]} {own['contract']}"
+        sentences[0] = sentences[0].removesuffix(")").removesuffix("）") + own["contract"]
+    sentences[0] = sentences[0].removeprefix(_HEAD)  # a contract's list has no line above it
     least = [f"{name}: {v}" for name in ON_TOTALS if (v := getattr(policy, name)) is not None]
     least += ["by_site: false"] if policy.by_site is False else []
     named = (
@@ -71,7 +75,7 @@ def explain(policy: Policy, language: str = "en") -> list[str]:
         own["paused"] if policy.paused else own["running"],
         own["limits"],
         *(f"  - {sentence}" for sentence in sentences),
-        *(own[key].format(names=", ".join(names)) for key, names in named if names),
+        *(own[key].format(names=own["between"].join(names)) for key, names in named if names),
         own["min_sites"].format(value=policy.min_sites),
         own["no_runs"] if runs is None else own["runs"].format(value=runs),
         own["again"],

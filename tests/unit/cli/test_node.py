@@ -215,3 +215,33 @@ def test_a_folder_that_is_no_node(
     assert (result.exit_code, _error(result)["code"]) == (2, "not-found")
     joined = invoke("node", "join", "nonsense", "--dir", str(tmp_path / "x"))
     assert _error(joined)["code"] == "bad-invitation"
+
+
+@pytest.mark.usefixtures("site")
+def test_uses_of_the_data_fit_into_eighty_columns(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use = {
+        "at": "2026-11-22T16:30:01.123456Z",
+        "run_id": "ab12cd34" * 4,
+        "study": "lung-2026",
+        "computation": "survival.cumulative_incidence",
+        "researcher": "Dr. Maria Researcher",
+        "sites": ["North", "South", "West"],
+        "status": "refused",
+        "refused": "too-few-persons",
+    }
+    ended = {**use, "status": "succeeded", "suppressed": 2, "researcher": None, "sites": []}
+    del ended["refused"]
+    monkeypatch.setattr("cohortium.node.uses.uses", lambda *_: [use, ended])
+    shown = invoke("node", "runs").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    for text in (
+        "2026-11-22",
+        "16:30:01",
+        "survival.cumulative_incidence",
+        "lung-2026, Dr. Maria Researcher, 3",
+        "too-few-persons",
+        "withheld: 2",
+    ):
+        assert text in shown

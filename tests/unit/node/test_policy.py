@@ -159,3 +159,12 @@ def test_an_explanation_names_every_number_of_the_policy(language: str) -> None:
 def test_an_explanation_in_another_language_is_refused() -> None:
     with pytest.raises(InputError):
         explain(Policy(), "fr")
+
+
+def test_the_floor_is_said_once_in_both_languages() -> None:
+    chinese, english = (explain(Policy(floor="total"), lang)[2] for lang in ("zh", "en"))
+    assert chinese.count("（") == english.count("(") == 1
+    assert chinese.startswith("  - 全部机构合计达到")
+    assert "by institution where the contract says so" in english
+    for floor in ("site", "total"):
+        assert not any("披露控制：" in line for line in explain(Policy(floor=floor), "zh"))
