@@ -30,8 +30,11 @@ def made() -> Iterator[LocalFederation]:
                 "bmi": rng.normal(26, 4, 120).round(1),
                 "pain": rng.choice(LEVELS, 120, p=[0.4, 0.35, 0.25]),
                 "finding": rng.choice(["a", "b", "c"], 120),
+                "drug": np.arange(120) % 2 == 0,
+                "ill": np.arange(120) % 4 == 1,
             }
         )
+        frames[site].loc[10, ["ill"]] = True
     victim: dict[str, Any] = {"age": 99, "pain": "much", "finding": "rare"}
     frames["North"].loc[7, [*victim]] = [*victim.values()]
     with co.local(frames, categories=["pain", "finding"]) as one:
@@ -91,3 +94,18 @@ def test_a_level_that_an_earlier_table_gave_but_for_one_person_is_refused(
     with pytest.raises(co.CohortiumError) as caught:
         method(study, "pain2 ~ bmi")
     assert caught.value.code == "differencing"
+
+
+@pytest.mark.parametrize("formula", ["ill ~ drug", "ill ~ drug + C(pain)", "well ~ drug"])
+def test_a_binomial_model_that_is_a_table_with_a_small_cell_is_refused(
+    made: LocalFederation, formula: str
+) -> None:
+    """Two of those with the drug are ill, which `crosstab` withholds."""
+    study = made.study()
+    study.derive("well = NOT ill")
+    assert study.crosstab("ill", "drug").suppressed
+    with pytest.raises(co.PolicyRefusal) as caught:
+        study.glm(formula)
+    assert caught.value.code == "too-few-persons"
+    assert "a table" in caught.value.message
+    assert study.glm(f"{formula} + bmi").nobs == 240  # no table

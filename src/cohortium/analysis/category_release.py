@@ -10,16 +10,13 @@ import numpy.typing as npt
 
 from cohortium.analysis.category_model import Model
 from cohortium.analysis.category_state import Progress
-from cohortium.analysis.glm_release import require_groups
+from cohortium.analysis.glm_release import require_groups, require_table
 from cohortium.analysis.interface import Scope, Total
-from cohortium.analysis.least_squares import aliased, unpack
-from cohortium.analysis.marks import marks_of
+from cohortium.analysis.least_squares import aliased
 from cohortium.core.dictionary import VariableType
-from cohortium.disclosure.suppression import is_binary, is_small
-from cohortium.errors import InputError, PolicyRefusal
+from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> Progress:
@@ -50,18 +47,7 @@ def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> P
     joint = np.asarray(total["marks"], dtype=np.int64)
     require_groups(cells, n, sums, squares, joint, parsed=parsed, min_cell=min_cell)
     means, mean_squares = sums / n, squares / n
-    marked = all(
-        column.is_cell or is_binary(float(mean), float(square))
-        for column, mean, square in zip(parsed.columns, means, mean_squares, strict=True)
-    )
-    small = _cells_of_table(outcomes, joint, model, min_cell) if marked else []
-    if small:
-        raise PolicyRefusal(
-            "too-few-persons",
-            "The model has no column but of groups, so that its coefficients are a table, and "
-            f"fewer than {min_cell} persons are in: {', '.join(small[:5])}. Merge levels.",
-            cells=small[:50],
-        )
+    require_table(n, sums, squares, joint, parsed=parsed, min_cell=min_cell)
     ones = np.array([not column.parts for column in parsed.columns])
     spread = np.sqrt(np.maximum(mean_squares - means**2, 0.0))
     return at.but(
@@ -69,34 +55,6 @@ def release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> P
         centre=np.where(ones, 0.0, means),
         spread=np.where(ones | (spread == 0), 1.0, spread),
     )
-
-
-def _cells_of_table(outcomes: Ints, joint: Ints, model: Model, min_cell: int) -> list[str]:
-    """Crossings of outcome and columns that hold few persons: where all columns mark groups, the
-    estimate fits the crossed counts exactly.
-    """
-    marks = marks_of(model.parsed)
-    both = unpack(joint.astype(np.float64), len(marks)).astype(np.int64)
-    groups = [at for at, mark in enumerate(marks) if mark.level is None]
-    small = []
-    for at, mark in enumerate(marks):
-        if mark.level is None:
-            continue
-        persons = int(outcomes[model.places[mark.level]])
-        left: dict[str, int] = {}
-        for other in groups:
-            column, count = marks[other].column, int(both[at, other])
-            if is_small(count, min_cell):
-                small.append(f"{mark.column.name} and {column.name}")
-            if len(column.parts) == 1:
-                name = column.parts[0][0].text
-                left[name] = left.get(name, persons) - count
-        small += [
-            f"{mark.column.name} and the reference of {name}"
-            for name, count in left.items()
-            if is_small(count, min_cell)
-        ]
-    return small
 
 
 def require_independent(names: tuple[str, ...], information: Floats, magnitude: Floats) -> None:

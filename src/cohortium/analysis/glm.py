@@ -9,7 +9,12 @@ import numpy.typing as npt
 
 from cohortium.analysis.formula import parse
 from cohortium.analysis.glm_model import GlmParams, Model, check_response
-from cohortium.analysis.glm_release import release_counts, release_moments, require_clusters
+from cohortium.analysis.glm_release import (
+    release_counts,
+    release_moments,
+    require_clusters,
+    require_table,
+)
 from cohortium.analysis.glm_site import contribute
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.glm_step import (
@@ -66,9 +71,10 @@ class Glm:
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
     the values of a column of zeros and ones, or of two outcomes, or where two such columns (or one
-    and the outcome) differ by as few; ``too-many-parameters`` where there are fewer than 10 persons
-    for a parameter or residual degrees of freedom (or what the limits say). With weights or an
-    offset ``too-few-persons`` where the working weights leave ``(sum w)^2 / sum w^2`` below that.
+    and the outcome) differ by as few, and where all columns of a binomial model mark groups and as
+    few of one have one of the outcomes; ``too-many-parameters`` where there are fewer than 10
+    persons for a parameter or residual degrees of freedom (or what the limits say). With weights or
+    an offset ``too-few-persons`` where the working weights leave ``(sum w)^2 / sum w^2`` below it.
     For HC2 and HC3 ``too-few-persons`` where a leverage is above 1/2; for errors by site
     ``too-few-sites`` of fewer than 5: of three, each could work out the others' scores from the sum
     of squares and its own. InputError ``no-convergence`` for columns that others determine and for
@@ -138,6 +144,15 @@ class Glm:
                 return Continue(at.but(phase="moments").to_state(), 0.1, "counts")
         if at.phase in {"moments", "counts+moments"}:
             at = release_moments(at, total, model, scope)
+            if model.family.name == "binomial":
+                require_table(
+                    int(at.counts[0]),
+                    np.asarray(total["columns"]),
+                    np.asarray(total["squares"]),
+                    total.get("marks"),
+                    parsed=model.parsed,
+                    min_cell=scope.disclosure.min_cell,
+                )
             return Continue(at.but(phase="start").to_state(), 0.2, "column means")
         if at.phase == "errors":
             return last_step(at, total, model, scope)

@@ -12,7 +12,7 @@ from cohortium.analysis.formula import Parsed
 from cohortium.analysis.glm_model import SITES_TO_CLUSTER, Model
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Scope, Total
-from cohortium.analysis.marks import singled_out
+from cohortium.analysis.marks import few_in_table, singled_out
 from cohortium.core.rounds import Array
 from cohortium.disclosure.suppression import is_small
 from cohortium.errors import InputError, PolicyRefusal
@@ -157,6 +157,24 @@ def require_groups(
     empty = [name for name, count in cells if count == 0]
     if empty:
         raise _nobody(empty)
+
+
+def require_table(
+    n: int, sums: Floats, squares: Floats, joint: Array | None, *, parsed: Parsed, min_cell: int
+) -> None:
+    """Refuse a model that is a table with small cells: see `marks.few_in_table`.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``.
+    """
+    small = few_in_table(n, sums, squares, joint, parsed=parsed, min_cell=min_cell)
+    if small:
+        raise PolicyRefusal(
+            "too-few-persons",
+            "The model has no column but of groups, so that its coefficients are a table, and "
+            f"fewer than {min_cell} persons are in: {', '.join(small[:5])}. Merge levels.",
+            cells=small[:50],
+        )
 
 
 def _nobody(cells: list[str]) -> InputError:

@@ -20,7 +20,12 @@ from cohortium.analysis.formula import Parsed, complete, design, values_of
 from cohortium.analysis.least_squares import pack, unpack
 from cohortium.core.rounds import Array
 from cohortium.core.table import Table
-from cohortium.disclosure.suppression import follows_from_mean, is_binary, nearly_equal
+from cohortium.disclosure.suppression import (
+    follows_from_mean,
+    is_binary,
+    is_small,
+    nearly_equal,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -204,3 +209,46 @@ def singled_out(
     close &= np.outer(binary, binary)
     pairs = np.argwhere(np.triu(close, 1)).tolist()
     return [f"what {marks[i].column.name} and {marks[j].column.name} differ in" for i, j in pairs]
+
+
+def few_in_table(
+    n: int, sums: Floats, squares: Floats, joint: Array | None, *, parsed: Parsed, min_cell: int
+) -> list[str]:
+    """Crossings of a category (or 0 and 1) that is the outcome with the columns that hold few
+    persons, where all columns mark groups: the estimate then fits the crossed counts exactly.
+
+    Args:
+        n, sums, squares, joint: See `singled_out`.
+    """
+    mean, square = (sums / n).tolist(), (squares / n).tolist()
+    marked = (
+        column.is_cell or is_binary(mean[at], square[at])
+        for at, column in enumerate(parsed.columns)
+    )
+    if joint is None or not all(marked):
+        return []
+    marks = marks_of(parsed)
+    both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
+    sizes, last = np.diag(both), len(parsed.columns)
+    is_outcome = [mark.level is not None or mark.number == last for mark in marks]
+    small = []
+    for at in np.flatnonzero(is_outcome).tolist():
+        name = marks[at].column.name
+        rows = [(name, int(sizes[at]), both[at])]
+        if marks[at].level is None:
+            rows.append((f"not {name}", n - int(sizes[at]), sizes - both[at]))
+        for called, persons, row in rows:
+            left: dict[str, int] = {}
+            for other in np.flatnonzero(np.logical_not(is_outcome)).tolist():
+                column, count = marks[other].column, int(row[other])
+                if is_small(count, min_cell):
+                    small.append(f"{called} and {column.name}")
+                if len(column.parts) == 1:
+                    factor = column.parts[0][0].text
+                    left[factor] = left.get(factor, persons) - count
+            small += [
+                f"{called} and the reference of {factor}"
+                for factor, count in left.items()
+                if is_small(count, min_cell)
+            ]
+    return small
