@@ -107,6 +107,27 @@ class Persons:
         return Blocks.of_times(self.time, self.event, self.stratum, self.model.n_strata, self.entry)
 
     @cached_property
+    def of_events(self) -> Floats:
+        """(p,); the sum of x over those who have the event."""
+        return np.asarray(self.x[self.event].sum(axis=0))
+
+    @cached_property
+    def own_order(self) -> Sorted:
+        """In the order of the site's own event times."""
+        return Sorted.of(self.x, self.own_blocks.last, self.event, len(self.own_blocks))
+
+    def own_sums(self, w: Floats) -> RiskSums:
+        """Over the site's own risk sets."""
+        blocks = self.own_blocks
+        if blocks.first is not None:
+            return RiskSums.of(blocks, self.x, w)
+        there = self.own_order
+        sums = there.first(there.x * w[there.order, None])
+        at_risk, died = blocks.from_leaving(sums.sum(axis=0)), sums[1]
+        events = there.plain[1, :, 0].astype(np.int64)
+        return RiskSums(at_risk[:, 0], at_risk[:, 1:], died[:, 0], died[:, 1:], events)
+
+    @cached_property
     def _by_steps(self) -> dict[str, Sorted]:
         return {}
 
@@ -184,11 +205,11 @@ def fit(out: dict[str, Array], persons: Persons, at: Progress) -> None:
     eta = x @ at.beta
     eta -= eta.max(initial=-np.inf)
     w = np.exp(np.maximum(eta, -_FURTHEST))
-    sums = RiskSums.of(blocks, x, w)
+    sums = persons.own_sums(w)
     ties = Ties.of(sums, model.params.ties)
     means = ties.means(sums)
     out["loglik"] += eta[blocks.event].sum() - ties.log_phi.sum()
-    out["score"] += x[blocks.event].sum(axis=0) - means.sum(axis=0)
+    out["score"] += persons.of_events - means.sum(axis=0)
     if at.phase == "fit":
         one = np.ones(len(blocks))
         out["information"] += pack(_information(blocks, x, w, (sums, ties), one))
