@@ -40,10 +40,6 @@ class Places:
         """Plaintext bytes of a chunk."""
         return min(self.chunk_bytes, self.plain_bytes - index * self.chunk_bytes)
 
-    def is_last(self, index: int) -> bool:
-        """Whether the content ends here."""
-        return index == self.n_chunks - 1
-
 
 class ChunkCipher:
     """Encrypts and decrypts chunks of one version of one file."""

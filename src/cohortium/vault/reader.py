@@ -153,7 +153,7 @@ class VaultReader(io.RawIOBase):
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
         self._kept = max(2, max(_CACHED_BYTES, 2 * source.batch_bytes) // self.header.chunk_bytes)
         self._run, self._next = 0, -1
-        self._scratch: deque[bytearray] = deque()
+        self._scratch: deque[memoryview] = deque()
 
     @classmethod
     def open(cls, path: Path | str, keyring: Keyring, **options: Any) -> VaultReader:
@@ -344,30 +344,27 @@ class VaultReader(io.RawIOBase):
 
     def _decrypt_part(self, first: int, n: int, into: memoryview) -> None:
         cipher, places, size = self._require_open(), self._places, self.header.chunk_bytes
-        batch = max(1, self._source.batch_bytes // size)
+        batch, stride, end = max(1, self._source.batch_bytes // size), size + TAG_BYTES, first + n
+        final = places.n_chunks - 1
+        scratch = memoryview(self._borrow(min(batch, n) * stride))
         try:
-            for begin in range(first, first + n, batch):
-                last = min(begin + batch, first + n) - 1
-                length = places.stored(last) + places.plain(last) + TAG_BYTES - places.stored(begin)
-                scratch = self._borrow(length)
-                stored = memoryview(scratch)[:length]
-                self._source.read_at(places.stored(begin), stored)
+            to = 0
+            for begin in range(first, end, batch):
+                last = min(begin + batch, end) - 1
+                length = (last - begin) * stride + places.plain(last) + TAG_BYTES
+                self._source.read_at(places.stored(begin), scratch[:length])
                 for index in range(begin, last + 1):
-                    at = places.stored(index) - places.stored(begin)
-                    plain = places.plain(index)
-                    to = (index - first) * size
-                    cipher.decrypt(
-                        index,
-                        places.is_last(index),
-                        stored[at : at + plain + TAG_BYTES],
-                        into[to : to + plain],
-                    )
-                self._scratch.append(scratch)
+                    at = (index - begin) * stride
+                    plain = size if index != final else places.plain(index)
+                    stored = scratch[at : at + plain + TAG_BYTES]
+                    cipher.decrypt(index, index == final, stored, into[to : to + plain])
+                    to += plain
         except BaseException:
             into[:] = bytes(len(into))
             raise
+        self._scratch.append(scratch)
 
-    def _borrow(self, length: int) -> bytearray:
+    def _borrow(self, length: int) -> memoryview | bytearray:
         try:
             scratch = self._scratch.pop()
         except IndexError:

@@ -67,7 +67,7 @@ class LocalSource:
         done = 0
         while done < len(into):
             try:
-                n = os.preadv(self._descriptor, [into[done:]], offset + done)
+                n = os.preadv(self._descriptor, [into[done:] if done else into], offset + done)
             except OSError as error:
                 raise InputError("bad-data", f"Cannot read: {error.strerror}.") from error
             if n == 0:

@@ -41,4 +41,3 @@ def test_places_cover_the_file() -> None:
     places = Places(HEADER, len(FILE))
     assert [places.plain(i) for i in range(places.n_chunks)] == [CHUNK, CHUNK, 5]
     assert places.stored(2) + 5 + 16 == len(FILE)
-    assert [places.is_last(i) for i in range(3)] == [False, False, True]
