@@ -11,7 +11,6 @@ import numpy.typing as npt
 from cohortium.analysis.elastic_net_model import Net
 from cohortium.analysis.least_squares import unpack
 from cohortium.analysis.penalised import minimise, violation
-from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,20 +143,12 @@ def lambdas_of(slope: Floats, units: Floats, net: Net) -> Floats:
     Args:
         slope: Shape (p,); of the null model, without the intercept.
         units: Shape (p,).
-
-    Raises:
-        InputError: ``no-convergence`` where no column has anything to do with the outcome.
     """
     if net.params.lambdas is not None:
         return np.array(sorted(set(net.params.lambdas), reverse=True))
     free = units > 0
     most = float((np.abs(slope[free]) / units[free]).max(initial=0.0))
     most /= max(net.params.alpha, SMALLEST_ALPHA)
-    if most <= 0:
-        raise InputError(
-            "no-convergence",
-            "No term varies together with the outcome; there is nothing to select.",
-        )
     return np.asarray(most * np.power(RATIO, np.linspace(0, 1, net.params.n_lambdas)))
 
 

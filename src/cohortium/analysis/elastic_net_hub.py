@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,7 @@ FOLD_TOLERANCE: Final = 1e-8
 MAX_PATH_ROUNDS: Final = 60
 MAX_FOLD_ROUNDS: Final = 60
 _WORSE: Final = 1e-11
+_NOISE: Final = 1e-12
 _SEPARATED: Final = 1e-6
 """Share of the null deviance at which `glm` calls outcomes separated."""
 
@@ -99,6 +101,7 @@ def second(at: Fit, total: Total, net: Net, scope: Scope) -> Continue | Done:
     spread, units = units_of(grams, at.base.centre, net=net)
     grams, gradients = grams / np.outer(spread, spread), gradients / spread
     slope = gradients.sum(axis=0) / n
+    _require_variation(slope[1:], at, total, net)
     lambdas = lambdas_of(slope[1:], units[0], net)
     at = at.but(
         base=at.base.but(spread=spread),
@@ -126,6 +129,21 @@ def second(at: Fit, total: Total, net: Net, scope: Scope) -> Continue | Done:
         deviances=np.zeros(len(lambdas) + 1),
     )
     return Continue(onward.to_state(), 0.15, "penalties")
+
+
+def _require_variation(slope: Floats, at: Fit, total: Total, net: Net) -> None:
+    """An outcome that varies, and a column that varies with it."""
+    n, centre = int(at.base.counts[0]), abs(at.base.offset)
+    if net.gaussian:
+        size = math.sqrt(float(np.asarray(total["outcome_squares"]).sum()) / n)
+    else:
+        size = math.sqrt(float(net.model.family.weight(np.array([at.base.null_eta]))[0]))
+    if size <= _NOISE * centre or np.abs(slope).max() <= _NOISE * size:
+        raise InputError(
+            "no-convergence",
+            f"No term varies together with {net.model.parsed.response.text}; there is nothing to "
+            "select.",
+        )
 
 
 def _require_outcomes(residual: Floats, at: Fit, net: Net) -> None:

@@ -182,6 +182,17 @@ def test_rounded_contracts_and_small_groups_are_refused() -> None:
     assert fails("w ~ x + s", tables=few).code == "too-few-persons"
 
 
+def test_an_outcome_that_does_not_vary_has_no_model() -> None:
+    one = split(sample(w=np.full(240, 0.1), y=np.ones(240, dtype=int)), [120, 120])
+    for params in ({}, {"lambdas": [0.1]}):
+        assert fails("w ~ x", tables=one, **params).code == "no-convergence"
+        assert fails("y ~ x", tables=one, family="poisson", **params).code in {
+            "no-convergence",
+            "too-few-persons",
+        }
+    assert fails("w ~ k", lambdas=[0.1]).code == "no-convergence"
+
+
 def test_a_constant_column_has_no_coefficient() -> None:
     with_it, without = fit("w ~ x + z + k"), fit("w ~ x + z")
     at = with_it["terms"].index("k")
