@@ -18,7 +18,6 @@ from cohortium.analysis.survival_times import (
     Leaving,
     SurvivalParams,
     SurvivalRounds,
-    partition_of,
 )
 from cohortium.core.dictionary import Label, Name
 
@@ -86,10 +85,6 @@ class CumulativeIncidence(SurvivalRounds):
     def variables(self, params: CumulativeIncidenceParams) -> frozenset[str]:
         """Time, event and the grouping variable."""
         return frozenset({params.time, params.event, *([params.by] if params.by else [])})
-
-    def partition(self, params: CumulativeIncidenceParams, scope: Scope) -> tuple[str, ...]:
-        """The groups, and who had which event in each."""
-        return partition_of(params.question(scope), params.event, scope)
 
     def assess(
         self, found: Distribution, known: Known, params: CumulativeIncidenceParams, scope: Scope

@@ -18,7 +18,6 @@ from cohortium.analysis.survival_times import (
     Strata,
     SurvivalParams,
     SurvivalRounds,
-    partition_of,
 )
 from cohortium.core.dictionary import Label, Name
 from cohortium.disclosure.suppression import is_small
@@ -93,10 +92,6 @@ class Gray(SurvivalRounds):
         """Time, event, groups and strata."""
         names = {params.time, params.event, params.by}
         return frozenset(names | ({params.strata} if params.strata else set()))
-
-    def partition(self, params: GrayParams, scope: Scope) -> tuple[str, ...]:
-        """The groups, and who had which event in each."""
-        return partition_of(params.question(scope), params.event, scope)
 
     def assess(
         self, found: Distribution, known: Known, params: GrayParams, scope: Scope

@@ -17,7 +17,6 @@ from cohortium.analysis.survival_times import (
     Leaving,
     SurvivalParams,
     SurvivalRounds,
-    partition_of,
     time_of,
 )
 from cohortium.core.dictionary import Name, Variable
@@ -96,10 +95,6 @@ class KaplanMeier(SurvivalRounds):
         """Time, event, entry and the grouping variable."""
         others = [name for name in (params.by, params.entry) if name is not None]
         return frozenset({params.time, params.event, *others})
-
-    def partition(self, params: KaplanMeierParams, scope: Scope) -> tuple[str, ...]:
-        """The groups, and who had the event in each."""
-        return partition_of(params.question(scope), params.event, scope)
 
     def local(
         self, table: Table, state: State, params: KaplanMeierParams, scope: Scope

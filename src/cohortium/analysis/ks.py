@@ -9,38 +9,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cohortium.analysis.distribution import Distribution, Question
-from cohortium.analysis.interface import Scope
-from cohortium.analysis.mann_whitney import Alternative, two_groups
-from cohortium.analysis.ranks import RankParams, RankTest, Undecided, is_open, surrogates
-from cohortium.core.dictionary import Label, Name
+from cohortium.analysis.distribution import Distribution
+from cohortium.analysis.ranks import Undecided, is_open, surrogates
+from cohortium.analysis.two_groups import Alternative, TwoGroupParams, TwoGroupTest
 
 EXACT_UP_TO = 10_000
 """Persons in the larger group: scipy's rule."""
 
 
-class KsParams(RankParams):
-    """What is compared.
+class KsParams(TwoGroupParams):
+    """As `TwoGroupParams`.
 
     Attributes:
-        variable: With an order: a number, a date.
-        by: A category or boolean.
-        levels: The two levels X and Y; absent: those of `by`, which then has two.
         alternative: ``greater``: the distribution function of X is somewhere above that of Y, so
             that X tends to be smaller.
     """
 
-    variable: Name
-    by: Name
-    levels: tuple[Label, Label] | None = None
-    alternative: Alternative = "two-sided"
 
-    def question(self, scope: Scope) -> Question:
-        """Persons with a value, in two groups."""
-        return two_groups(scope, self.variable, self.by, self.levels)
-
-
-class Ks(RankTest):
+class Ks(TwoGroupTest):
     """Two-sample Kolmogorov-Smirnov test of the pooled persons.
 
     Null hypothesis: the values have the same distribution in both groups. Assumes independent
@@ -65,14 +51,6 @@ class Ks(RankTest):
     name: ClassVar[str] = "stats.ks"
     version: ClassVar[int] = 1
     params_type = KsParams
-
-    def variables(self, params: KsParams) -> frozenset[str]:
-        """The variable and the grouping one."""
-        return frozenset({params.variable, params.by})
-
-    def partition(self, params: KsParams, scope: Scope) -> tuple[str, ...]:
-        """The grouping variable."""
-        return tuple(variable.name for variable in params.question(scope).groups.by)
 
     def assess(
         self, of: Distribution, params: KsParams, levels: Sequence[str | None]

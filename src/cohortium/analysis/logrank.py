@@ -19,7 +19,6 @@ from cohortium.analysis.survival_times import (
     Strata,
     SurvivalParams,
     SurvivalRounds,
-    partition_of,
 )
 from cohortium.analysis.untrusted import phase_of
 from cohortium.core.dictionary import Name
@@ -99,10 +98,6 @@ class Logrank(SurvivalRounds):
         """Time, event, groups and strata."""
         names = {params.time, params.event, params.by}
         return frozenset(names | ({params.strata} if params.strata else set()))
-
-    def partition(self, params: LogrankParams, scope: Scope) -> tuple[str, ...]:
-        """The groups, and who had the event in each."""
-        return partition_of(params.question(scope), params.event, scope)
 
     def start(self, params: LogrankParams, scope: Scope) -> State:
         """Begin with counts, and with what follows where each site guards its own floor."""

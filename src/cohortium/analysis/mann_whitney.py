@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from cohortium.analysis.distribution import Distribution, Question
-from cohortium.analysis.interface import Scope
+from cohortium.analysis.distribution import Distribution
 from cohortium.analysis.ranks import (
-    RankParams,
-    RankTest,
     Undecided,
     is_open,
     rank_sum_limits,
@@ -21,10 +18,8 @@ from cohortium.analysis.ranks import (
     tie_sum,
     twice_rank_sums,
 )
-from cohortium.core.dictionary import Label, Name
+from cohortium.analysis.two_groups import Alternative, TwoGroupParams, TwoGroupTest
 from cohortium.errors import InputError
-
-Alternative = Literal["two-sided", "less", "greater"]
 
 EXACT_UP_TO = 8
 """Persons in the smaller group, without ties: scipy's rule."""
@@ -32,29 +27,18 @@ MOST_EXACT = 2000
 """Persons in the larger group up to which the exact distribution is worth its time."""
 
 
-class MannWhitneyParams(RankParams):
-    """What is compared.
+class MannWhitneyParams(TwoGroupParams):
+    """As `TwoGroupParams`.
 
     Attributes:
-        variable: With an order: a number, a date.
-        by: A category or boolean.
-        levels: The two levels X and Y; absent: those of `by`, which then has two.
         alternative: ``greater``: X tends to be greater than Y.
         confidence: Of the interval of P(X > Y).
     """
 
-    variable: Name
-    by: Name
-    levels: tuple[Label, Label] | None = None
-    alternative: Alternative = "two-sided"
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
-    def question(self, scope: Scope) -> Question:
-        """Persons with a value, in two groups."""
-        return two_groups(scope, self.variable, self.by, self.levels)
 
-
-class MannWhitney(RankTest):
+class MannWhitney(TwoGroupTest):
     """Mann-Whitney U test (Wilcoxon rank-sum test) of the pooled persons.
 
     Null hypothesis: a person of X has a greater value than a person of Y as often as a smaller one
@@ -82,14 +66,6 @@ class MannWhitney(RankTest):
     name: ClassVar[str] = "stats.mann_whitney"
     version: ClassVar[int] = 1
     params_type = MannWhitneyParams
-
-    def variables(self, params: MannWhitneyParams) -> frozenset[str]:
-        """The variable and the grouping one."""
-        return frozenset({params.variable, params.by})
-
-    def partition(self, params: MannWhitneyParams, scope: Scope) -> tuple[str, ...]:
-        """The grouping variable."""
-        return tuple(variable.name for variable in params.question(scope).groups.by)
 
     def assess(
         self, of: Distribution, params: MannWhitneyParams, levels: Sequence[str | None]
@@ -134,23 +110,6 @@ class MannWhitney(RankTest):
             "effects": [biserial],
             "resolution": None if resolution is None else resolution.to_json(),
         }
-
-
-def two_groups(scope: Scope, variable: str, by: str, levels: tuple[str, str] | None) -> Question:
-    """Persons with a value, in two groups.
-
-    Raises:
-        InputError: ``bad-input`` where it is not said which two of several levels.
-    """
-    question = Question.of(scope, [variable], by, levels)
-    if levels is not None:
-        return question
-    if len(question.groups) != 2:
-        raise InputError(
-            "bad-input",
-            f"{by} has {len(question.groups)} levels; say which two are compared.",
-        )
-    return Question(question.variables, question.groups, (0, 1))
 
 
 def _normal_p(of: Distribution, u: float, params: MannWhitneyParams) -> float:

@@ -302,6 +302,10 @@ class SurvivalRounds:
     drop_outs: ClassVar[DropOuts] = "wait"
     max_rounds: ClassVar[int] = MAX_ROUNDS
 
+    def partition(self, params: Any, scope: Scope) -> tuple[str, ...]:
+        """The groups, and who had which event in each."""
+        return partition_of(params.question(scope), params.event, scope)
+
     def start(self, params: Any, scope: Scope) -> State:
         """Begin with counts, and with sums where each site guards its own floor."""
         return Known.start(params.question(scope), scope).to_state()
