@@ -94,6 +94,10 @@ Derive = Annotated[
     list[str] | None,
     typer.Option("--derive", help='A variable from others: "old = age > 70"; several times.'),
 ]
+Fills = Annotated[
+    list[str] | None,
+    typer.Option("--fill", help="For missing values: chol=mean, sex=mode, age=50; several times."),
+]
 Language = Annotated[
     str, typer.Option("--lang", help="Language of a table for a paper and of the words: en or zh.")
 ]
@@ -125,6 +129,7 @@ def describe(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    fill: Fills = None,
     lang: Language = "en",
     words: Words = False,
     wait: Wait = True,
@@ -134,7 +139,7 @@ def describe(
 ) -> None:
     """n, missing, moments, quantiles and frequencies, overall or by groups."""
     params = {"variables": variables, "by": by, "quantiles": quantile or [0.25, 0.5, 0.75]}
-    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    persons, shown = _Persons(include, exclude, derive, fill), _Shown(output, json, lang, words)
     _compute(study, "stats.describe", params, persons, shown, wait=wait, profile=profile)
 
 
@@ -156,6 +161,7 @@ def glm(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    fill: Fills = None,
     lang: Language = "en",
     words: Words = False,
     wait: Wait = True,
@@ -167,7 +173,7 @@ def glm(
     params: dict[str, Any] = {"formula": formula, "family": family.value}
     more = {"link": link, "offset": offset, "weights": weights, "errors": errors}
     params |= {name: str(value) for name, value in more.items() if value is not None}
-    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    persons, shown = _Persons(include, exclude, derive, fill), _Shown(output, json, lang, words)
     _compute(study, "glm", params, persons, shown, wait=wait, profile=profile)
 
 
@@ -183,6 +189,7 @@ def submit(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    fill: Fills = None,
     lang: Language = "en",
     words: Words = False,
     wait: Wait = True,
@@ -200,7 +207,7 @@ def submit(
         raise InputError("bad-input", "--params is not JSON.") from error
     if not isinstance(values, dict):
         raise InputError("bad-input", '--params is a JSON object: {"name": value}.')
-    persons, shown = _Persons(include, exclude, derive), _Shown(output, json, lang, words)
+    persons, shown = _Persons(include, exclude, derive, fill), _Shown(output, json, lang, words)
     _compute(study, computation, values, persons, shown, wait=wait, profile=profile)
 
 
@@ -210,12 +217,18 @@ class _Persons(NamedTuple):
     include: list[str] | None
     exclude: list[str] | None
     derive: list[str] | None
+    fill: list[str] | None = None
 
     def of(self, study: Study) -> Cohort:
         """The cohort of a study."""
         for definition in self.derive or ():
             study.derive(definition)
-        return study.cohort(include=self.include or (), exclude=self.exclude or ())
+        cohort = study.cohort(include=self.include or (), exclude=self.exclude or ())
+        fills = [text.partition("=") for text in self.fill or ()]
+        if not all(name.strip() and sign and value.strip() for name, sign, value in fills):
+            raise InputError("bad-input", "What is filled in is written as a name, = and a value.")
+        values = {name.strip(): value.strip() for name, _, value in fills}
+        return cohort.impute(values) if values else cohort
 
 
 class _Shown(NamedTuple):
@@ -272,6 +285,7 @@ def _analyse(
     include: Include = None,
     exclude: Exclude = None,
     derive: Derive = None,
+    fill: Fills = None,
     lang: Language = "en",
     words: Words = False,
     profile: ProfileOption = None,
@@ -283,7 +297,7 @@ def _analyse(
 
     as_language(lang)  # before a run is spent
     with connect(profile=profile) as federation:
-        persons = _Persons(include, exclude, derive).of(federation.study(study))
+        persons = _Persons(include, exclude, derive, fill).of(federation.study(study))
         try:
             result = getattr(persons, command.method)(**values)
         except KeyboardInterrupt:

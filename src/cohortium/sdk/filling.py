@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -36,9 +37,11 @@ def fills_of(persons: Analyses, values: Mapping[str, Fill]) -> tuple[Filled, ...
         PolicyRefusal: ``too-few-persons`` where such a value is not released; and of the run.
     """
     known = persons.variables
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise InputError("not-found", f"There is no variable {name!r} here.", variable=name)
+    values = {name: _read(known[name], value) for name, value in values.items()}
+    for name, value in values.items():
         _require_fit(known[name], value)
     asked = [name for name, value in values.items() if _is_statistic(known[name], value)]
     found = persons.describe(asked, quantiles=[0.5]) if asked else None
@@ -57,6 +60,18 @@ def fills_of(persons: Analyses, values: Mapping[str, Fill]) -> tuple[Filled, ...
         return Selection(filled=tuple(out)).filled or ()
     except ValidationError as error:
         raise InputError("bad-input", f"Not filled: {explain(error)}") from error
+
+
+def _read(variable: Variable, value: Fill) -> Fill:
+    """Of a text, as on a command line, the number or the truth that it is."""
+    if not isinstance(value, str) or value in _STATISTICS:
+        return value
+    if variable.type is VariableType.BOOLEAN and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if variable.type in _NUMBERS:
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _is_statistic(variable: Variable, value: Fill) -> bool:

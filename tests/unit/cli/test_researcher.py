@@ -103,6 +103,13 @@ def test_criteria_and_derived_variables_are_options_of_every_computation() -> No
     assert (done.exit_code, "Did you mean age?" in done.stderr) == (2, True)
 
 
+def test_missing_values_are_filled_by_an_option() -> None:
+    run = _json("run", "local", "describe", "age", "--fill", "age = 50")["run"]
+    assert run["cohort"]["filled"] == [{"variable": "age", "value": 50}]
+    done = _run("run", "local", "describe", "age", "--fill", "age")
+    assert (done.exit_code, "a name, = and a value" in done.stderr) == (2, True)
+
+
 def test_a_table_in_a_file_has_no_column_of_line_numbers(tmp_path: Path) -> None:
     file = tmp_path / "age.csv"
     assert _run("run", "local", "describe", "age", "--output", str(file)).exit_code == 0

@@ -92,6 +92,8 @@ def test_a_filled_cohort_is_computed_as_pandas_fills(
     assert "标准误" in " ".join(fit.notes("zh"))
     median = fed.study().impute({"chol": "median"}).filled[0].value
     assert median == pytest.approx(pooled["chol"].median(), abs=0.5)
+    typed = fed.study().impute({"chol": "230", "dead": "True", "stage": "III"}).filled
+    assert [one.value for one in typed] == [230.0, True, "III"]
     again = filled.cohort("age >= 60").impute({"chol": 230})
     assert again.include == ("age >= 60",)
     assert {one.variable: one.value for one in again.filled}["chol"] == 230.0
