@@ -14,23 +14,33 @@ if TYPE_CHECKING:
 
 def notes_of(result: EvaluationResult, lang: Language) -> tuple[str, ...]:
     """Whom it is about, and what the points are."""
-    if lang == "zh":
-        missing = left_out(result.n_missing, lang)
-        notes = [f"{result.n:,} 人，其中 {result.events:,} 例结局事件{missing}。"]
-        if any(one.probability for one in result.models):
-            notes.append("对数优势四舍五入至 0.001，所有指标均按舍入后的评分对汇总人群计算。")
-        notes.append("曲线各点为汇总人群的精确值；为避免发布小频数，相邻评分已合并。")
-        return tuple(notes)
+    zh = lang == "zh"
     missing = left_out(result.n_missing, lang)
-    notes = [f"{result.n:,} persons, {result.events:,} with the event{missing}."]
+    notes = [
+        f"{result.n:,} 人，其中 {result.events:,} 例结局事件{missing}。"
+        if zh
+        else f"{result.n:,} persons, {result.events:,} with the event{missing}."
+    ]
+    if result.all_equal is not None:
+        chi2, df = float(result.all_equal["statistic"]), int(result.all_equal["df"])
+        p = p_words(float(result.all_equal["p_value"]), lang)
+        notes.append(
+            f"所有曲线下面积相等的检验：χ² = {number(chi2)}，自由度 {df}，{p}。"
+            if zh
+            else f"Test that all areas are equal: chi-square {number(chi2)}, df {df}, {p}."
+        )
     if any(one.probability for one in result.models):
         notes.append(
-            "Log odds are rounded to 0.001; every measure is that of the pooled persons with "
+            "对数优势四舍五入至 0.001，所有指标均按舍入后的评分对汇总人群计算。"
+            if zh
+            else "Log odds are rounded to 0.001; every measure is that of the pooled persons with "
             "the rounded scores."
         )
     notes.append(
-        "Points of curves are exact; neighbouring scores are merged so that no small number of "
-        "persons with or without the event lies between two."
+        "曲线各点为汇总人群的精确值；为避免发布小频数，相邻评分已合并。"
+        if zh
+        else "Points of curves are exact; neighbouring scores are merged so that no small number "
+        "of persons with or without the event lies between two."
     )
     return tuple(notes)
 

@@ -81,6 +81,14 @@ TERMS: Mapping[str, str] = {
     "calibration intercept": "校准截距",
     "calibration slope": "校准斜率",
     "observed to expected": "观察与期望事件数之比",
+    "too few persons for any point of its curves": "人数过少，无法发布曲线上的任何点",
+    "scores of few persons are merged, so that no small number follows from the areas": (
+        "人数过少的评分已合并，以免由曲线下面积推算出小频数"
+    ),
+    "its scores part those with the event from those without; no slope exists": (
+        "评分将事件与非事件完全分开，校准斜率不存在"
+    ),
+    "few persons make up most of the risk of a group": "少数人构成某风险组期望事件数的大部分",
     "p, intercept 0 and slope 1": "P 值（截距为 0 且斜率为 1）",
     "p, Hosmer-Lemeshow, fitted here": "Hosmer-Lemeshow 检验 P 值（建模人群）",
     "p, Hosmer-Lemeshow, fitted elsewhere": "Hosmer-Lemeshow 检验 P 值（外部人群）",

@@ -13,6 +13,7 @@ import pytest
 import cohortium as co
 from cohortium.errors import CohortiumError, ProtocolError
 from cohortium.sdk.result_types import result_from_wire
+from cohortium.sdk.vocabulary import withheld
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -146,6 +147,7 @@ def test_words_and_tables_are_in_both_languages(found: co.EvaluationResult, tmp_
     assert "校准斜率 1（95% 置信区间" in found.interpret("zh")
     with pytest.raises(co.InputError):
         found.interpret("fr")  # type: ignore[arg-type]
+    assert "Test that all areas are equal" not in str(found.summary())  # two of them are one
     measures, compared = found.tables("zh")
     assert measures.rows[1].cells[0] == "ROC 曲线下面积"
     assert "对比" in str(compared.rows[0].cells[0])
@@ -166,8 +168,12 @@ def test_one_model_needs_no_name(study: co.Study) -> None:
 def test_fitted_models_of_other_kinds_only_order_persons(study: co.Study) -> None:
     counts = study.glm("visits ~ age", "poisson")
     cox = study.cox("age + sex", time="days", event="died")
-    found = study.evaluate("died", {"poisson": counts, "cox": cox})
-    assert [one.probability for one in found.models] == [False, False]
+    found = study.evaluate("died", {"poisson": counts, "cox": cox, "days": "days"})
+    assert [one.probability for one in found.models] == [False, False, False]
+    assert "Test that all areas are equal: chi-square" in str(found.summary())
+    assert "所有曲线下面积相等的检验" in found.interpret("zh")
+    for why in found.suppressed:
+        assert "merged" not in withheld(why, "zh")
     assert found.models[0].auc.value > 0.6
 
 
