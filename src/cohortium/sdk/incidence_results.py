@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
-from cohortium.sdk.hypothesis import as_number
 from cohortium.sdk.language import Language, require_language
-from cohortium.sdk.publication import PrintedTable, Row, limits_text, shown
+from cohortium.sdk.publication import PrintedTable, Row, limits_text
+from cohortium.sdk.released_points import ReleasedAt, floats, require_even
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.survival_words import interpret_incidence, point_notes
@@ -26,27 +26,19 @@ _COLUMNS = ("events", "incidence", "std_error", "low", "high")
 
 
 @dataclass(frozen=True)
-class IncidenceAt:
+class IncidenceAt(ReleasedAt):
     """The incidence at a time that was asked for; None where the curve ends before.
 
     Attributes:
         incidence: Exact, or on the line between the released points around it.
-        least, most: The pooled estimate is not outside these; they are equal where it is exact.
-        low, high: Confidence limits; of the points around it where it is not exact.
     """
 
-    time: float
     incidence: float | None
-    std_error: float | None
-    low: float | None
-    high: float | None
-    least: float | None
-    most: float | None
 
     @property
-    def exact(self) -> bool:
-        """Whether `incidence` is the pooled estimate itself."""
-        return self.incidence is not None and self.least == self.most
+    def value(self) -> float | None:
+        """The incidence."""
+        return self.incidence
 
 
 @dataclass(frozen=True)
@@ -77,8 +69,7 @@ class IncidenceCurve:
     def from_json(group: Mapping[str, Any], one: Mapping[str, Any]) -> IncidenceCurve:
         """As the hub released it."""
         steps = {name: list(one[name]) for name in _COLUMNS}
-        if {len(column) for column in steps.values()} != {len(group["time"])}:
-            raise ValueError("the columns of a curve are of different lengths")
+        require_even([group["time"], *steps.values()])
         return IncidenceCurve(
             group["level"],
             str(one["cause"]),
@@ -88,10 +79,7 @@ class IncidenceCurve:
             [float(time) for time in group["time"]],
             [int(persons) for persons in group["at_risk"]],
             steps,
-            tuple(
-                IncidenceAt(**{name: as_number(value) for name, value in at.items()})  # type: ignore[arg-type]
-                for at in one["at"]
-            ),
+            tuple(IncidenceAt(**floats(at)) for at in one["at"]),
         )
 
 
@@ -170,9 +158,7 @@ class CumulativeIncidenceResult(Result):
         for one in self.curves:
             first = [*([one.level] if self.by else []), one.cause, one.n, one.total]
             for at in self.said(one):
-                value = shown(at.incidence)
-                if at.incidence is not None and not at.exact:
-                    value += f" [{limits_text(at.least or 0.0, at.most or 0.0, lang)}]"
+                value = at.text(lang)
                 limits = None
                 if at.low is not None and at.high is not None:
                     limits = limits_text(at.low, at.high, lang)
@@ -207,7 +193,7 @@ class CumulativeIncidenceResult(Result):
 
     def _last(self, one: IncidenceCurve) -> IncidenceAt:
         value, error, low, high = (one.steps[name][-1] for name in _COLUMNS[1:])
-        return IncidenceAt(one.time[-1], value, error, low, high, value, value)
+        return IncidenceAt(one.time[-1], error, low, high, least=value, most=value, incidence=value)
 
     def _text(self) -> str:
         (table,) = self.tables()

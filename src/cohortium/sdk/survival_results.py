@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.core.dictionary import Variable
 from cohortium.errors import InputError
-from cohortium.sdk.hypothesis import HypothesisTest, as_number
+from cohortium.sdk.hypothesis import HypothesisTest
 from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.publication import PrintedTable, Row, limits_text, shown
+from cohortium.sdk.released_points import ReleasedAt, floats, require_even
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.survival_words import interpret_curves, interpret_logrank, point_notes
@@ -52,29 +53,21 @@ class TimeQuantile:
 
 
 @dataclass(frozen=True)
-class SurvivalAt:
+class SurvivalAt(ReleasedAt):
     """Survival at a time that was asked for; None where the curve ends before.
 
     Attributes:
         at_risk: Persons who had not left by the released point before.
         survival: Exact, or on the line between the released points around it.
-        least, most: The pooled estimate is not outside these; they are equal where it is exact.
-        low, high: Confidence limits; of the points around it where it is not exact.
     """
 
-    time: float
     at_risk: int | None
     survival: float | None
-    std_error: float | None
-    low: float | None
-    high: float | None
-    least: float | None
-    most: float | None
 
     @property
-    def exact(self) -> bool:
-        """Whether `survival` is the pooled estimate itself."""
-        return self.survival is not None and self.least == self.most
+    def value(self) -> float | None:
+        """The survival."""
+        return self.survival
 
 
 @dataclass(frozen=True)
@@ -106,8 +99,9 @@ class SurvivalCurve:
         """As the hub released it."""
         names = (*_STEPS, *(["came"] if "came" in data["steps"] else []))
         steps = {name: list(data["steps"][name]) for name in names}
-        if len({len(column) for column in steps.values()}) != 1 or not steps["time"]:
-            raise ValueError("the columns of a curve are of different lengths")
+        require_even([*steps.values()])
+        if not steps["time"]:
+            raise ValueError("a curve has no point")
         return SurvivalCurve(
             data["level"],
             int(data["n"]),
@@ -115,8 +109,8 @@ class SurvivalCurve:
             data["censored"],
             bool(data["every_time"]),
             steps,
-            tuple(TimeQuantile(**_floats(one)) for one in data["quantiles"]),
-            tuple(SurvivalAt(**_floats(one) | {"at_risk": one["at_risk"]}) for one in data["at"]),
+            tuple(TimeQuantile(**floats(one)) for one in data["quantiles"]),
+            tuple(SurvivalAt(**floats(one) | {"at_risk": one["at_risk"]}) for one in data["at"]),
         )
 
     @property
@@ -294,9 +288,7 @@ class KaplanMeierResult(Result):
         rows = []
         for one in self.curves:
             for at in one.at:
-                value = shown(at.survival)
-                if not at.exact and at.survival is not None:
-                    value = f"{value} [{limits_text(at.least or 0.0, at.most or 0.0, lang)}]"
+                value = at.text(lang)
                 limits = _limits(at.low, at.high, lang)
                 rows.append(Row((self._label(one, lang), at.time, at.at_risk, value, limits)))
         heads = ("time", "at_risk", "survival")
@@ -325,11 +317,6 @@ class KaplanMeierResult(Result):
         notes = [*point_notes(self, "en"), *(f"Not released: {why}" for why in self.suppressed)]
         lines = [line for note in notes for line in textwrap.wrap(note, _WIDTH)]
         return "\n".join([*(table.text() for table in plain), *lines])
-
-
-def _floats(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as floats; whole ones travel as integers."""
-    return {name: as_number(value) for name, value in one.items()}
 
 
 def _within(quantile: TimeQuantile, lang: Language) -> str | float | None:
