@@ -54,19 +54,9 @@ def assess(
     z = float(ndtri((1 + params.confidence) / 2))
     if len(found.cells) < 2:
         raise InputError("no-convergence", f"All persons have the same score of {model.name}.")
-    scores = found.cells / found.scale
-    of = Scored(found.counts[:, 0], found.counts[:, 1], scores if model.probability else scores[:0])
-    reasons = []
     merged = 0 < points.n_hidden <= FEW_HIDDEN
-    if merged:
-        if len(points.last) < 2:
-            raise PolicyRefusal(
-                "too-few-persons",
-                f"The scores of {model.name} are few, and too few persons with and without the "
-                "event have them: the areas would give them away. Merge scores.",
-            )
-        reasons.append(f"{model.name}: {MERGED}")
-        of = _merge(of, points)
+    of = _told(found, points, scorer, merged=merged)
+    reasons = [f"{model.name}: {MERGED}"] if merged else []
     if model.probability:
         _require_spread(of, model.name, limits)
     value, s01, s10 = area(of)
@@ -105,6 +95,22 @@ def assess(
     if dropped:
         reasons.append(f"{model.name}: {DOMINATED}")
     return out | curves, reasons
+
+
+def _told(found: Distribution, points: Points, scorer: Scorer, *, merged: bool) -> Scored:
+    """The scores of which the measures are."""
+    scores = found.cells / found.scale
+    log_odds = scores if scorer.model.probability else scores[:0]
+    of = Scored(found.counts[:, 0], found.counts[:, 1], log_odds)
+    if not merged:
+        return of
+    if len(points.last) < 2:
+        raise PolicyRefusal(
+            "too-few-persons",
+            f"The scores of {scorer.model.name} are few, and too few persons with and without the "
+            "event have them: the areas would give them away. Merge scores.",
+        )
+    return _merge(of, points)
 
 
 def _is_rounded(scorer: Scorer) -> bool:
