@@ -329,6 +329,7 @@ COMMANDS: Final = (
             _TIME,
             _EVENT,
             Parameter("by", "A curve for each level of this category or boolean."),
+            Parameter("entry", "When a person came under observation."),
             Parameter("at", "A time at which survival is asked for; several times.", list[float]),
             Parameter(
                 "quantiles",
@@ -403,6 +404,27 @@ COMMANDS: Final = (
                 "Of time, for the test of proportionality.",
                 ("km", "rank", "identity", "log"),
             ),
+        ),
+    ),
+    Command(
+        "propensity",
+        "Effect of a treatment by weighting with the propensity score; balance and overlap.",
+        (
+            Parameter("treatment", "A boolean or category of two levels.", argument=True),
+            Parameter("covariates", 'Of the score: "age + sex * stage".', argument=True),
+            Parameter("outcome", "A number, boolean or category of two levels; default: none."),
+            Parameter(
+                "estimand", "In everybody (default), the treated ...", ("ATE", "ATT", "ATC", "ATO")
+            ),
+            Parameter("stabilized", "Weights times the share of the arm.", bool),
+            Parameter(
+                "trim",
+                "Limits of the score outside which persons are left out.",
+                tuple[float, float],
+            ),
+            Parameter("errors", "Default: stacked.", ("stacked", "robust")),
+            Parameter("doubly_robust", "With linear models of the outcome, of the ATE.", bool),
+            _CONFIDENCE,
         ),
     ),
     Command(
@@ -483,26 +505,5 @@ def _function(
     return run
 
 
-    Command(
-        "propensity",
-        "Effect of a treatment by weighting with the propensity score; balance and overlap.",
-        (
-            Parameter("treatment", "A boolean or category of two levels.", argument=True),
-            Parameter("covariates", 'Of the score: "age + sex * stage".', argument=True),
-            Parameter("outcome", "A number, boolean or category of two levels; default: none."),
-            Parameter(
-                "estimand", "In everybody (default), the treated ...", ("ATE", "ATT", "ATC", "ATO")
-            ),
-            Parameter("stabilized", "Weights times the share of the arm.", bool),
-            Parameter(
-                "trim",
-                "Limits of the score outside which persons are left out.",
-                tuple[float, float],
-            ),
-            Parameter("errors", "Default: stacked.", ("stacked", "robust")),
-            Parameter("doubly_robust", "With linear models of the outcome, of the ATE.", bool),
-            _CONFIDENCE,
-        ),
-    ),
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, StrEnum) else value
