@@ -92,7 +92,7 @@ def _gram(out: dict[str, Array], part: int, here: Rows, at: Fit, net: Net) -> No
     x, y = here
     if not net.gaussian:
         y = y - net.model.family.mean(np.array([at.base.null_eta]))
-    out["gram"][part] += pack(x.T @ x)
+    out["gram"][part] += pack(_products(x, x))
     out["gradient"][part] += x.T @ y
     if "outcome_squares" in out:
         out["outcome_squares"][part] += y @ y
@@ -138,6 +138,11 @@ def _some(models: int, x: Floats) -> Iterator[slice]:
         yield slice(begin, begin + size)
 
 
+def _products(first: Floats, second: Floats) -> Floats:
+    """``first' second``, a few rows at a time."""
+    return np.concatenate([first[:, some].T @ second for some in _some(first.shape[1], second)])
+
+
 def _slopes(here: Rows, beta: Floats, net: Net) -> Floats:
     """The slopes of the log-likelihood of some models, shape (n_models, p)."""
     x, y = here
@@ -174,7 +179,7 @@ def _curve(out: dict[str, Array], part: int, x: Floats, at: Fit, net: Net) -> No
         pairs = x[:, first] * x[:, second]
         sums = np.concatenate([weight[some] @ pairs for some in _some(len(beta), pairs)])
     else:
-        sums = np.array([pack((x * one[:, None]).T @ x) for one in weight])
+        sums = np.array([pack(_products(x * one[:, None], x)) for one in weight])
     if at.phase == "path":
         out["hessian"] += sums
     else:
