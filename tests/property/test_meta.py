@@ -365,7 +365,7 @@ def test_an_effect_that_tells_of_few_persons_of_an_institution_is_withheld(how: 
     sites = people(4, [150, 150, 150])
     first = {name: column.copy() for name, column in sites[0].columns.items()}
     rare = np.arange(150) < 3
-    asked = dict(RISKS if how == "cell" else MEANS)
+    asked: dict[str, Any] = dict(RISKS if how == "cell" else MEANS)
     if how == "group":
         first["s"] = rare.astype(np.int32)
     elif how == "third":
@@ -403,7 +403,8 @@ def test_contracts_that_keep_institutions_together_are_refused() -> None:
 
 def test_a_site_whose_policy_keeps_its_numbers_withholds() -> None:
     sites = people(4, [150, 150])
-    analysis, params = Meta(), parse_params(Meta(), GLM)
+    analysis: AnyAnalysis = Meta()
+    params = parse_params(analysis, GLM)
     scope = Scope(VARIABLES, Disclosure(), 2, ("a", "b"), site=0)
     state = analysis.start(params, replace(scope, disclosure=OPEN))
     out = analysis.local(sites[0], state, params, scope)

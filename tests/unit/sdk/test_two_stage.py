@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def test_a_model_of_each_institution_is_shown_with_those_that_withhold(
     assert found.joint.loc["age", "std_error"] == pytest.approx(one.fixed.standard_error, rel=0.2)
     assert one.again(method="DL").method == "DL"
     english, chinese = found.interpret(), found.interpret("zh")
-    assert "Each of 3 institutions fitted died ~ age + sex to its own persons, 640 in all" in english
+    assert "Each of 3 institutions fitted died ~ age + sex to its own persons, 640 in" in english
     assert "Withheld their own estimate: Tiny." in english
     assert "3 家机构" in chinese
     assert "Tiny 未提供本机构的估计" in chinese
@@ -124,15 +125,16 @@ def test_an_effect_between_groups_is_combined(
 
 def test_what_does_not_fit_together_is_refused_before_it_is_sent(fed: LocalFederation) -> None:
     study = fed.study()
-    for wrong in (
-        lambda: study.meta("Surv(months, died) ~ age", "gaussian"),
-        lambda: study.meta("Surv(months, died) ~ age", offset="chol"),
-        lambda: study.meta("died ~ age", event="died"),
-        lambda: study.meta("age", family="cox"),
-        lambda: study.meta("chol ~ age", "normal"),  # type: ignore[arg-type]
-    ):
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("Surv(months, died) ~ age", {"family": "gaussian"}),
+        ("Surv(months, died) ~ age", {"offset": "chol"}),
+        ("died ~ age", {"event": "died"}),
+        ("age", {"family": "cox"}),
+        ("chol ~ age", {"family": "normal"}),
+    ]
+    for formula, options in asked:
         with pytest.raises(InputError):
-            wrong()
+            study.meta(formula, **options)
 
 
 def test_a_contract_that_keeps_institutions_together_refuses() -> None:
