@@ -123,6 +123,38 @@ def test_files_are_renamed_copied_and_removed_with_those_they_are_shared_with(at
     assert at.names() == []
 
 
+def test_folders_are_those_of_the_file_system_below(at: Place) -> None:
+    vault = at.vault()
+    vault.makedirs(at("a/b"), exist_ok=True)
+    vault.pipe_file(at("a/b/one"), b"1")
+    vault.pipe_file(at("a/two"), b"2")
+    vault.share(at("a/two"), [FRIEND.public])
+    vault.mv(at("a"), at("c"))
+    assert [name[len(at.root) :] for name in vault.find(at.root)] == ["/c/b/one", "/c/two"]
+    assert at.vault(FRIEND).cat_file(at("c/two")) == b"2"
+    before = vault.ukey(at("c/two"))
+    vault.pipe_file(at("c/two"), b"22")
+    vault.invalidate_cache()
+    assert vault.ukey(at("c/two")) != before
+    assert vault.modified(at("c/two")).year >= 2026
+    with pytest.raises(IsADirectoryError):
+        vault.open(at("c"))
+    vault.rm(at("c"), recursive=True)
+    assert at.names() == []
+
+
+def test_a_file_that_takes_another_s_place_is_not_shared_as_that_was(at: Place) -> None:
+    vault, friend = at.vault(), at.vault(FRIEND)
+    vault.pipe_file(at("public"), b"public")
+    vault.share(at("public"), [FRIEND.public])
+    vault.pipe_file(at("private"), b"private")
+    vault.cp_file(at("private"), at("public"))
+    assert vault.cat_file(at("public")) == b"private"
+    with pytest.raises(PolicyRefusal):
+        friend.cat_file(at("public"))
+    assert at.names() == ["private", "public"]
+
+
 def test_a_file_that_is_given_up_leaves_the_old_one(at: Place) -> None:
     if at.fs.protocol == "memory":
         pytest.skip("fsspec's memory file system empties a file when it is opened for writing")

@@ -17,13 +17,14 @@ from tests.support.vault import (
     opened,
     parts,
     vault_file,
+    verify_all,
 )
 
 from cohortium.errors import PolicyRefusal, VerificationError
 from cohortium.vault.grants import Grants, parse_grants
 from cohortium.vault.header import announced_bytes, announced_plain_bytes, parse_header
 from cohortium.vault.keys import Keyring
-from cohortium.vault.reader import VaultReader, open_data_key, verify_all
+from cohortium.vault.reader import VaultReader, open_data_key
 from cohortium.vault.storage import LocalSink
 from cohortium.vault.writer import VaultWriter
 

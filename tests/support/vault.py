@@ -53,3 +53,9 @@ def parts(data: bytes) -> tuple[bytes, list[bytes]]:
     begin = header_of(data).n_bytes
     body = data[begin:]
     return data[:begin], [body[at : at + STORED] for at in range(0, len(body), STORED)]
+
+
+def verify_all(file: VaultReader) -> None:
+    """Read every chunk."""
+    if file.readinto(bytearray(file.size + 1)) != file.size:
+        raise RuntimeError("not all was read")

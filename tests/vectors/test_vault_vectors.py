@@ -11,11 +11,10 @@ import pytest
 from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from tests.support.vault import FRIEND, OWNER, content, opened
+from tests.support.vault import FRIEND, OWNER, content, opened, verify_all
 
 from cohortium.errors import VerificationError
 from cohortium.vault.keys import kem_private
-from cohortium.vault.reader import verify_all
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vault.json").read_text())
 

@@ -25,14 +25,13 @@ from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.vault.anchor import Anchor, FileAnchor
 from cohortium.vault.grants import MAX_BYTES as MAX_GRANTS_BYTES
 from cohortium.vault.grants import SUFFIX, Grants, parse_grants
-from cohortium.vault.header import FIXED_BYTES, Header, announced_plain_bytes, refuse
+from cohortium.vault.header import FIXED_BYTES, Header, announced_plain_bytes
 from cohortium.vault.keys import Keyring, PublicKey
 from cohortium.vault.reader import Expected, VaultReader, open_data_key, read_header
-from cohortium.vault.storage import LocalSink, LocalSource, Sink, Source
+from cohortium.vault.storage import LocalSink, LocalSource, RemoteSink, RemoteSource, Sink, Source
 from cohortium.vault.writer import CHUNK_BITS, VaultWriter
 
 KEYS_VARIABLE = "COHORTIUM_VAULT_KEYS"
-REMOTE_BATCH_BYTES = 8 << 20
 
 
 def default_keys() -> Path:
@@ -178,7 +177,7 @@ class VaultFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no
         sink: Sink = (
             LocalSink(Path(below), durable=self._durable)
             if self._is_local
-            else _RemoteSink(self.fs, below)
+            else RemoteSink(self.fs, below)
         )
         return VaultWriter(
             sink,
@@ -213,7 +212,7 @@ class VaultFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no
         info = self.fs.info(below)
         if info["type"] == "directory":
             raise IsADirectoryError(below)
-        return LocalSource(Path(below)) if self._is_local else _RemoteSource(self.fs, below, info)
+        return LocalSource(Path(below)) if self._is_local else RemoteSource(self.fs, below, info)
 
     def _grants(self, below: str) -> Grants | None:
         try:
@@ -280,10 +279,17 @@ class VaultFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no
 
     def mv(self, path1: str, path2: str, **options: Any) -> None:
         """Rename a file or a folder."""
-        if self.fs.isdir(self._below(path1)):
-            self.fs.mv(self._below(path1), self._below(path2), recursive=True)
-        else:
+        source, target = self._below(path1), self._below(path2)
+        if not self.fs.isdir(source):
             self._both(self.fs.mv, path1, path2, **options)
+        elif self._is_local:
+            self.fs.mv(source, target, recursive=True)
+        else:
+            # One by one: s3fs's own takes folders in a bucket for files.
+            for name in self.fs.find(source):
+                self.fs.mv(name, target + name[len(source) :])
+            if self.fs.isdir(source):
+                self.fs.rm(source, recursive=True)
 
     def _both(self, act: Callable[..., object], path1: str, path2: str, **options: Any) -> None:
         source, target = self._below(path1), self._below(path2)
@@ -342,50 +348,6 @@ def _described(entry: dict[str, Any], start: Any) -> dict[str, Any]:
     except VerificationError:
         size = None
     return {**entry, "size": size, "stored_size": stored}
-
-
-class _RemoteSource:
-    """A file on any fsspec file system."""
-
-    batch_bytes = REMOTE_BATCH_BYTES
-
-    def __init__(self, fs: Any, path: str, info: dict[str, Any]) -> None:
-        self._fs, self._path = fs, path
-        self.size = int(info["size"])
-
-    def read_at(self, offset: int, into: memoryview) -> None:
-        if not into:
-            return
-        data = self._fs.cat_file(self._path, start=offset, end=offset + len(into))
-        if len(data) != len(into):
-            raise refuse("it became shorter while it was read")
-        into[:] = data
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class _RemoteSink:
-    """A file on any fsspec file system that puts files in their place in one step."""
-
-    parallel = False
-
-    def __init__(self, fs: Any, path: str) -> None:
-        self._file = cast("Any", fs.open(path, "wb", autocommit=False))
-
-    def write_at(self, offset: int, data: memoryview) -> None:
-        if offset != self._file.tell():
-            raise RuntimeError("a remote file is written in order")
-        self._file.write(data)
-
-    def commit(self) -> None:
-        self._file.close()
-        self._file.commit()
-
-    def discard(self) -> None:
-        if not self._file.closed:
-            self._file.close()
-        self._file.discard()
 
 
 class _TextWriter(io.TextIOWrapper):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cohortium.errors import InputError, PolicyRefusal, VerificationError
+from cohortium.errors import PolicyRefusal, VerificationError
 from cohortium.vault.anchor import Anchor, Mark, judge
 from cohortium.vault.chunks import ChunkCipher, Places
 from cohortium.vault.grants import Grants
@@ -386,21 +386,3 @@ class _Range(io.RawIOBase):
         n = self._reader.pread_into(self._offset, buffer)
         self._offset += n
         return n
-
-
-def verify_all(reader: VaultReader) -> int:
-    """Read every chunk; returns the plaintext bytes.
-
-    Raises:
-        VerificationError: ``bad-vault-file``.
-    """
-    buffer = bytearray(min(max(1, reader.size), 16 << 20))
-    at = 0
-    while True:
-        n = reader.pread_into(at, buffer)
-        at += n
-        if n < len(buffer) or at >= reader.size:
-            break
-    if at != reader.size:
-        raise InputError("bad-data", "The file changed while it was read.")
-    return at

@@ -1,4 +1,4 @@
-"""Where the encrypted bytes are: ports of the reader and the writer, and their local adapters.
+"""Where the encrypted bytes are: ports of the reader and the writer, and their adapters.
 
 A reader never maps a file into memory: while it verifies a chunk, nobody else may change it.
 """
@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from cohortium.errors import InputError
 from cohortium.vault.header import refuse
@@ -185,3 +185,51 @@ class StreamSink:
 
     def discard(self) -> None:
         """See `Sink`: a stream keeps what it has; without its last chunk nobody can read it."""
+
+
+class RemoteSource:
+    """A file on any fsspec file system."""
+
+    batch_bytes = 8 << 20
+
+    def __init__(self, fs: Any, path: str, info: dict[str, Any]) -> None:
+        self._fs, self._path = fs, path
+        self.size = int(info["size"])
+
+    def read_at(self, offset: int, into: memoryview) -> None:
+        """See `Source`."""
+        if not into:
+            return
+        data = self._fs.cat_file(self._path, start=offset, end=offset + len(into))
+        if len(data) != len(into):
+            raise refuse("it became shorter while it was read")
+        into[:] = data
+
+    def close(self) -> None:
+        """See `Source`; nothing is held."""
+
+
+class RemoteSink:
+    """A file on any fsspec file system that puts files in their place in one step."""
+
+    parallel = False
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._file = fs.open(path, "wb", autocommit=False)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """See `Sink`."""
+        if offset != self._file.tell():
+            raise RuntimeError("a remote file is written in order")
+        self._file.write(data)
+
+    def commit(self) -> None:
+        """See `Sink`."""
+        self._file.close()
+        self._file.commit()
+
+    def discard(self) -> None:
+        """See `Sink`."""
+        if not self._file.closed:
+            self._file.close()
+        self._file.discard()

@@ -19,6 +19,7 @@ from tests.support.vault import (
     opened,
     parts,
     vault_file,
+    verify_all,
 )
 
 from cohortium.crypto.keys import verify
@@ -32,7 +33,7 @@ from cohortium.vault.header import (
     plain_bytes,
 )
 from cohortium.vault.keys import Keyring
-from cohortium.vault.reader import Expected, VaultReader, verify_all
+from cohortium.vault.reader import Expected, VaultReader
 from cohortium.vault.storage import StreamSink, StreamSource
 from cohortium.vault.writer import VaultWriter
 

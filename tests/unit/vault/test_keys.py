@@ -6,6 +6,7 @@ import pytest
 from tests.support.vault import FRIEND, OWNER, content
 
 from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.vault.filesystem import VaultFileSystem, default_keys
 from cohortium.vault.keys import Keyring, PrivateKey, PublicKey, seal
 
 
@@ -84,3 +85,18 @@ def test_a_recipient_with_a_point_of_small_order_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         seal(broken, content(32), b"")
     assert caught.value.code == "bad-input"
+
+
+def test_one_s_keys_are_where_the_environment_says_or_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("COHORTIUM_VAULT_KEYS", raising=False)
+    OWNER.save(default_keys() / "me.key")
+    assert default_keys() == tmp_path / ".config" / "cohortium" / "vault"
+    assert VaultFileSystem().keyring.first.public == OWNER.public
+    FRIEND.save(tmp_path / "friend.key")
+    monkeypatch.setenv("COHORTIUM_VAULT_KEYS", str(tmp_path / "friend.key"))
+    assert VaultFileSystem().keyring.first.public == FRIEND.public
+    with pytest.raises(InputError):
+        _ = Keyring([]).first
