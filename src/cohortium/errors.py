@@ -259,6 +259,12 @@ CATALOGUE: dict[str, Entry] = {
     "vault-rollback": Entry(
         "VerificationError", "An older version of a vault file was put back.", 409
     ),
+    "bad-evidence": Entry(
+        "VerificationError", "Evidence of an enclave or a measured host is not genuine.", 422
+    ),
+    "evidence-refused": Entry(
+        "VerificationError", "Evidence is genuine, and not what the contract asks for.", 403
+    ),
     # ProtocolError
     "malformed-message": Entry(
         "ProtocolError", "Received bytes are not a message of this protocol.", 400

@@ -88,7 +88,10 @@ def full_contract(**changes: Any) -> Contract:
         "security_level": "L2",
         "environment": {
             "executor": "bubblewrap",
-            "measurements": ({"kind": "mrenclave", "value": "ab" * 32},),
+            "measurements": (
+                {"kind": "mrenclave", "value": "ab" * 32},
+                {"kind": "mrsigner", "value": "cd" * 32, "product": 4, "min_svn": 2},
+            ),
             "tcb_states": ("UpToDate", "SWHardeningNeeded"),
             "allow_simulated": True,
         },

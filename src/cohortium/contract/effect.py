@@ -90,10 +90,11 @@ def _measurements(before: Any, after: Any) -> Effect:
     return _effect(loosens, tightens)
 
 
-def _by_kind(measurements: Iterable[Mapping[str, str]]) -> dict[str, set[str]]:
-    kinds: dict[str, set[str]] = {}
-    for measurement in measurements:
-        kinds.setdefault(measurement["kind"], set()).add(measurement["value"])
+def _by_kind(measurements: Iterable[Mapping[str, Any]]) -> dict[str, set[tuple[Any, ...]]]:
+    kinds: dict[str, set[tuple[Any, ...]]] = {}
+    for one in measurements:
+        parts = (one["value"], one.get("product"), one.get("min_svn"))
+        kinds.setdefault(one["kind"], set()).add(parts)
     return kinds
 
 

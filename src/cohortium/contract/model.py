@@ -89,10 +89,17 @@ class Cohort(Document):
 
 
 class Measurement(Document):
-    """What an enclave or a measured host must be: ``mrenclave``, ``mrtd``, ``pcr4`` and a value."""
+    """What an enclave or a measured host must be: ``mrenclave``, ``mrtd``, ``pcr4`` and a value.
+
+    Attributes:
+        product: With ``mrsigner``: the signer's product (ISVPRODID).
+        min_svn: With ``mrsigner``: the oldest security version accepted (ISVSVN).
+    """
 
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     value: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64,128}$")]
+    product: Annotated[int, Field(ge=0, le=65535)] | None = None
+    min_svn: Annotated[int, Field(ge=0, le=65535)] | None = None
 
 
 class Environment(Document):

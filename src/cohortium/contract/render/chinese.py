@@ -154,6 +154,7 @@ CHINESE: Final = Phrases(
     not_by_site="不披露任何单一机构的数值，仅披露各机构合计的数值",
     differencing="若两个人群相差的人数少于{min_cell}人，则不同时披露关于二者的结果（防差分披露）",
     measurement="运行环境的度量值{kind}应为下列值之一：",
+    signed_product="{value}，产品编号{product}，安全版本不低于{min_svn}",
     measurements_none="不要求运行环境具有特定的度量值",
     tcb_states="平台可信计算基的允许状态：{states}",
     tcb_states_none="未列明平台可信计算基的允许状态",

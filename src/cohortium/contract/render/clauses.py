@@ -11,6 +11,7 @@ from cohortium.contract.model import (
     Computation,
     Contact,
     Environment,
+    Measurement,
     Participant,
     Researcher,
     Seat,
@@ -248,13 +249,20 @@ class Clauses:
             return
         yield [self._executor(one.executor)]
         for kind in dict.fromkeys(measurement.kind for measurement in one.measurements):
-            accepted = [m.value for m in one.measurements if m.kind == kind]
+            accepted = [self._measured(m) for m in one.measurements if m.kind == kind]
             yield [say(words.measurement, kind=kind), *accepted]
         if not one.measurements:
             yield [words.measurements_none]
         states = self.names(one.tcb_states)
         yield [say(words.tcb_states, states=states) if one.tcb_states else words.tcb_states_none]
         yield [words.simulated if one.allow_simulated else words.not_simulated]
+
+    def _measured(self, one: Measurement) -> str:
+        if one.product is None and one.min_svn is None:
+            return one.value
+        versions = {"product": one.product, "min_svn": one.min_svn}
+        numbers = {k: "-" if v is None else str(v) for k, v in versions.items()}
+        return say(self.words.signed_product, value=one.value, **numbers)
 
     def person(self, one: Researcher) -> Item:
         """A name and its key."""

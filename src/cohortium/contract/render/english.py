@@ -152,6 +152,7 @@ ENGLISH: Final = Phrases(
         "both released"
     ),
     measurement="measurement {kind} of the environment must be one of:",
+    signed_product="{value}, product {product}, security version {min_svn} or later",
     measurements_none="no measurement of the environment is required",
     tcb_states="allowed states of the platform's trusted computing base: {states}",
     tcb_states_none="no state of the platform's trusted computing base is named",

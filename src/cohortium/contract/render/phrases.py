@@ -129,6 +129,7 @@ class Phrases:
     not_by_site: str
     differencing: str
     measurement: str
+    signed_product: str
     measurements_none: str
     tcb_states: str
     tcb_states_none: str
