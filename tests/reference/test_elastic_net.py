@@ -54,8 +54,7 @@ def test_lambda_towards_zero_gives_the_books_least_squares() -> None:
 
 
 def test_the_lasso_of_the_diabetes_data_is_as_scikit_learn_finds_it() -> None:
-    # scikit-learn 1.x, load_diabetes(); Lasso(alpha=0.1): the coefficients of its tests and of its
-    # example "Lasso on dense and sparse data" differ in scale; these are of the installed one.
+    # scikit-learn's Lasso on its own scaling of the columns, converged to 1e-14.
     linear_model = pytest.importorskip("sklearn.linear_model")
     datasets = pytest.importorskip("sklearn.datasets")
     data = datasets.load_diabetes(as_frame=True).frame
