@@ -61,14 +61,14 @@ def _keys(keys: Path | None) -> Path:
 
 
 @contextmanager
-def _storage_errors() -> Iterator[None]:
+def _storage_errors(place: str) -> Iterator[None]:
     """What a file system says, as errors of the catalogue."""
     try:
         yield
     except CohortiumError:
         raise
     except FileNotFoundError as error:
-        raise InputError("not-found", f"There is nothing at {error.filename or error}.") from error
+        raise InputError("not-found", f"There is nothing at {error.filename or place}.") from error
     except ImportError as error:
         raise InputError(
             "missing-extra", f"This kind of URL needs more: pip install cohortium[s3] ({error})"
@@ -166,7 +166,7 @@ def keygen(
         raise InputError("bad-input", "A key's name has letters, digits, _ and - only.")
     key = PrivateKey.generate()
     file = _keys(keys) / f"{name}.key"
-    with _storage_errors():
+    with _storage_errors(str(file)):
         public = key.save(file)
     emit(
         {
@@ -197,7 +197,7 @@ def put(
 
     Where there is a file of yours already, this is its next version.
     """
-    with _storage_errors():
+    with _storage_errors(target):
         vault, path = _open(target, keys, anchor, to=to)
         if vault.isdir(path):
             path = f"{path.rstrip('/')}/{source.name}"
@@ -232,7 +232,7 @@ def get(
     json: JsonOption = False,
 ) -> None:
     """Decrypt a file; it is there only once all of it has been verified."""
-    with _storage_errors():
+    with _storage_errors(source):
         vault, path = _open(source, keys, anchor, of=of)
         if target.is_dir():
             target /= path.rpartition("/")[2]
@@ -271,7 +271,7 @@ def list_files(
     json: JsonOption = False,
 ) -> None:
     """List a folder's vault files: length, version, and whether you can open them."""
-    with _storage_errors():
+    with _storage_errors(place):
         vault, path = _open(place, keys, None)
         found = [entry for entry in vault.ls(path) if entry["type"] == "file"]
         files, others = [], 0
@@ -318,7 +318,7 @@ def share(
     """
     from cohortium.vault.keys import PublicKey
 
-    with _storage_errors():
+    with _storage_errors(place):
         vault, path = _open(place, keys, anchor)
         new = [PublicKey.named(value) for value in to]
         vault.share(path, new)
@@ -347,7 +347,7 @@ def verify(
     """Verify every byte of a file, its writer, its identity, and that it is the last version."""
     from cohortium.vault.anchor import FileAnchor
 
-    with _storage_errors():
+    with _storage_errors(place):
         vault, path = _open(place, keys, anchor, of=of)
         header = vault.header(path)
         if file_id is not None and header.file_id.hex() != file_id.lower():

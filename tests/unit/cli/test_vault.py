@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from tests.support.vault import content
 from typer.testing import CliRunner
@@ -143,4 +144,5 @@ def test_a_kind_of_url_without_its_library_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
     assert "cohortium[s3]" in call("ls", "s3://bucket/x", status=2)
