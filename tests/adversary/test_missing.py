@@ -92,17 +92,13 @@ def test_patterns_that_differ_by_few_persons_are_not_both_told_of(fed: LocalFede
     assert second.to_frame().loc["chol", "missing"] == 60
 
 
-def test_filled_groups_are_compared_with_earlier_results(fed: LocalFederation) -> None:
-    """The cohort of those who lack chol, but for a few, beside the group that is filled."""
+def test_counting_filling_and_fitting_do_not_stand_in_each_others_way(fed: LocalFederation) -> None:
     study = fed.study()
-    ages = pd.concat(frames().values())
-    lacking = ages.loc[ages["chol"].isna(), "age"].sort_values()
-    cut = lacking.iloc[2]
-    near = study.cohort(f"chol IS NULL AND age > {cut}")
-    near.describe("age")
-    assert code(lambda: study.impute({"chol": "mean"}).glm("ill ~ chol", "binomial")) == (
-        "differencing"
-    )
+    assert study.missing().to_frame().loc["chol", "missing"] == 60
+    assert study.glm("ill ~ chol").nobs == 240
+    assert study.impute({"chol": "mean"}).glm("ill ~ chol").nobs == 300
+    assert study.impute({"chol": "median", "sex": "mode"}).describe("chol", by="sex").n["f"]
+    assert study.mice("ill ~ chol + age", "binomial", m=2, iterations=2).n == 300
 
 
 def test_the_noise_of_an_imputation_follows_from_data_that_nobody_else_has() -> None:

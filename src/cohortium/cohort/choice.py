@@ -2,10 +2,9 @@
 
 A category or boolean that a researcher derives makes groups. Each derived variable makes the group
 of those for whom it has no value although everything that it is made of has one: its gap (division
-by zero, no ELSE). Each variable that is filled makes that of those who lack it. Such groups are
-compared with those of earlier results as cohorts are, and a gap of few persons is refused by the
-site (of those who are filled, such are left out instead). A number that picks persons by a
-condition is none that can be compared, and is refused.
+by zero, no ELSE). Such groups are compared with those of earlier results as cohorts are, and a gap
+of few persons is refused by the site. A number that picks persons by a condition is none that can
+be compared, and is refused.
 """
 
 from __future__ import annotations
@@ -50,20 +49,7 @@ def with_choices(
         variables[gap] = Variable(name=gap, type=VariableType.BOOLEAN)
         gaps.append(gap)
         groups.append(name if variables[name].type in _LEVELLED else gap)
-    filled = []
-    for name in sorted(set(names) & set(population.fills)):
-        gap = _free(f"{name[:50]}_filled", variables)
-        derivations[gap] = _null(name, population.variables, truth=True)
-        variables[gap] = Variable(name=gap, type=VariableType.BOOLEAN)
-        filled.append(gap)
-    made = replace(
-        population,
-        variables=variables,
-        derivations=derivations,
-        gaps=frozenset((*gaps, *filled)),
-        fill_gaps=frozenset(filled),
-    )
-    groups += filled
+    made = replace(population, variables=variables, derivations=derivations, gaps=frozenset(gaps))
     return made, tuple(groups)
 
 

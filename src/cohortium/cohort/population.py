@@ -36,10 +36,8 @@ class Population:
         derivations: Expressions of the derived variables, each over earlier ones.
         variables: Those of the dataset and the derived ones.
         asked: The derived variables of the request.
-        gaps: Booleans that say of whom a derived or filled variable has no value; see
-            `cohort.choice`.
+        gaps: Booleans that say of whom a derived variable has no value; see `cohort.choice`.
         fills: What stands in a column where it has no value, by variable.
-        fill_gaps: Those of `gaps` that are of filled variables.
     """
 
     include: tuple[Expr, ...]
@@ -49,7 +47,6 @@ class Population:
     asked: frozenset[str] = frozenset()
     gaps: frozenset[str] = frozenset()
     fills: Mapping[str, float] = field(default_factory=dict)
-    fill_gaps: frozenset[str] = frozenset()
 
     @classmethod
     def of(

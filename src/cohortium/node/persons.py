@@ -94,7 +94,7 @@ def require_no_small_gap(table: Table, run: CheckedRun) -> None:
         PolicyRefusal: ``too-few-persons``.
     """
     least = run.scope.disclosure.min_cell
-    for name in run.population.gaps - run.population.fill_gaps:
+    for name in run.population.gaps:
         if 0 < np.count_nonzero(table.columns[name] == 1) < least:
             raise PolicyRefusal(
                 "too-few-persons",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cohortium.cohort.choice import with_choices
 from cohortium.cohort.filling import at_resolution, filled_numbers
 from cohortium.cohort.population import Population
 from cohortium.core.dictionary import Variable, VariableType
@@ -65,9 +64,12 @@ def test_a_value_that_marks_those_who_are_filled_is_refused(value: float) -> Non
     with pytest.raises(PolicyRefusal, match="would mark") as caught:
         population(Filled(variable="lab", value=value)).fill(table(), 5)
     assert caught.value.code == "not-permitted"
+
+
+def test_a_site_that_has_no_value_at_all_takes_that_of_the_others() -> None:
     nobody = Table({"lab": VARIABLES["lab"]}, {"lab": np.full(9, np.nan)})
-    with pytest.raises(PolicyRefusal):
-        population(Filled(variable="lab", value=1.0)).fill(nobody, 5)
+    filled = population(Filled(variable="lab", value=1.0)).fill(nobody, 5)
+    assert filled.columns["lab"].tolist() == [1.0] * 9
 
 
 @pytest.mark.parametrize(
@@ -100,14 +102,8 @@ def test_selections_say_each_variable_once_and_travel_as_they_are() -> None:
     assert b"filled" not in Selection().to_bytes()
 
 
-def test_who_is_filled_is_a_group_that_is_compared_and_part_of_the_key() -> None:
+def test_what_is_filled_is_part_of_the_key_and_does_not_change_who_is_asked_about() -> None:
     people = population(Filled(variable="lab", value=14.5))
-    made, groups = with_choices(people, {"lab", "sex"})
-    assert groups == ("lab_filled",)
-    assert made.gaps == made.fill_gaps == {"lab_filled"}
-    marked = made.derive(table()).columns["lab_filled"]
-    assert marked.tolist() == [1.0] * 6 + [0.0] * 24
-    assert with_choices(people, {"sex"})[1] == ()
     other = population(Filled(variable="lab", value=14.0))
     assert len({population().key, people.key, other.key}) == 3
     assert people.persons_key == population().persons_key
