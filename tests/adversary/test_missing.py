@@ -13,8 +13,11 @@ from cohortium.analysis.interface import Scope
 from cohortium.analysis.mice import MiceParams
 from cohortium.analysis.mice_model import Plan
 from cohortium.analysis.mice_site import own_key
+from cohortium.analysis.missing_pattern import Pattern, PatternParams
+from cohortium.analysis.screen import set_key
+from cohortium.cohort.population import Population
 from cohortium.core.dictionary import Variable, VariableType
-from cohortium.core.selection import Filled, Selection
+from cohortium.core.selection import Derived, Filled, Selection
 from cohortium.core.table import Table
 from cohortium.disclosure.limits import Disclosure
 from cohortium.inprocess.federation import LocalFederation
@@ -122,3 +125,18 @@ def test_helpers_of_an_imputation_are_as_gentle_as_terms_of_a_model(fed: LocalFe
     study = fed.study()
     study.derive("sharp = chol / ((age - 99) * (age - 99) + 0.001)")
     assert code(lambda: study.mice("ill ~ chol", "binomial", auxiliary="sharp")) == "bad-criterion"
+
+
+def test_a_derived_variable_is_known_by_how_it_is_computed_and_not_by_its_name() -> None:
+    """Else the patterns of another variable of the same name would not be compared at all."""
+    variables = {name: Variable(name=name, type=VariableType.REAL) for name in ("x", "y")}
+    params = PatternParams(variables=("d",))
+
+    def key(expression: str) -> str:
+        asked = Selection(derived=(Derived(name="d", expression=expression),))
+        people = Population.of(Selection(), asked, variables)
+        scope = Scope(people.variables, Disclosure(), 2)
+        return set_key(Pattern(), params, scope, contract="c", population=people, view=0)
+
+    assert key("x + y") == key("x  +  y")
+    assert key("x + y") != key("x * y")
