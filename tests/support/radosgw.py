@@ -48,6 +48,8 @@ osd pool default pg num = 1
 osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
+osd crush update on start = false
+osd class update on start = false
 mon allow pool size one = true
 mon max pg per osd = 1000
 rgw frontends = beast endpoint=127.0.0.1:{http_port}
@@ -130,6 +132,8 @@ class _Cluster:
         self._run("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap)
         self._daemon("ceph-mon", "-i", "a")
         self._run("ceph", "--connect-timeout", "30", "osd", "new", osd)
+        # An OSD that asks for its place itself, before it knows the cluster's id, gives up.
+        self._run("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._daemon("ceph-osd", "-i", "0")
         self._daemon("radosgw", "-n", "client.rgw")
