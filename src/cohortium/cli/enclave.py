@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cohortium.cli.output import JsonOption, emit, folder_exists, handle_errors, plain
+from cohortium.cli.output import JsonOption, emit, handle_errors, plain
 from cohortium.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
-    from cohortium.enclave.job import Outcome
+    from cohortium.enclave.job import Outcome, Sink, Source
     from cohortium.enclave.levels import Offer
+    from cohortium.vault.filesystem import VaultFileSystem
 
 app = typer.Typer(
     add_completion=False,
@@ -49,14 +50,17 @@ def try_(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", help="NAME=PATH: a file or folder for a slot; several times."),
+        typer.Option(
+            "--input",
+            help="NAME=PATH: a file or folder for a slot, or vault://PATH; several times.",
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None, typer.Option("--argument", help="NAME=VALUE; several times.")
     ] = None,
     results: Annotated[
-        Path | None,
-        typer.Option("--results", help="A new folder for the outputs.", callback=folder_exists),
+        str | None,
+        typer.Option("--results", help="A new folder for the outputs, or vault://FOLDER."),
     ] = None,
     executor: Annotated[
         str, typer.Option(help="Where it runs: landlock, bubblewrap, process, ...")
@@ -74,11 +78,9 @@ def try_(
     """Run a program as a task would run, on files of your own: no contract, no other owner."""
     from cohortium.enclave import manifest
     from cohortium.enclave.executor import executor as find_executor
-    from cohortium.enclave.supervised import FolderSink
 
-    if results is not None and results.exists():
-        raise ConflictError("already-exists", f"{results} is there already; name a new folder.")
-    given = {name: _existing(name, path) for name, path in _pairs("--input", inputs)}
+    sink = None if results is None else _sink(results)
+    given = {name: _given(name, path) for name, path in _pairs("--input", inputs)}
     task = manifest.read(folder)
     readable = () if packages is None else (packages,)
     job = task.job(folder, given, dict(_pairs("--argument", arguments)), readable)
@@ -89,7 +91,7 @@ def try_(
     except KeyboardInterrupt:
         running.stop()
         raise
-    running.collect(None if results is None else FolderSink(results))
+    running.collect(sink)
     data = _outcome_data(outcome, manifest.digest(folder), results)
     emit(data, _outcome_text(outcome, results), json)
     if outcome.end != "succeeded":
@@ -106,11 +108,43 @@ def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
     return out
 
 
-def _existing(name: str, path: str) -> Path:
+def _given(name: str, path: str) -> Path | Source:
+    if path.startswith("vault:"):
+        from cohortium.enclave.vaulted import VaultedInput
+
+        return VaultedInput(*_vault(path))
     found = Path(path)
     if not found.exists():
         raise InputError("not-found", f"There is no {path}, which {name} should be.")
     return found
+
+
+def _sink(results: str) -> Sink:
+    if results.startswith("vault:"):
+        from cohortium.enclave.vaulted import VaultedOutputs
+
+        vault, folder = _vault(results)
+        if vault.exists(folder):
+            raise ConflictError("already-exists", f"{results} is there already; name a new folder.")
+        return VaultedOutputs(vault, folder)
+    from cohortium.enclave.supervised import FolderSink
+
+    if Path(results).exists():
+        raise ConflictError("already-exists", f"{results} is there already; name a new folder.")
+    if not Path(results).absolute().parent.is_dir():
+        raise InputError("not-found", f"There is no folder for {results}; make it first.")
+    return FolderSink(Path(results))
+
+
+def _vault(url: str) -> tuple[VaultFileSystem, str]:
+    """``vault://PATH`` or, over another file system, ``vault::s3://BUCKET/PATH``."""
+    from fsspec.core import url_to_fs
+
+    try:
+        vault, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError("bad-input", f"{url} is no place in a vault: {error}.") from error
+    return vault, path
 
 
 def _show(text: bytes) -> None:
@@ -139,7 +173,7 @@ def _offer_text(one: Offer) -> str:
     return "\n".join(lines)
 
 
-def _outcome_data(outcome: Outcome, digest: str, results: Path | None) -> dict[str, Any]:
+def _outcome_data(outcome: Outcome, digest: str, results: str | None) -> dict[str, Any]:
     return {
         "end": outcome.end,
         "log": outcome.log.decode(errors="replace"),
@@ -147,11 +181,11 @@ def _outcome_data(outcome: Outcome, digest: str, results: Path | None) -> dict[s
         "cpu_s": outcome.cpu_s,
         "largest_process_bytes": outcome.largest_process_bytes,
         "code_digest": digest,
-        "results": None if results is None else str(results),
+        "results": results,
     }
 
 
-def _outcome_text(outcome: Outcome, results: Path | None) -> str:
+def _outcome_text(outcome: Outcome, results: str | None) -> str:
     said = {
         "succeeded": "It succeeded",
         "failed": "It failed",

@@ -136,19 +136,23 @@ class SupervisedTask:
 
     def _begin(self, told: Mapping[str, Any]) -> None:
         try:
-            send(self._control, SPEC, json.dumps(told).encode())
-            if told["streamed"]:
-                self._send_inputs()
-        except OSError:
-            pass  # it is told below why
-        first = self._next()
-        if first is None or first[0] != STARTED:
+            try:
+                send(self._control, SPEC, json.dumps(told).encode())
+                if told["streamed"]:
+                    self._send_inputs()
+            except OSError:
+                pass  # it is gone, and says below why
+            first = self._next()
+            if first is None or first[0] != STARTED:
+                self._process.kill()
+                raise PolicyRefusal(
+                    "executor-unavailable",
+                    f"The sandbox could not be set up: {self._said() or 'no reason'}.",
+                )
+        except BaseException:
             self._process.kill()
-            said = self._said()
             self._finished()
-            raise PolicyRefusal(
-                "executor-unavailable", f"The sandbox could not be set up: {said or 'no reason'}."
-            )
+            raise
 
     def _send_inputs(self) -> None:
         writer = _Frames(self._control)

@@ -112,3 +112,22 @@ def test_an_unknown_executor_names_those_that_there_are() -> None:
     asked = ("--input", "data=data.txt", "--argument", "add=1")
     text = call("try", "program", "--executor", "nowhere", *asked, status=2)
     assert "there are process, bubblewrap, landlock" in text
+
+
+def test_inputs_and_results_of_a_vault(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from cohortium.vault.filesystem import VaultFileSystem
+    from cohortium.vault.keys import Keyring, PrivateKey
+
+    key = PrivateKey.generate()
+    key.save(folder / "me")
+    monkeypatch.setenv("COHORTIUM_VAULT_KEYS", str(folder / "me"))
+    vault = VaultFileSystem(Keyring([key]))
+    with vault.open(str(folder / "data.v"), "wb") as file:
+        file.write(b"5 6")
+    data, results = f"vault://{folder}/data.v", f"vault://{folder}/results"
+    tried("--input", f"data={data}", "--argument", "add=0", "--results", results)
+    assert vault.cat_file(str(folder / "results/out/sum.txt")) == b"11"
+    asked = ("--argument", "add=0", "--results", results)
+    assert "is there already" in tried("--input", f"data={data}", *asked, status=7)
+    nowhere = f"data=vault://{folder}/nowhere"
+    assert "nothing at" in tried("--input", nowhere, "--argument", "add=0", status=2)
