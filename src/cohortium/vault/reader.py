@@ -202,6 +202,16 @@ class VaultReader(io.RawIOBase):
         self._move(at + len(data))
         return data
 
+    def read_buffer(self, size: int | None = -1, /) -> Any:
+        """`read` for pyarrow, into memory that pyarrow keeps and uses again."""
+        import pyarrow as pa
+
+        at = self._take_position()
+        left = max(0, self.size - at)
+        buffer = pa.allocate_buffer(left if size is None or size < 0 else min(size, left))
+        self._move(at + self.pread_into(at, buffer))
+        return buffer
+
     def peek(self, _size: int = 0, /) -> bytes:
         """Some of what comes next; lets `readline` look for the line's end in more than a byte."""
         return self.pread(self.tell(), _PEEKED_BYTES)

@@ -90,6 +90,15 @@ def test_seek_tell_and_read_behave_as_those_of_a_file() -> None:
         file.pread(0, 1)
 
 
+def test_pyarrow_reads_into_its_own_memory() -> None:
+    with opened(vault_file(PLAIN)) as file:
+        file.seek(10)
+        assert file.read_buffer(CHUNK).to_pybytes() == PLAIN[10 : CHUNK + 10]
+        assert file.tell() == CHUNK + 10
+        assert file.read_buffer().to_pybytes() == PLAIN[CHUNK + 10 :]
+        assert file.read_buffer(5).to_pybytes() == b""
+
+
 def test_a_text_file_is_read_by_lines() -> None:
     lines = [f"{i},Müller\n" for i in range(2000)]
     file = opened(vault_file("".join(lines).encode()))
