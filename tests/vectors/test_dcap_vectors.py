@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohortium.contract.model import Measurement
 from cohortium.enclave.attestation.collateral import Collateral
 from cohortium.enclave.attestation.policy import AppraisalPolicy
+from cohortium.enclave.attestation.ratls import open_certificate
 from cohortium.enclave.attestation.reasons import NOT_GENUINE, Reason, reason_of
 from cohortium.enclave.attestation.sgx import verify_sgx
 from cohortium.enclave.attestation.tdx import verify_tdx
@@ -179,6 +182,16 @@ def test_nothing_but_refusals_comes_of_random_bytes(data: bytes) -> None:
     for run in (sgx, tdx):
         assert reason(run, data) in NOT_GENUINE | {Reason.WRONG_KIND}
     assert reason(Collateral.parse, data) is Reason.COLLATERAL_MALFORMED
+
+
+@pytest.mark.parametrize("name", ["sgxsdk", "ratstls"])
+def test_certificates_of_other_programs_are_read(name: str) -> None:
+    pem = (FOLDER / f"ratls_{name}.pem").read_bytes()
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    at = datetime(2024, 2, 1, tzinfo=UTC)
+    found = open_certificate(der, now=at)
+    assert (found.kind, found.nonce) == ("sgx", None)
+    assert found.quote[48 + 320 :][:64] == found.report_data
 
 
 @pytest.mark.parametrize(
