@@ -69,7 +69,7 @@ class AppraisalPolicy(Document):
         platforms: PPIDs, chip ids or names of attestation keys; None: any.
         max_collateral_age_s: Since Intel issued it, however long it is valid.
         min_tcb_evaluation: Intel's tcbEvaluationDataNumber; older rules are refused.
-        min_snp_tcb: Floor of an AMD platform's versions.
+        min_snp_tcb: Floor of an AMD platform's versions; without it none is accepted.
     """
 
     measurements: Annotated[tuple[Measurement, ...], Field(max_length=1000)]
@@ -78,7 +78,7 @@ class AppraisalPolicy(Document):
     platforms: Annotated[tuple[Platform, ...], Field(max_length=100_000)] | None = None
     max_collateral_age_s: Annotated[int, Field(ge=1)] = 60 * DAY_S
     min_tcb_evaluation: Annotated[int, Field(ge=0)] = 0
-    min_snp_tcb: SnpTcb = SnpTcb()
+    min_snp_tcb: SnpTcb | None = None
     allow_simulated: bool = False
 
     @model_validator(mode="after")
@@ -127,7 +127,7 @@ class AppraisalPolicy(Document):
                 advisories=tuple(advisories),
                 platforms=None if platforms is None else tuple(platforms),
                 min_tcb_evaluation=min_tcb_evaluation,
-                min_snp_tcb=min_snp_tcb or SnpTcb(),
+                min_snp_tcb=min_snp_tcb,
                 allow_simulated=environment.allow_simulated,
             )
         except ValueError as error:
