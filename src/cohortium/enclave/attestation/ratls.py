@@ -99,18 +99,25 @@ def make_certificate(
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def open_certificate(certificate: bytes, *, now: datetime, nonce: bytes | None = None) -> Attested:
+def open_certificate(
+    certificate: bytes,
+    *,
+    now: datetime,
+    nonce: bytes | None = None,
+    issuer: x509.Certificate | None = None,
+) -> Attested:
     """Read and check a certificate, up to the quote.
 
     Args:
         nonce: The verifier's, where it gave one; the claims must then name it.
+        issuer: Who signed it, verified already; None: its own key did.
 
     Raises:
         VerificationError: ``bad-evidence`` or ``evidence-refused``; never anything else.
     """
-    # 1. The certificate, its time, its own signature. 2. One extension, one tag. 3. The claims:
+    # 1. The certificate, its time, its signature. 2. One extension, one tag. 3. The claims:
     # this key, this nonce. 4. The quote's kind.
-    parsed = _parse(certificate, now)  # 1
+    parsed = _parse(certificate, now, issuer)  # 1
     quote, claims = _evidence(parsed)  # 2
     found = _claims(claims)  # 3
     _judge_key(found.get("pubkey-hash"), parsed)
@@ -128,6 +135,7 @@ def verify_certificate(
     *,
     now: datetime,
     nonce: bytes | None = None,
+    issuer: x509.Certificate | None = None,
     root_ca: bytes | None = None,
 ) -> Verdict:
     """Appraise an RA-TLS certificate, the quote in it included.
@@ -138,7 +146,7 @@ def verify_certificate(
     Raises:
         VerificationError: ``bad-evidence`` or ``evidence-refused``; ``details["reason"]`` says why.
     """
-    found = open_certificate(certificate, now=now, nonce=nonce)
+    found = open_certificate(certificate, now=now, nonce=nonce, issuer=issuer)
     verify = verify_sgx if found.kind == "sgx" else verify_tdx
     return verify(
         found.quote,
@@ -150,18 +158,18 @@ def verify_certificate(
     )
 
 
-def _parse(certificate: bytes, now: datetime) -> x509.Certificate:
+def _parse(certificate: bytes, now: datetime, issuer: x509.Certificate | None) -> x509.Certificate:
     if len(certificate) > MAX_CERTIFICATE_BYTES:
         raise refuse(Reason.MALFORMED, "The certificate has more bytes than are accepted.")
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         if not parsed.not_valid_before_utc <= now <= parsed.not_valid_after_utc:
             raise refuse(Reason.CERTIFICATE_EXPIRED, "The certificate is over, or not yet valid.")
-        # Another issuer's signature is for the handshake to judge.
-        if parsed.issuer == parsed.subject:
-            parsed.verify_directly_issued_by(parsed)
+        parsed.verify_directly_issued_by(issuer or parsed)
     except InvalidSignature as error:
-        raise refuse(Reason.SIGNATURE, "The certificate is not signed by its own key.") from error
+        raise refuse(
+            Reason.SIGNATURE, "The certificate is not signed by its own key or its issuer."
+        ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise refuse(Reason.MALFORMED, "The certificate cannot be read.") from error
     return parsed

@@ -114,6 +114,22 @@ def test_a_certificate_counts_in_its_time_only() -> None:
         assert found is Reason.CERTIFICATE_EXPIRED
 
 
+def test_a_certificate_that_another_signed_counts_with_that_issuer_only() -> None:
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca, name = x509.Name([]), x509.Name([])
+    root = x509.CertificateBuilder(ca, ca, ca_key.public_key(), 1)
+    root = root.not_valid_before(NOW).not_valid_after(NOW + DAY)
+    issuer = root.sign(ca_key, hashes.SHA256())
+    own = x509.load_der_x509_certificate(certificate())
+    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 2)
+    builder = builder.not_valid_before(NOW).not_valid_after(NOW + DAY)
+    evidence = own.extensions.get_extension_for_oid(EVIDENCE_OID).value
+    builder = builder.add_extension(evidence, critical=False)
+    der = builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.DER)
+    assert verify(der, issuer=issuer).kind == "sgx"
+    assert reason(lambda: verify(der)) is Reason.SIGNATURE
+
+
 def test_an_extension_that_is_there_twice_is_refused() -> None:
     other = x509.ObjectIdentifier("2.23.133.5.4.8")
     name = x509.Name([])
