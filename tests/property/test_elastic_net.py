@@ -171,9 +171,8 @@ def test_the_path_keeps_the_conditions_of_the_pooled_minimum(
     for lambda_, coefficients in zip(found["lambdas"], found["coefficients"], strict=True):
         beta = np.array(coefficients)[order(found)]
         eta = beta[0] + x @ beta[1:]
-        mean = {"gaussian": lambda e: e, "poisson": np.exp}.get(
-            family, lambda e: 1 / (1 + np.exp(-e))
-        )(eta)
+        inverse: dict[str, Any] = {"gaussian": lambda e: e, "poisson": np.exp}
+        mean = inverse.get(family, lambda e: 1 / (1 + np.exp(-e)))(eta)
         slope, b = z.T @ (y - mean) / len(y), beta[1:] * sd
         assert abs(np.mean(y - mean)) < 1e-8 * max(1.0, steepest)
         pulled = slope - lambda_ * (1 - alpha) * b

@@ -90,7 +90,7 @@ def _require_folds(
             f"A fold of the cross-validation has fewer than {least} persons; ask for fewer folds"
             f"{' or terms' if p > limits.cohort else ''}.",
         )
-    return persons
+    return np.asarray(persons)
 
 
 def second(at: Fit, total: Total, net: Net, scope: Scope) -> Continue | Done:
@@ -198,7 +198,7 @@ def _gaussian(
 def _left(beta: Floats, gram: Floats, gradient: Floats, squares: float) -> Floats:
     """Residual sums of squares of coefficients, shape (L, p)."""
     explained = 2 * beta @ gradient - np.einsum("lj,jk,lk->l", beta, gram, beta)
-    return np.maximum(squares - explained, 0.0)
+    return np.asarray(np.maximum(squares - explained, 0.0))
 
 
 def along(at: Fit, total: Total, net: Net, scope: Scope) -> Continue | Done:
@@ -286,7 +286,7 @@ class _Rests:
         """At the anchors, packed."""
         if self._net.by_fold:
             return np.asarray((self._all - self._each[:, k]) / self.n[k])
-        return self._all / self._joint
+        return np.asarray(self._all / self._joint)
 
     def at(self, packed: Floats, number: int) -> Floats:
         """At a lambda."""

@@ -68,8 +68,8 @@ class Fit:
             phase,
             Progress.nothing(net.model.parsed, "start"),
             np.zeros(net.parts, dtype=np.int64),
-            *[none] * 9,
-            np.zeros((0, 0), dtype=np.int64),
+            *(none, none, none, none, none, none, none, none, none),
+            left=np.zeros((0, 0), dtype=np.int64),
         )
 
     def but(self, **changes: Any) -> Fit:
@@ -148,7 +148,7 @@ def _fitted(fit: Fit, state: State, net: Net) -> Fit:
             raise _malformed()
     if not all(np.all(np.isfinite(array)) for array in (*real.values(), scale)):
         raise _malformed()
-    return replace(fit, left=left, scale=float(scale[0]), worst=float(scale[1]), **real)
+    return fit.but(left=left, scale=float(scale[0]), worst=float(scale[1]), **real)
 
 
 def _malformed() -> ProtocolError:

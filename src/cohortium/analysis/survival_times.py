@@ -259,7 +259,7 @@ class Leaving:
         if self.entered is None:
             return later
         # Where times are told apart less finely than recorded, one may come and leave at once.
-        return np.maximum(self.entered - (leaving.sum(axis=0) - later), leaving)
+        return np.asarray(np.maximum(self.entered - (leaving.sum(axis=0) - later), leaving))
 
     def group(self, at: int) -> Leaving:
         """One group, at the times at which somebody of it leaves."""

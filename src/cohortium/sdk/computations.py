@@ -99,8 +99,8 @@ METHODS: Mapping[str, Words] = {
     ),
     "models.ordinal": Words(
         "Cumulative link model: maximum likelihood by Newton's method on the pooled score and "
-        "information of thresholds and coefficients; Wald intervals and tests; with the link logit, "
-        "proportional odds by Brant's test.",
+        "information of thresholds and coefficients; Wald intervals and tests; with the link "
+        "logit, proportional odds by Brant's test.",
         "累积联结模型：基于各机构汇总的得分与信息矩阵，以牛顿法求阈值与系数的最大似然估计；"
         "置信区间与检验为 Wald 法；联结为 logit 时，以 Brant 检验考察比例优势假定。",
     ),

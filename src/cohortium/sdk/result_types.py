@@ -12,8 +12,8 @@ from cohortium.sdk.category_results import MultinomialResult, OrdinalResult
 from cohortium.sdk.correlation_results import CorrelationResult
 from cohortium.sdk.cox_results import CoxResult
 from cohortium.sdk.describe import DescribeResult
-from cohortium.sdk.evaluate_results import EvaluationResult
 from cohortium.sdk.elastic_net_results import ElasticNetResult
+from cohortium.sdk.evaluate_results import EvaluationResult
 from cohortium.sdk.glm import GlmResult
 from cohortium.sdk.incidence_results import CumulativeIncidenceResult
 from cohortium.sdk.mean_results import AnovaResult, LeveneResult, NormalityResult, TTestResult

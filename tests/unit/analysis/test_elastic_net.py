@@ -275,13 +275,13 @@ def test_the_path_ends_where_glmnet_ends_it() -> None:
     assert end_of_path(small, net("gaussian")) == 7
     assert end_of_path(small, net("binomial")) == 6
     assert end_of_path(np.full(9, 0.9995), net("binomial")) == 5
-    slow = 0.5 + 1e-6 * np.arange(9)
+    slow = np.asarray(0.5 + 1e-6 * np.arange(9))
     assert end_of_path(slow, net("poisson")) == 5
 
 
 def states() -> dict[str, State]:
     """One of each phase."""
-    found = {}
+    found: dict[str, State] = {}
     for family, floor in (("gaussian", "total"), ("binomial", "site")):
         seen: list[tuple[State, Total]] = []
         outcome = "w" if family == "gaussian" else "y"
@@ -367,7 +367,7 @@ def test_a_run_goes_on_from_any_state_alike() -> None:
     params = ElasticNetParams(formula="w ~ x + z", folds=4, n_lambdas=8)
     state = ElasticNet().start(params, SCOPE)
     totals = [ElasticNet().local(table, state, params, SCOPE) for table in THREE]
-    total = {name: sum(one[name] for one in totals) for name in totals[0]}
+    total = {name: np.sum([one[name] for one in totals], axis=0) for name in totals[0]}
     steps = [ElasticNet().finish(total, state, params, SCOPE) for _ in range(2)]
     assert all(isinstance(step, Continue) for step in steps)
     assert steps[0].state.digest == steps[1].state.digest  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,6 +130,7 @@ def test_a_result_that_does_not_fit_together_is_refused(lasso: ElasticNetResult)
     data = lasso.to_json()["result"]
     variables = {"y": Variable(name="y", type=VariableType.REAL)}
     short = {"lambdas": data["lambdas"][:-1]}
-    for broken in (short, {"coefficients": [[1.0]]}, {"sd": []}, {"cv": {"measure": "x"}}):
+    wrong: list[dict[str, Any]] = [short, {"coefficients": [[1.0]]}, {"sd": []}]
+    for broken in (*wrong, {"cv": {"measure": "x"}}):
         with pytest.raises((ValueError, KeyError)):
             ElasticNetResult(lasso.run, {**data, **broken}, variables)
