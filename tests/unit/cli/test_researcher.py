@@ -91,8 +91,8 @@ def test_criteria_and_derived_variables_are_options_of_every_computation() -> No
         "exclude": ["old"],
         "derived": [{"name": "old", "expression": "age > 70"}],
     }
-    fit = _json("run", "local", "glm", "dead ~ old", *derive, "--include", "sex = 'm'")
-    assert fit["result"]["terms"] == ["Intercept", "old"]
+    fit = _json("run", "local", "glm", "dead ~ old + age", *derive, "--include", "sex = 'm'")
+    assert fit["result"]["terms"] == ["Intercept", "old", "age"]
     params = ("--params", '{"variables": ["age"]}', "--include", "age < 70")
     assert _json("run", "local", "submit", "stats.describe", *params)["run"]["cohort"] == {
         "include": ["age < 70"],

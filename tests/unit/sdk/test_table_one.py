@@ -204,7 +204,7 @@ def test_fishers_test_is_for_two_by_two(frame: pd.DataFrame) -> None:
 )
 def test_unknown_options_are_refused(frame: pd.DataFrame, options: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        _study(frame).table_one(["age"], by="arm", **options)
+        _study(frame).table_one(["age"], by="arm", **options)  # type: ignore[arg-type]
 
 
 def test_differences_of_each_pair(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -309,5 +309,5 @@ def test_the_groups_are_none_of_the_characteristics(frame: pd.DataFrame) -> None
 def test_labels_and_tests_are_of_variables_of_the_table(frame: pd.DataFrame) -> None:
     for options in ({"labels": {"agee": "Age"}}, {"nonnormal": ["agee"]}, {"exact": "agee"}):
         with pytest.raises(InputError, match="agee is not one of the variables: age") as caught:
-            _study(frame).table_one(["age"], by="arm", **options)  # type: ignore[arg-type]
+            _study(frame).table_one(["age"], by="arm", **options)
         assert caught.value.code == "not-found"
