@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cohortium.analysis.alone import own_scope
+from cohortium.analysis.alone import can_be_summed, own_scope
 from cohortium.analysis.grouped import Groups
 from cohortium.analysis.interface import Scope
 from cohortium.analysis.moments import DONE, Moments
@@ -175,6 +175,8 @@ class _Means(_Groups):
         try:
             while known.phase != DONE:
                 sums = TTest().local(table, known.to_state(), asked, own)
+                if not can_be_summed(sums):
+                    return None
                 known = known.advance(sums, groups, own, among=among, least=2)
             known.check(groups, among, own.variable(self.params.variable), own)
             first, second = (Sample.of(known, at) for at in among)

@@ -178,7 +178,7 @@ class Moments:
                     "no-convergence",
                     f"{place}: all values are equal. A test needs values that differ.",
                 )
-            mean_square = float(self.squares[at]) / n + mean**2
+            mean_square = float(self.squares[at]) / n + mean * mean
             if follows_from_mean(n, mean, mean_square, scope.disclosure.min_cell):
                 raise PolicyRefusal(
                     "too-few-persons",
@@ -200,7 +200,8 @@ class Moments:
 
 def is_constant(n: int, mean: float, squares: float) -> bool:
     """Whether the spread is no more than rounding."""
-    return bool(squares <= n * (4 * np.finfo(np.float64).eps * abs(mean)) ** 2)
+    deviation = math.sqrt(squares / n) if n else 0.0
+    return bool(deviation <= 4 * np.finfo(np.float64).eps * abs(mean))
 
 
 def empty(layout: Layout) -> dict[str, Array]:

@@ -309,7 +309,8 @@ def exact_decimals(values: npt.NDArray[np.float64], start: int) -> int | None:
     None where more would be needed: the values are continuous.
     """
     for decimals in range(start, 13):
-        scaled = values * 10.0**decimals
+        with np.errstate(over="ignore"):  # what is beyond float64 is not exact
+            scaled = values * 10.0**decimals
         # The quotient of two exact integers is correctly rounded, so that equality means that
         # the value is the float64 nearest to a decimal number of that many digits.
         exact = (np.rint(scaled) / 10.0**decimals == values) & (np.abs(scaled) < EXACT)

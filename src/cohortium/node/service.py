@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
+
 from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, NamesColumns
 from cohortium.analysis.screen import screened
 from cohortium.contract.model import Contract
@@ -417,7 +419,8 @@ class NodeService:
         about: About,
     ) -> MaskedInput:
         try:
-            computed = self._contribute(checked, state, shares)
+            with np.errstate(over="ignore"):  # the encoder refuses what is not finite
+                computed = self._contribute(checked, state, shares)
         except _NoContribution as failure:
             self._record_failure(question, about)
             raise failure.reason from None

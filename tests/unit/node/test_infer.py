@@ -78,6 +78,7 @@ def test_missing_markers_and_blanks() -> None:
         ([123456789012.1234], 4),
         ([1234567890123456.5], None),
         ([5.0], 0),
+        ([1e300, -1e308], None),
     ],
 )
 def test_decimals(values: list[float], decimals: int | None) -> None:
