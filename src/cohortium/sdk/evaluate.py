@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cohortium.errors import InputError
 from cohortium.sdk.evaluate_results import EvaluationResult
 from cohortium.sdk.results import Result
-from cohortium.sdk.submission import Submits, as_type
+from cohortium.sdk.submission import Submits, as_type, text_of
 
 if TYPE_CHECKING:
     from cohortium.sdk.coefficients import Coefficients
@@ -103,6 +103,16 @@ def _named(model: Any) -> list[tuple[str | None, Any]]:
     return [(None, one) for one in model]
 
 
+def _published(model: PublishedModel) -> tuple[str, dict[str, float]]:
+    try:
+        coefficients = {str(term): float(one) for term, one in model.coefficients.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            "bad-input", 'Coefficients are numbers by term: {"Intercept": -3, "age": 0.05}.'
+        ) from error
+    return text_of("formula", model.formula), coefficients
+
+
 def _asked(
     name: str | None, model: Any, outcome: str, event_level: str | None, probability: bool
 ) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def _asked(
     if isinstance(model, str):
         return {"name": name or model, "score": model, "probability": bool(probability)}
     if isinstance(model, PublishedModel):
-        formula, coefficients = model.formula, dict(model.coefficients)
+        formula, coefficients = _published(model)
         is_probability = bool(model.probability)
     else:
         formula, coefficients, is_probability = _fitted(model, outcome, event_level)

@@ -128,7 +128,10 @@ class EvaluationResult(Result):
         """
         import numpy as np
 
-        asked = None if at is None else np.atleast_1d(np.asarray(at, dtype=np.float64))
+        try:
+            asked = None if at is None else np.ravel(np.asarray(at, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError("bad-input", "at: thresholds are numbers.") from error
 
         def one_table(one: ModelEvaluation) -> pd.DataFrame:
             frame = one.cutoffs.measures(self._z)

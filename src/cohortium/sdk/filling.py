@@ -37,6 +37,8 @@ def fills_of(persons: Analyses, values: Mapping[str, Fill]) -> tuple[Filled, ...
         PolicyRefusal: ``too-few-persons`` where such a value is not released; and of the run.
     """
     known = persons.variables
+    if not isinstance(values, Mapping):
+        raise InputError("bad-input", 'Say what is filled in for which variable: {"x": "mean"}.')
     for name in values:
         if name not in known:
             raise InputError("not-found", f"There is no variable {name!r} here.", variable=name)

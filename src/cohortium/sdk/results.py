@@ -73,7 +73,11 @@ class Result:
     def plot(self) -> alt.TopLevelMixin:
         """The result as an Altair chart."""
         why = " Withheld: " + "; ".join(self.suppressed) if self.suppressed else ""
-        raise InputError("bad-input", f"There is no chart for this {self.run.computation}.{why}")
+        raise InputError(
+            "bad-input",
+            f"There is no chart of this result of {self.run.computation}; print it, or export "
+            f"it as a table.{why}",
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write `plot` as ``.png``, ``.svg``, ``.html`` (works offline) or ``.json``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from cohortium.sdk.run import Run
 R = TypeVar("R", bound=Result)
 
 _DEEPEST = 20
+_LARGEST = 2**53 - 1
+"""Up to here JSON has each whole number."""
 
 
 def listed(value: Any) -> Any:
@@ -64,6 +67,10 @@ def plain(name: str, value: Any, depth: int = 0) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError("bad-input", f"{name} must be a finite number, not {value}.")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise InputError("bad-input", f"{name} must be a number up to 2^53.")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if depth < _DEEPEST and isinstance(value, Mapping):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,6 +99,53 @@ def test_what_cannot_be_asked_names_the_parameter(fed: LocalFederation) -> None:
             study.cohort(include=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="quantiles cannot be sent: it is a bytes"):
         study.describe("x", quantiles=[b"0.5"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, [0.5, math.inf], 2**70])
+def test_numbers_that_json_does_not_have_name_the_parameter(
+    fed: LocalFederation, value: Any
+) -> None:
+    with pytest.raises(InputError, match="mu must be a") as caught:
+        fed.study().t_test("x", mu=value)
+    assert "JSON" not in caught.value.message
+
+
+def test_what_is_no_published_model_and_no_threshold_is_refused(fed: LocalFederation) -> None:
+    study = fed.study()
+    for formula, coefficients in ((3, {"x": 1}), ("x", 4), ("x", {"x": "one"}), ("x", {"x": None})):
+        with pytest.raises(InputError):
+            study.evaluate("died", co.PublishedModel(formula, coefficients))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="thresholds are numbers"):
+        study.evaluate("died", "x").thresholds(at=["a"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="which variable"):
+        study.impute(5)  # type: ignore[arg-type]
+
+
+def test_numbers_too_large_to_sum_are_an_error_without_a_warning() -> None:
+    far = frame(1).assign(x=np.linspace(-1e300, 1e308, 60))
+    with co.local({"A": far, "B": far}, by_site=True) as one, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study = one.study()
+        asked: list[Callable[[], object]] = [
+            lambda: study.describe("x"),
+            lambda: study.t_test("x", by="s"),
+            lambda: study.glm("died ~ x"),
+            lambda: study.cox("Surv(t, died) ~ x"),
+            lambda: study.propensity("died", "x"),
+            lambda: study.evaluate("died", "x"),
+            lambda: study.correlation(["x", "y"]),
+            lambda: study.elastic_net("y ~ x + t", folds=3),
+        ]
+        for ask in asked:
+            with pytest.raises(InputError, match="x: a sum of it"):
+                ask()
+        for ask in (
+            lambda: study.meta_effect("x", "s", "smd"),
+            lambda: study.meta("died ~ x"),
+        ):
+            with pytest.raises(co.PolicyRefusal) as caught:
+                ask()
+            assert caught.value.code == "too-few-sites"
 
 
 def test_numpys_numbers_and_lists_are_taken_as_they_are_meant() -> None:
