@@ -6,7 +6,7 @@ A pure function; nothing is asked of any site.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ from cohortium.errors import InputError
 from cohortium.sdk.meta_results import MetaAnalysis
 
 Floats = npt.NDArray[np.float64]
+
+_LARGEST: Final = 1e15
+_SMALLEST: Final = 1e-15
+_MOST: Final = 1e3
+"""Eighth powers of such numbers are still finite."""
 
 
 def meta_analysis(
@@ -86,4 +91,16 @@ def _checked(effects: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[Floats, Flo
         raise InputError("bad-input", "Two effects or more, each with its standard error.")
     if not np.all(np.isfinite(y) & np.isfinite(se) & (se > 0)):
         raise InputError("bad-input", "Effects are finite, and standard errors more than 0.")
+    if max(np.abs(y).max(), se.max()) > _LARGEST or se.min() < _SMALLEST:
+        raise InputError(
+            "bad-input",
+            f"An effect or a standard error is beyond {_LARGEST:g}, or a standard error below "
+            f"{_SMALLEST:g}: give them in other units.",
+        )
+    if se.max() > _MOST * se.min():
+        raise InputError(
+            "bad-input",
+            f"Standard errors differ by a factor above {_MOST:g}: beside the most precise estimate "
+            "the others would not count. Check their units.",
+        )
     return y, np.square(se)

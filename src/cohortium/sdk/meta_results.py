@@ -15,6 +15,7 @@ from cohortium.sdk.html import text_html
 from cohortium.sdk.language import Language, require_language
 from cohortium.sdk.meta_words import interpret
 from cohortium.sdk.publication import PrintedTable, from_frame
+from cohortium.sdk.summary import Summary
 
 if TYPE_CHECKING:
     import altair as alt
@@ -185,8 +186,12 @@ class MetaAnalysis(Pooled):
         require_language(lang)
         return interpret(self, lang)
 
+    def summary(self) -> Summary:
+        """As a table of text, to print."""
+        return Summary(self.table().text())
+
     def __repr__(self) -> str:
-        return self.table().text()
+        return str(self.summary())
 
     def _repr_html_(self) -> str:
         return text_html(repr(self))

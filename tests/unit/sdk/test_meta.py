@@ -120,6 +120,10 @@ def test_equal_effects_have_no_heterogeneity() -> None:
         ([1.0, math.nan], [0.1, 0.2], {}),
         ([1.0, 2.0], [0.1, 0.0], {}),
         ([1.0, "two"], [0.1, 0.2], {}),
+        ([1e300, 2.0], [1.0, 1.0], {}),
+        ([1.0, 2.0], [1.0, 1e300], {}),
+        ([1.0, 2.0, 3.0], [1e-70, 1e-70, 1e-70], {}),
+        ([1.0, 2.0, 3.0], [1e-9, 1.0, 1.0], {}),
         ([1.0, 2.0], [0.1, 0.2], {"method": "EB"}),
         ([1.0, 2.0], [0.1, 0.2], {"prediction": "none"}),
         ([1.0, 2.0], [0.1, 0.2], {"confidence": 95}),
@@ -148,3 +152,13 @@ def test_a_meta_analysis_says_draws_and_writes_itself(tmp_path: Path) -> None:
     assert "随机效应" in written
     assert found.save(tmp_path / "bcg.json").stat().st_size > 0
     assert "<pre" in found._repr_html_()
+    assert "random effects" in found.summary()
+
+
+@pytest.mark.parametrize("method", ["REML", "DL"])
+def test_numbers_at_the_ends_of_what_is_taken_are_combined(method: Any) -> None:
+    for effects, errors in (([1e15, -1e15], [1e-15, 9e-13]), ([1e-15, 0.0], [1e15, 2e12])):
+        found = co.meta_analysis(effects, errors, method=method)
+        assert math.isfinite(found.fixed.estimate)
+        assert math.isfinite(found.tau2)
+        assert found.interpret()
