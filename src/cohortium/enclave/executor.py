@@ -82,13 +82,14 @@ class Executor(Protocol):
 def executors() -> dict[str, Executor]:
     """All that are installed, by name; built-in ones cannot be replaced."""
     from cohortium.enclave.executors.bubblewrap import Bubblewrap
+    from cohortium.enclave.executors.gvisor import Gvisor
     from cohortium.enclave.executors.landlock import Landlock
     from cohortium.enclave.executors.process import Process
 
     found: dict[str, Any] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         found[point.name] = point.load()()
-    built_in: tuple[Executor, ...] = (Process(), Bubblewrap(), Landlock())
+    built_in: tuple[Executor, ...] = (Process(), Bubblewrap(), Landlock(), Gvisor())
     return found | {one.name: one for one in built_in}
 
 

@@ -73,6 +73,7 @@ def guarded(job: Job, **more: Any) -> dict[str, Any]:
         job,
         FOLDER,
         guarded=True,
+        landlock=True,
         readable=[*shown(job), INPUTS, "/proc", "/dev", "/etc"],
         writable=[SCRATCH, OUTPUTS, SHARED_MEMORY, "/dev/null", "/dev/zero", "/dev/full"],
         mounted=[SCRATCH, OUTPUTS],

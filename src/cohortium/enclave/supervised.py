@@ -75,8 +75,16 @@ def spec(job: Job, folder: str, **more: Any) -> dict[str, Any]:
         "mounted": [],
         "namespaces": False,
         "guarded": False,
+        "landlock": False,
         "root": None,
+        "user": None,
+        "taken": [],
     } | more
+
+
+def boot(package_parent: str, control: int, report: int) -> list[str]:
+    """What a Python is told so that it becomes the supervisor."""
+    return ["-c", _BOOT, package_parent, str(control), str(report)]
 
 
 class SupervisedTask:
@@ -84,10 +92,12 @@ class SupervisedTask:
 
     Args:
         command: Starts a Python of the sandbox; what the supervisor needs is appended.
-        package_parent: Where the sandbox shows this package.
+        package_parent: Where the sandbox shows this package; None: the command is whole, and the
+            supervisor's pipes are its standard streams.
         told: See `spec`.
         folder: Removed once it has ended.
         group: The sandbox is put into it before it knows its task.
+        attest: Gives evidence over 64 bytes, where the machine can prove something.
 
     Raises:
         PolicyRefusal: ``executor-unavailable``; a control could not be put in place.
@@ -97,28 +107,31 @@ class SupervisedTask:
         self,
         job: Job,
         command: Sequence[str],
-        package_parent: str,
+        package_parent: str | None,
         told: Mapping[str, Any],
         *,
         folder: Path | None = None,
         group: ControlGroup | None = None,
+        attest: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._job = job
         self._folder = folder
         self._group = group
+        self._attest = attest
         self._outcome: Outcome | None = None
         self._stopped = False
         control, self._control = os.pipe()
         self._report, report = os.pipe()
         fcntl.fcntl(report, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        arguments = [*command, "-c", _BOOT, package_parent, str(control), str(report)]
+        whole = package_parent is None
+        arguments = [*command, *([] if whole else boot(str(package_parent), control, report))]
         try:
             self._process = subprocess.Popen(
                 arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=control if whole else subprocess.DEVNULL,
+                stdout=report if whole else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(control, report),
+                pass_fds=() if whole else (control, report),
                 start_new_session=True,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             )
@@ -177,9 +190,8 @@ class SupervisedTask:
         return lines[-1][:300] if lines else ""
 
     def evidence(self, report_data: bytes) -> bytes | None:
-        """None: a sandbox on a machine that proves nothing."""
-        del report_data
-        return None
+        """See `Running`; None where nothing proves what the machine is."""
+        return None if self._attest is None else self._attest(report_data)
 
     def wait(self, on_log: Callable[[bytes], None] | None = None) -> Outcome:
         """Until it ends; see `Running`."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_SHARES = Path("/proc/self/smaps_rollup")
+_CHILDREN = Path("/proc/thread-self/children")
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Limits:
         used = [one for one in map(_usage, pids) if one is not None]
         cpu_s = ended.ru_utime + ended.ru_stime + sum(seconds for seconds, _ in used)
         resident = sum(n_bytes for _, n_bytes in used)
-        # Forked processes share pages; asking how many costs more.
-        if resident > self.memory_bytes and sum(map(_share, pids)) > self.memory_bytes:
+        # Forked processes share pages; asking how many costs more, and gVisor cannot tell.
+        if resident > self.memory_bytes and (
+            not _SHARES.exists() or sum(map(_share, pids)) > self.memory_bytes
+        ):
             return "memory"
         if cpu_s > self.cpu_s:
             return "cpu"
@@ -56,6 +60,8 @@ class Limits:
 
 def descendants(of: int) -> list[int]:
     """All processes that a process has started, and those that they have."""
+    if not _CHILDREN.exists():
+        return _descendants_by_parent(of)
     found, pending = [], [of]
     while pending:
         pid = pending.pop()
@@ -69,6 +75,24 @@ def descendants(of: int) -> list[int]:
             continue
         found += children
         pending += children
+    return found
+
+
+def _descendants_by_parent(of: int) -> list[int]:
+    """The same where the kernel does not list children (gVisor)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(after_name[1]), []).append(int(entry.name))
+    found, pending = [], [of]
+    while pending:
+        started = children.get(pending.pop(), [])
+        found += started
+        pending += started
     return found
 
 

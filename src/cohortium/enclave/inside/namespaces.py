@@ -61,11 +61,17 @@ def enter() -> None:
     (own / "gid_map").write_text(f"{INSIDE_ID} {group} 1")
 
 
-def supervise() -> None:
-    """Be killed when the parent ends, be traced by nobody, and inherit orphans."""
+def supervise(*, other_user: bool = False) -> None:
+    """Be killed when the parent ends, be traced by nobody, and inherit orphans.
+
+    Args:
+        other_user: Than the task's: who may not look then. To gVisor, a process that nobody may
+            trace is root's, which the task may be.
+    """
     _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "prctl")
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
+    if not other_user:
+        _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
 
 
 def build_root(
@@ -102,6 +108,17 @@ def build_root(
     _checked(_libc.umount2(b"/host", _DETACH), "umount2")
     Path("/host").rmdir()
     _protect("/", recursive=False)
+
+
+def become(user: int, group: int) -> None:
+    """Be another user, in no other group.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
 
 
 def drop_privileges() -> None:

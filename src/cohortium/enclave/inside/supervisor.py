@@ -53,7 +53,7 @@ def main(control: int, report: int) -> None:
             os.close(report)
             _, status = os.waitpid(child, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    namespaces.supervise()
+    namespaces.supervise(other_user=spec["user"] is not None)
     if spec["root"] is not None:
         namespaces.build_root(**spec["root"])
     Supervisor(spec, control, report).run()
@@ -75,7 +75,12 @@ class Supervisor:
         """Take the inputs, start the task, wait for its end, send the outputs."""
         self._take_inputs()
         for name in self._spec["outputs"]:
-            (self._folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
+            place = self._folder / "outputs" / name
+            place.mkdir(parents=True, exist_ok=True)
+            if self._spec["user"] is not None:
+                place.chmod(0o777)
+        for path in self._spec["taken"]:
+            os.chown(path, os.geteuid(), os.getegid())
         read, write = os.pipe()
         task = os.fork()
         if not task:
@@ -114,8 +119,11 @@ class Supervisor:
             os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             os.umask(0o077)
             os.chdir(self._spec["work"])
+            if self._spec["user"] is not None:
+                namespaces.become(*self._spec["user"])
             if self._spec["guarded"]:
                 namespaces.drop_privileges()
+            if self._spec["landlock"]:
                 readable = [Path(path) for path in self._spec["readable"]]
                 landlock.restrict(readable, [Path(path) for path in self._spec["writable"]])
             self._limits.apply()
