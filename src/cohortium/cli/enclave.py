@@ -2,6 +2,7 @@
 
 cohortium enclave doctor
 cohortium enclave try FOLDER --input images=FILE --results FOLDER
+cohortium enclave collateral import FILE
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cohortium.cli import collateral
 from cohortium.cli.output import JsonOption, emit, handle_errors, plain
 from cohortium.errors import ConflictError, InputError
 
@@ -25,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Where programs run on lent data: what this machine can offer, and a try of a program.",
 )
+app.add_typer(collateral.app, name="collateral")
 
 
 @app.command()

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from cohortium.cli.commands.command import Command
 from cohortium.cli.model_options import Family, Link, StandardErrors
 from cohortium.cli.output import JsonOption, emit, folder_exists, handle_errors, note, table
-from cohortium.cli.run_analyses import COMMANDS, Command, register
+from cohortium.cli.run_analyses import COMMANDS, register
 from cohortium.cli.study import ProfileOption, StudyArgument
 from cohortium.errors import InputError
 

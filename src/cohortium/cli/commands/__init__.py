@@ -1,0 +1,1 @@
+"""The commands of ``cohortium run STUDY``, one file an area: methods of a study, as data."""
