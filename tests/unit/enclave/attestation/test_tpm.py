@@ -24,7 +24,7 @@ from tests.support.tpm import ATTESTS, Tpm
 from cohortium.contract.model import Measurement
 from cohortium.enclave.attestation import tpm_events
 from cohortium.enclave.attestation.policy import AppraisalPolicy
-from cohortium.enclave.attestation.reasons import NOT_GENUINE, Reason, reason_of
+from cohortium.enclave.attestation.reasons import Reason, reason_of
 from cohortium.enclave.attestation.tpm import TpmEvidence, verify_tpm
 from cohortium.enclave.attestation.tpm_enrolment import (
     judge_answer,
@@ -193,7 +193,8 @@ def test_any_bit_of_quote_and_signature_counts(data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(["quote", "signature"]))
     changed = bytearray(getattr(GOOD, field))
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    found = reason(lambda: verify(replace(GOOD, **{field: bytes(changed)})))
+    other: dict[str, Any] = {field: bytes(changed)}
+    found = reason(lambda: verify(replace(GOOD, **other)))
     assert found in {Reason.SIGNATURE, Reason.MALFORMED}
 
 
@@ -201,7 +202,8 @@ def test_any_bit_of_quote_and_signature_counts(data: st.DataObject) -> None:
 @given(st.binary(max_size=300))
 def test_parsers_refuse_random_bytes_and_do_nothing_else(data: bytes) -> None:
     for run in (PublicArea.parse, Quoted.parse, TpmEvidence.from_cbor):
-        assert reason(lambda r=run: r(data)) in NOT_GENUINE  # type: ignore[misc]
+        found = reason(lambda r=run: r(data))  # type: ignore[misc]
+        assert found is Reason.MALFORMED
     if data:
         assert reason(lambda: tpm_events.parse(data)) is Reason.EVENT_LOG
     head = LOG[:69]
