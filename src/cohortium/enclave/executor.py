@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
+from cohortium.contract.model import Environment
 from cohortium.contract.task import SecurityLevel
 from cohortium.enclave.job import Job, Outcome, Sink
 from cohortium.errors import InputError
@@ -79,27 +80,42 @@ class Executor(Protocol):
         ...
 
 
-def executors() -> dict[str, Executor]:
-    """All that are installed, by name; built-in ones cannot be replaced."""
+def executors(environment: Environment | None = None) -> dict[str, Executor]:
+    """All that are installed, by name; built-in ones cannot be replaced.
+
+    Args:
+        environment: A contract's, which says whether a simulated TEE may stand in for a real one.
+    """
     from cohortium.enclave.executors.bubblewrap import Bubblewrap
     from cohortium.enclave.executors.gvisor import Gvisor
     from cohortium.enclave.executors.landlock import Landlock
     from cohortium.enclave.executors.process import Process
+    from cohortium.enclave.executors.sev_snp import SevSnp
+    from cohortium.enclave.executors.simulated import Simulated
+    from cohortium.enclave.executors.tdx import Tdx
 
     found: dict[str, Any] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         found[point.name] = point.load()()
-    built_in: tuple[Executor, ...] = (Process(), Bubblewrap(), Landlock(), Gvisor())
+    built_in: tuple[Executor, ...] = (
+        Process(),
+        Bubblewrap(),
+        Landlock(),
+        Gvisor(),
+        Simulated(environment),
+        Tdx(),
+        SevSnp(),
+    )
     return found | {one.name: one for one in built_in}
 
 
-def executor(name: str) -> Executor:
+def executor(name: str, environment: Environment | None = None) -> Executor:
     """One of them.
 
     Raises:
         InputError: ``not-found``.
     """
-    known = executors()
+    known = executors(environment)
     if name not in known:
         raise InputError(
             "not-found", f"There is no executor {name[:80]!r}; there are {', '.join(known)}."

@@ -6,6 +6,7 @@ memory with read-only views, Landlock, a seccomp allow-list, no capability, reso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from cohortium.contract.task import SecurityLevel
@@ -33,8 +34,10 @@ class Landlock:
         job.command("/task", "python")
         return Prepared(job, {})
 
-    def start(self, prepared: Prepared) -> SupervisedTask:
-        """See `Executor`."""
+    def start(
+        self, prepared: Prepared, *, attest: Callable[[bytes], bytes] | None = None
+    ) -> SupervisedTask:
+        """See `Executor`; `attest` gives evidence where the machine has any."""
         job = prepared.job
         root = {"readable": shown(job), "sizes": sizes(job)}
         return SupervisedTask(
@@ -43,6 +46,7 @@ class Landlock:
             str(PACKAGE.parent),
             guarded(job, namespaces=True, root=root),
             group=control_group(job),
+            attest=attest,
         )
 
 

@@ -1,0 +1,60 @@
+"""The sandbox inside a confidential virtual machine: what its executors have in common.
+
+The virtual machine is what the hardware measures and keeps from its operator; the task runs in
+it as it would in `landlock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Final
+
+from cohortium.contract.task import SecurityLevel
+from cohortium.enclave import tsm
+from cohortium.enclave.executor import Prepared
+from cohortium.enclave.executors.landlock import Landlock
+from cohortium.enclave.job import Job
+from cohortium.enclave.supervised import SupervisedTask
+from cohortium.errors import PolicyRefusal
+
+
+class ConfidentialMachine:
+    """A task in the sandbox `landlock`, with evidence of the machine around it.
+
+    Args:
+        root: Where the machine's files begin.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[SecurityLevel] = "L5"
+    provider: ClassVar[str]
+    device: ClassVar[str]
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root: Final = root
+        self._sandbox: Final = Landlock()
+
+    def missing(self) -> tuple[str, ...]:
+        """See `Executor`."""
+        out = []
+        if not (self._root / self.device).exists():
+            out.append(f"/{self.device} is not there: this is no {self.name} virtual machine")
+        out += tsm.missing(self._root)
+        return (*out, *self._sandbox.missing())
+
+    def prepare(self, job: Job) -> Prepared:
+        """See `Executor`."""
+        return self._sandbox.prepare(job)
+
+    def start(self, prepared: Prepared) -> SupervisedTask:
+        """See `Executor`."""
+        if why := self.missing():
+            raise PolicyRefusal("executor-unavailable", f"{self.name}: {'; '.join(why)}.")
+        return self._sandbox.start(prepared, attest=self.attest())
+
+    def attest(self) -> Callable[[bytes], bytes]:
+        """What gives evidence over 64 bytes."""
+        return lambda report_data: (
+            tsm.report(report_data, provider=self.provider, root=self._root).outblob
+        )
