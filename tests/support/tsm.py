@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -45,6 +46,8 @@ class FakeTsm:
         def rmdir(path: Path) -> None:
             # configfs takes an entry's attributes away with it.
             if path.parent == self.folder:
+                with contextlib.suppress(OSError):
+                    os.close(os.open(path / "inblob", os.O_WRONLY | os.O_NONBLOCK))
                 shutil.rmtree(path)
             else:
                 remove(path)
@@ -62,6 +65,12 @@ class FakeTsm:
         threading.Thread(target=self._serve, args=(path,), daemon=True).start()
 
     def _serve(self, path: Path) -> None:
-        self.asked.append((path / "inblob").read_bytes())
+        try:
+            asked = (path / "inblob").read_bytes()
+        except FileNotFoundError:
+            return
+        if not asked:  # the entry was removed without a question
+            return
+        self.asked.append(asked)
         (path / "generation").write_text(f"{self.writes}\n")
         (path / "outblob").write_bytes(self._answer(self.asked[-1]))
