@@ -20,6 +20,7 @@ from cohortium.enclave.attestation.verdict import EvidenceKind
 from cohortium.errors import InputError, PolicyRefusal
 
 UP_TO_DATE: Final = "UpToDate"
+REVOKED: Final = "Revoked"
 DAY_S: Final = 86_400
 
 _TDX: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid", "mrowner")
@@ -64,7 +65,8 @@ class AppraisalPolicy(Document):
 
     Attributes:
         measurements: Any one of those of a register; every register named must hold.
-        tcb_states: Intel's words for a platform's state; all others are refused.
+        tcb_states: Intel's words for a platform's state; all others are refused, and ``Revoked``
+            whatever is said here.
         advisories: Security advisories that may be open on the platform.
         platforms: PPIDs, chip ids or names of attestation keys; None: any.
         max_collateral_age_s: Since Intel issued it, however long it is valid.
@@ -209,7 +211,7 @@ class AppraisalPolicy(Document):
         Raises:
             VerificationError: ``tcb-status`` or ``advisory``.
         """
-        if status not in self.tcb_states:
+        if status == REVOKED or status not in self.tcb_states:
             raise refuse(
                 Reason.TCB_STATUS,
                 f"The platform's state is {status}; accepted: {', '.join(self.tcb_states)}.",
