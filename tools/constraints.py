@@ -25,6 +25,8 @@ NOT_INSTALLED = (
     "# Not installed now; held for those who have them beside Cohortium.",
     "datafusion<51  # ibis 12 does not work with later ones",
     "torch==2.13.0",
+    "paddlepaddle==3.3.1",
+    "xgboost==3.2.0",
     "mpmath<1.4  # sympy, which torch needs, does not work with later ones",
 )
 
