@@ -213,7 +213,7 @@ def _judge_chains(
                     )
                 if (one.issuer, one.serial_number) in revoked:
                     raise refuse(Reason.REVOKED, "A certificate of the platform is revoked.")
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise refuse(Reason.CERTIFICATE, "A certificate of the platform cannot be read.") from error
 
 
