@@ -186,7 +186,7 @@ def _chain(
             # AMD numbers every VCEK certificate 0.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             certificate = x509.load_der_x509_certificate(leaf)
-        signers = x509.load_pem_x509_certificates(chain)
+            signers = x509.load_pem_x509_certificates(chain)
         if len(signers) != 2:
             raise refuse(Reason.CERTIFICATE, "The chain is not AMD's signing key and root.")
         signer, root = signers
