@@ -2,12 +2,14 @@
 
 cohortium enclave doctor
 cohortium enclave try FOLDER --input images=FILE --results FOLDER
+cohortium enclave try builtin:join --input left=FILE --input right=FILE --argument id=COLUMN
 cohortium enclave collateral import FILE
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from cohortium.errors import ConflictError, InputError
 if TYPE_CHECKING:
     from cohortium.enclave.job import Outcome, Sink, Source
     from cohortium.enclave.levels import Offer
+    from cohortium.enclave.manifest import Manifest
     from cohortium.vault.filesystem import VaultFileSystem
 
 app = typer.Typer(
@@ -45,10 +48,8 @@ def doctor(json: JsonOption = False) -> None:
 @handle_errors
 def try_(
     folder: Annotated[
-        Path,
-        typer.Argument(
-            help="The program's folder, with its task.yaml.", exists=True, file_okay=False
-        ),
+        str,
+        typer.Argument(help="The program's folder, with its task.yaml; or builtin:NAME."),
     ],
     *,
     inputs: Annotated[
@@ -79,14 +80,13 @@ def try_(
     json: JsonOption = False,
 ) -> None:
     """Run a program as a task would run, on files of your own: no contract, no other owner."""
-    from cohortium.enclave import manifest
     from cohortium.enclave.executor import executor as find_executor
 
     sink = None if results is None else _sink(results)
     given = {name: _given(name, path) for name, path in _pairs("--input", inputs)}
-    task = manifest.read(folder)
+    task, code, digest = _program(folder, given)
     readable = () if packages is None else (packages,)
-    job = task.job(folder, given, dict(_pairs("--argument", arguments)), readable)
+    job = task.job(code, given, dict(_pairs("--argument", arguments)), readable)
     place = find_executor(executor)
     running = place.start(place.prepare(job))
     try:
@@ -95,10 +95,25 @@ def try_(
         running.stop()
         raise
     running.collect(sink)
-    data = _outcome_data(outcome, manifest.digest(folder), results)
+    data = _outcome_data(outcome, digest, results)
     emit(data, _outcome_text(outcome, results), json)
     if outcome.end != "succeeded":
         raise typer.Exit(ConflictError.exit_code)
+
+
+def _program(named: str, inputs: Iterable[str]) -> tuple[Manifest, Path, str]:
+    """The program's manifest, folder and digest."""
+    from cohortium.enclave import builtin, manifest
+
+    if named.startswith(builtin.PREFIX):
+        found = builtin.find(named)
+        return found.manifest(inputs), builtin.FOLDER, found.digest
+    folder = Path(named)
+    if not folder.is_dir():
+        raise InputError(
+            "not-found", f"There is no folder {named[:200]}; name a program's, or builtin:NAME."
+        )
+    return manifest.read(folder), folder, manifest.digest(folder)
 
 
 def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
