@@ -87,9 +87,12 @@ def executors(environment: Environment | None = None) -> dict[str, Executor]:
         environment: A contract's, which says whether a simulated TEE may stand in for a real one.
     """
     from cohortium.enclave.executors.bubblewrap import Bubblewrap
+    from cohortium.enclave.executors.gramine import Gramine
     from cohortium.enclave.executors.gvisor import Gvisor
     from cohortium.enclave.executors.landlock import Landlock
+    from cohortium.enclave.executors.occlum import Occlum
     from cohortium.enclave.executors.process import Process
+    from cohortium.enclave.executors.scone import Scone
     from cohortium.enclave.executors.sev_snp import SevSnp
     from cohortium.enclave.executors.simulated import Simulated
     from cohortium.enclave.executors.tdx import Tdx
@@ -105,6 +108,9 @@ def executors(environment: Environment | None = None) -> dict[str, Executor]:
         Simulated(environment),
         Tdx(),
         SevSnp(),
+        Gramine(),
+        Occlum(),
+        Scone(),
     )
     return found | {one.name: one for one in built_in}
 

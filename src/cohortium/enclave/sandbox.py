@@ -26,7 +26,7 @@ _SUPERVISOR_BYTES: Final = 64 * MIB
 
 def shown(job: Job) -> dict[str, str]:
     """What the task may read: path inside to path on the host, parents first."""
-    folders = [Path(sys.prefix), Path(sys.base_prefix), *map(_base, job.readable), *job.readable]
+    folders = [Path(sys.prefix), Path(sys.base_prefix), *map(base, job.readable), *job.readable]
     if (Path(python_of(job)).parent.parent) != Path(sys.prefix):
         folders = folders[2:]
     system = [Path(path) for path in _SYSTEM if Path(path).exists()]
@@ -44,7 +44,7 @@ def shown(job: Job) -> dict[str, str]:
     return places
 
 
-def _base(folder: Path) -> Path:
+def base(folder: Path) -> Path:
     """Of a virtual environment, what it is made from; else the folder itself."""
     try:
         lines = (folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
