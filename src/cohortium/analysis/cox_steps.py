@@ -118,7 +118,7 @@ class Sorted:
         begin = np.flatnonzero(np.diff(self.key, prepend=-1))
         if len(begin):
             out[self.key[begin]] = np.add.reduceat(wx, begin, axis=0)
-        return np.moveaxis(out.reshape(self.steps, 2, -1), 1, 0)
+        return np.moveaxis(out.reshape(self.steps, 2, wx.shape[1]), 1, 0)
 
     def second(self, wx: Floats) -> Floats:
         """Sums of w x x' by key, packed; shape (2, steps, p (p + 1) / 2)."""
@@ -130,7 +130,7 @@ class Sorted:
         for at, a, b in zip(self.key[begin].tolist(), begin.tolist(), end.tolist(), strict=True):
             np.matmul(left[a:b].T, x[a:b], out=out[at])
         rows, columns = np.triu_indices(p)
-        return np.moveaxis(out[:, rows, columns].reshape(self.steps, 2, -1), 1, 0)
+        return np.moveaxis(out[:, rows, columns].reshape(self.steps, 2, len(rows)), 1, 0)
 
     def coarse(self, wx: Floats, block: Ints, rows: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Sums of w x x' over blocks of steps, packed; shape (blocks, p (p + 1) / 2).

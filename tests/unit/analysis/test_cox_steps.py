@@ -139,6 +139,17 @@ def test_sums_by_step_are_those_of_the_persons(steps: int) -> None:
     assert coarse[0] == pytest.approx(second[:, block == 0].sum(axis=(0, 1)))
 
 
+@pytest.mark.parametrize("baseline", ["site", "pooled"])
+def test_a_site_where_nobody_has_the_event_adds_nothing(baseline: str) -> None:
+    tables = sites()
+    columns = tables[0].columns | {"died": np.zeros(tables[0].n_rows)}
+    for nobody in (Table(VARIABLES, columns), Table(VARIABLES, columns).take(np.arange(300) == 7)):
+        found = run([nobody, *tables[1:]], baseline=baseline)
+        assert found["n_events"] == sum(int(one.columns["died"].sum()) for one in tables[1:])
+        if baseline == "site":
+            assert found["params"] == pytest.approx(run(tables[1:], baseline=baseline)["params"])
+
+
 def test_a_unit_holds_the_sums_of_all_sites() -> None:
     for n_sites in (2, 3, 64, 1000):
         for size in (1.0, 3.7, 1e6, 2.0**90):
