@@ -253,7 +253,9 @@ def _decrypt_to(target: Path, file: Any, advance: Callable[[int], None]) -> None
         with os.fdopen(descriptor, "wb", buffering=0) as plain:
             buffer = memoryview(bytearray(max(1, min(file.size, BUFFER_BYTES))))
             while n := file.readinto(buffer):
-                plain.write(buffer[:n])
+                left = buffer[:n]
+                while left:  # an almost full disk takes a part
+                    left = left[plain.write(left) :]
                 advance(n)
             os.fsync(plain.fileno())
         temporary.replace(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -148,3 +149,15 @@ def test_a_kind_of_url_without_its_library_names_the_extra(
     known = import_module("fsspec.registry")._registry
     monkeypatch.delitem(known, "s3", raising=False)
     assert "cohortium[s3]" in call("ls", "s3://bucket/x", status=2)
+
+
+def test_a_disk_that_takes_a_part_gives_no_half_file() -> None:
+    call("put", "scan.bin", "scan.v")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        assert "does not do that" in call("get", "scan.v", "out", status=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not Path("out").exists()
+    assert not list(Path().glob(".out*"))
