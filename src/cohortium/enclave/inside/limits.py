@@ -35,7 +35,8 @@ class Limits:
             (resource.RLIMIT_CPU, cpu_s),
             (resource.RLIMIT_FSIZE, self.disk_bytes),
             (resource.RLIMIT_NPROC, self.processes),
-            (resource.RLIMIT_CORE, 0),
+            # 0 is no limit to a program that takes core dumps (core_pattern); 1 is for both kinds.
+            (resource.RLIMIT_CORE, 1),
         ):
             resource.setrlimit(which, (most, most))
 
@@ -43,12 +44,13 @@ class Limits:
         """Which of them these processes have exceeded, together with those that have ended."""
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         pids = list(children)
-        used = [one for one in map(_usage, pids) if one is not None]
-        cpu_s = ended.ru_utime + ended.ru_stime + sum(seconds for seconds, _ in used)
-        resident = sum(n_bytes for _, n_bytes in used)
+        used = {pid: one for pid in pids if (one := _usage(pid)) is not None}
+        cpu_s = ended.ru_utime + ended.ru_stime + sum(seconds for seconds, _ in used.values())
+        resident = sum(n_bytes for _, n_bytes in used.values())
         # Forked processes share pages; asking how many costs more, and gVisor cannot tell.
         if resident > self.memory_bytes and (
-            not _SHARES.exists() or sum(map(_share, pids)) > self.memory_bytes
+            not _SHARES.exists()
+            or sum(_share(pid, own) for pid, (_, own) in used.items()) > self.memory_bytes
         ):
             return "memory"
         if cpu_s > self.cpu_s:
@@ -84,7 +86,7 @@ def _descendants_by_parent(of: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+                after_name = (entry / "stat").read_bytes().rpartition(b")")[2].split()
             except OSError:
                 continue
             children.setdefault(int(after_name[1]), []).append(int(entry.name))
@@ -109,21 +111,39 @@ def size_of(folder: Path) -> int:
 
 
 def _usage(pid: int) -> tuple[float, int] | None:
-    """Processor seconds, also of its children that ended, and memory of its own in bytes."""
+    """Processor seconds, also of its children that ended, and memory of its own in bytes.
+
+    A process chooses its name, which need not be text; and its first thread may end before others,
+    which alone have its memory then.
+    """
     try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        own = max(_own(thread) for thread in Path(f"/proc/{pid}/task").iterdir())
     except (OSError, ValueError):
         return None
     ticks = sum(int(number) for number in after_name[11:15])
-    return ticks / _TICKS, (int(resident) - int(shared)) * _PAGE
+    return ticks / _TICKS, own
 
 
-def _share(pid: int) -> int:
-    """Bytes of a process's own memory, where those that several have are divided among them."""
+def _own(thread: Path) -> int:
+    try:
+        _, resident, shared, *_ = (thread / "statm").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _share(pid: int, own: int) -> int:
+    """Bytes of a process's own memory, where those that several have are divided among them.
+
+    Args:
+        own: What counts where it lets nobody look, or where its first thread has ended.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return own if Path(f"/proc/{pid}").exists() else 0
     except OSError:
-        return 0
+        return own
     kib = [int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Swap:"))]
     return sum(kib) * 1024

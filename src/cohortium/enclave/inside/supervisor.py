@@ -88,7 +88,6 @@ class Supervisor:
         os.close(write)
         send(self._report, STARTED)
         status = self._watch(task, read)
-        self._kill_rest()
         if self._why is None and status != 0:
             self._why = "disk" if self._disk_is_full() else "failed"
         ended = {"end": self._why or "succeeded", "log_truncated": self._log_is_full()}
@@ -103,6 +102,8 @@ class Supervisor:
         with tarfile.open(fileobj=_Received(self._control), mode="r|") as archive:
             for member in archive:
                 place = self._folder / "inputs" / member.name
+                if ".." in place.parts or not place.is_relative_to(self._folder / "inputs"):
+                    raise SystemExit("an input has a name that leads elsewhere")
                 content = archive.extractfile(member)
                 if content is not None:
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,8 @@ class Supervisor:
                 raise SystemExit("the executor is gone")
             status = self._reap(task)
             if status is not None:
+                # What it left behind could go on printing, and no limit is looked at any more.
+                self._kill_rest()
                 while open_log and select.select([log], [], [], 0)[0]:
                     open_log = self._pass_on(log)
                 return status
@@ -171,7 +174,7 @@ class Supervisor:
     def _pass_on(self, log: int) -> bool:
         """What was printed, up to the limit; whether more may come."""
         text = os.read(log, 1 << 16)
-        left = self._limits.log_bytes - self._logged
+        left = max(0, self._limits.log_bytes - self._logged)
         if text[:left]:
             send(self._report, LOG, text[:left])
         self._logged += len(text)
@@ -198,13 +201,15 @@ class Supervisor:
         return self._limits.exceeded(descendants(os.getpid()), folders)
 
     def _stop(self, task: int) -> None:
-        for pid in {task, *descendants(os.getpid())}:
-            _kill(pid)
+        if os.getpid() == 1:
+            _kill(-1)  # all of this namespace at once: nobody starts another in between
+        else:
+            for pid in {task, *descendants(os.getpid())}:
+                _kill(pid)
 
     def _kill_rest(self) -> None:
         while left := descendants(os.getpid()):
-            for pid in left:
-                _kill(pid)
+            self._stop(left[0])
             self._reap(-1)
             time.sleep(0.001)
 
@@ -243,6 +248,8 @@ class Supervisor:
     def _outputs(self) -> Iterator[tuple[Path, str]]:
         top = self._folder / "outputs"
         for name in self._spec["outputs"]:
+            if (top / name).is_symlink():  # os.walk would go where it leads
+                continue
             for parent, folders, files in os.walk(top / name):
                 for entry in (".", *sorted(folders), *sorted(files)):
                     path = Path(parent) / entry

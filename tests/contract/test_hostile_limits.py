@@ -1,0 +1,103 @@
+"""Hostile programs that hide from a supervisor what they use, where there is no control group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.support.tasks import SMALL, Done, job, run
+
+from cohortium.enclave.cgroup import ControlGroup
+from cohortium.enclave.executor import Executor, executors
+from cohortium.enclave.job import MIB
+
+
+@pytest.fixture(params=["landlock", "bubblewrap"])
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Executor:
+    found = executors()[request.param]
+    if found.missing():
+        pytest.skip("; ".join(found.missing()))
+    monkeypatch.setattr(ControlGroup, "make", lambda *_: None)
+    return found
+
+
+def _done(
+    sandbox: Executor, folder: Path, program: str, changed: Mapping[str, float] | None = None
+) -> Done:
+    limits = SMALL.model_copy(update={"time_s": 4, "memory_bytes": 64 * MIB, **(changed or {})})
+    return run(sandbox, job(folder, program, limits=limits), folder)
+
+
+FILL = """
+import ctypes, os, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def fill():
+    x = bytearray(40 * 2 ** 20)
+    x[::4096] = b"1" * (len(x) // 4096)
+    time.sleep(1.5)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        'libc.prctl(15, b"\\xff\\xfe) R", 0, 0, 0); fill()',
+        "libc.prctl(4, 0, 0, 0, 0); fill()",
+        "threading.Thread(target=fill).start(); libc.syscall(60, 0)",
+    ],
+    ids=["a name that is no text", "not dumpable", "its first thread ends"],
+)
+def test_memory_is_counted_of_a_process_that_hides(
+    sandbox: Executor, tmp_path: Path, hide: str
+) -> None:
+    program = f"{FILL}\nfor _ in range(3):\n    if not os.fork():\n        {hide}\ntime.sleep(2)"
+    assert _done(sandbox, tmp_path, program).outcome.end == "memory"
+
+
+def test_processes_with_a_name_that_is_no_text_are_counted(
+    sandbox: Executor, tmp_path: Path
+) -> None:
+    program = f"""{FILL}
+libc.prctl(15, b"\\xff", 0, 0, 0)
+for _ in range(3):
+    if not os.fork():
+        time.sleep(1)
+        os._exit(0)
+time.sleep(1)
+"""
+    assert _done(sandbox, tmp_path, program, {"processes": 2}).outcome.end in {
+        "processes",
+        "failed",
+    }
+
+
+def test_what_it_leaves_behind_prints_no_more(sandbox: Executor, tmp_path: Path) -> None:
+    program = """
+        import os
+        for _ in range(6):
+            if not os.fork():
+                while True:
+                    os.write(1, b"x" * 65536)
+        os._exit(0)
+    """
+    began = time.monotonic()
+    done = _done(sandbox, tmp_path, program)
+    assert done.outcome.end == "succeeded"
+    assert time.monotonic() - began < 3
+
+
+def test_an_output_that_became_a_link_is_none(sandbox: Executor, tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        os.rmdir(sys.argv[1])
+        os.symlink("/usr/share/zoneinfo/Asia", sys.argv[1])
+    """
+    assert _done(sandbox, tmp_path, program).outputs == {}
+
+
+def test_a_crash_is_not_given_to_the_machine(sandbox: Executor, tmp_path: Path) -> None:
+    program = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
+    assert _done(sandbox, tmp_path, program).log == "(1, 1)"
