@@ -10,6 +10,7 @@ turns; the first epoch of each run does not count.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def bare(packages: Path, data: Path, arguments: Mapping[str, int], framework: st
             command += [f"--{slot}", str(Path(folder, slot))]
         for name, value in arguments.items():
             command += [f"--{name}", str(value)]
-        ran = subprocess.run(command, check=True, capture_output=True)
+        environment = {**os.environ, **manifest.read(RETINA).environment}
+        ran = subprocess.run(command, check=True, capture_output=True, env=environment)
         return Run.of(ran.stdout, Path(folder))
 
 
