@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO, RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
+from unicodedata import category
 
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.inside.frames import (
@@ -27,7 +28,7 @@ from cohortium.enclave.inside.frames import (
     send,
 )
 from cohortium.enclave.job import Job, Outcome, Sink, Source
-from cohortium.errors import PolicyRefusal, ProtocolError
+from cohortium.errors import InputError, PolicyRefusal, ProtocolError
 
 PACKAGE: Final = Path(__file__).parents[1]
 _BOOT: Final = (
@@ -35,6 +36,9 @@ _BOOT: Final = (
     "from cohortium.enclave.inside.supervisor import started; started(sys.argv[2:])"
 )
 _MOST_FILES: Final = 100_000
+_UNPRINTED: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, bytes that are no UTF-8, and ends of lines."""
+_STOPS_WITHIN_S: Final = 1.0
 _PIPE_BYTES: Final = 1 << 20
 """The log of a task fits, so that its supervisor goes on whether or not anybody reads it."""
 
@@ -118,6 +122,7 @@ class SupervisedTask:
         self._folder = folder
         self._group = group
         self._attest = attest
+        self._encloses = bool(told["guarded"])
         self._outcome: Outcome | None = None
         self._stopped = False
         control, self._control = os.pipe()
@@ -150,11 +155,11 @@ class SupervisedTask:
     def _begin(self, told: Mapping[str, Any]) -> None:
         try:
             try:
-                send(self._control, SPEC, json.dumps(told).encode())
+                _tell(self._control, SPEC, json.dumps(told).encode())
                 if told["streamed"]:
                     self._send_inputs()
-            except OSError:
-                pass  # it is gone, and says below why
+            except _Gone:
+                pass  # and says below why
             first = self._next()
             if first is None or first[0] != STARTED:
                 self._process.kill()
@@ -173,7 +178,7 @@ class SupervisedTask:
             for slot, source in self._job.inputs.items():
                 if not isinstance(source, Path):
                     _add(archive, slot, source)
-        send(self._control, INPUT)
+        _tell(self._control, INPUT)
 
     def _next(self) -> tuple[bytes, bytes] | None:
         try:
@@ -220,6 +225,14 @@ class SupervisedTask:
     def stop(self) -> None:
         """Kill it and all that it started."""
         self._stopped = True
+        if not self._encloses and self._control >= 0:
+            # No namespace ends with its supervisor, which therefore kills all others first.
+            control, self._control = self._control, -1
+            os.close(control)
+            try:
+                self._process.wait(_STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                pass
         self._process.kill()
 
     def collect(self, sink: Sink | None) -> None:
@@ -234,7 +247,7 @@ class SupervisedTask:
             if self._outcome.end == "succeeded" and sink is not None:
                 self._receive(sink)
         finally:
-            self.stop()
+            self._process.kill()
             self._finished()
 
     def _receive(self, sink: Sink) -> None:
@@ -245,8 +258,13 @@ class SupervisedTask:
                 for member in archive:
                     slot, _, path = member.name.partition("/")
                     total, count = total + member.size, count + 1
-                    if slot not in self._job.outputs or ".." in PurePosixPath(path).parts:
+                    name = PurePosixPath(path)
+                    if slot not in self._job.outputs or name.is_absolute() or ".." in name.parts:
                         raise _bad_output("a file outside its outputs")
+                    if member.size < 0 or member.issparse():
+                        raise _bad_output("a file of no plain size")
+                    if any(category(letter) in _UNPRINTED for letter in path):
+                        raise _bad_output("a file whose name has control characters")
                     if total > self._job.limits.disk_bytes or count > _MOST_FILES:
                         raise _bad_output("more than its limit")
                     content = archive.extractfile(member) if member.isfile() else None
@@ -276,29 +294,53 @@ class SupervisedTask:
             process.stderr.close()
 
 
+class _Gone(Exception):
+    """The sandbox has closed its end; no fault of what is sent."""
+
+
+def _tell(control: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
+    try:
+        send(control, kind, payload)
+    except OSError as error:
+        raise _Gone from error
+
+
 def _bad_output(what: str) -> PolicyRefusal:
     return PolicyRefusal("task-output", f"The task gave {what}; its outputs were not taken.")
 
 
 def _add(archive: tarfile.TarFile, slot: str, source: Source) -> None:
     for path, size in source.files():
+        name = PurePosixPath(path)
+        if name.is_absolute() or ".." in name.parts:
+            raise InputError("bad-data", f"The input {slot} has a file whose name leads elsewhere.")
         member = tarfile.TarInfo(f"{slot}/{path}" if path else slot)
         member.size = size
         member.mode = 0o600
-        archive.addfile(member, _Chunks(source.chunks(path)))
+        try:
+            archive.addfile(member, _Chunks(slot, size, source.chunks(path)))
+        except OSError as error:
+            raise InputError("bad-data", f"The input {slot} cannot be read: {error}.") from error
 
 
 class _Chunks(BytesIO):
-    """Chunks as a file that is read once."""
+    """Chunks as a file that is read once and has the size that was said."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, slot: str, size: int, chunks: Iterable[bytes]) -> None:
         super().__init__()
+        self._slot = slot
+        self._to_come = size
         self._chunks = iter(chunks)
         self._left = b""
+        self._require(size or next(self._chunks, b"") == b"")
 
     def read(self, size: int | None = -1) -> bytes:
-        """Exactly so much, unless it ends."""
-        wanted = sys.maxsize if size is None or size < 0 else size
+        """Exactly so much.
+
+        Raises:
+            InputError: ``bad-data``: it has another size than was said.
+        """
+        wanted = self._to_come if size is None or size < 0 else min(size, self._to_come)
         parts = [self._left]
         have = len(self._left)
         while have < wanted and (part := next(self._chunks, None)) is not None:
@@ -306,7 +348,16 @@ class _Chunks(BytesIO):
             have += len(part)
         whole = b"".join(parts)
         self._left = whole[wanted:]
+        self._to_come -= wanted
+        ended = self._to_come or not (self._left or next(self._chunks, b""))
+        self._require(have >= wanted and ended)
         return whole[:wanted]
+
+    def _require(self, holds: object) -> None:
+        if not holds:
+            raise InputError(
+                "bad-data", f"The input {self._slot} was changed while it was read; start again."
+            )
 
 
 class _Frames(RawIOBase):
@@ -319,7 +370,7 @@ class _Frames(RawIOBase):
     def write(self, data: Any) -> int:
         view = memoryview(data)
         for start in range(0, len(view), CHUNK_BYTES):
-            send(self._control, INPUT, view[start : start + CHUNK_BYTES])
+            _tell(self._control, INPUT, view[start : start + CHUNK_BYTES])
         return len(view)
 
 
@@ -354,8 +405,10 @@ class FolderSink:
         """See `Sink`."""
         del size_bytes
         place = self._folder / slot / path
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = place.open("xb")
+        for folder in reversed(place.relative_to(self._folder).parents):
+            (self._folder / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        self._file = os.fdopen(os.open(place, flags, 0o600), "wb")
 
     def write(self, data: bytes) -> None:
         """See `Sink`."""

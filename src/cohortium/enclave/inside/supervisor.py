@@ -153,7 +153,7 @@ class Supervisor:
             if log in ready:
                 open_log = self._pass_on(log)
             if self._control in ready and not os.read(self._control, 1):
-                self._stop(task)
+                self._kill_rest()
                 raise SystemExit("the executor is gone")
             status = self._reap(task)
             if status is not None:
