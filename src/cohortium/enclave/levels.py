@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Final, get_args
 
 from cohortium.contract.task import SecurityLevel
+from cohortium.enclave import tsm
 from cohortium.enclave.executor import Executor
 
 LEVELS: Final[tuple[SecurityLevel, ...]] = get_args(SecurityLevel)
+
+_HARDWARE: Final[Mapping[str, str]] = {
+    "dev/sgx_enclave": "dev/sgx_provision",
+    "dev/tdx_guest": tsm.FOLDER,
+    "dev/sev-guest": tsm.FOLDER,
+}
+"""Devices of trusted execution environments, and what their evidence comes from."""
 
 MEANING: Final[Mapping[SecurityLevel, str]] = {
     "L1": "a separate process; its code is known by digest",
@@ -69,18 +77,34 @@ def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer
         root: Where the machine's files begin.
     """
     known = {one: one.missing() for one in executors}
-    out = []
+    out: list[Offer] = []
     for level in LEVELS:
-        able = [one for one in known if LEVELS.index(one.level) >= LEVELS.index(level)]
+        able = [one for one in known if _reaches(one, level)]
         running = tuple(one.name for one in able if not known[one])
-        why = "; ".join(f"{one.name}: {', '.join(known[one])}" for one in able if known[one])
-        none = why or "no executor for it is installed"
-        lines = [
-            Requirement(f"an executor that reaches {level}", "" if running else none),
-            *_platform(level, root),
-        ]
-        out.append(Offer(level, tuple(lines), running))
+        wanted = f"an executor that reaches {level}"
+        if running:
+            lines = [Requirement(wanted)]
+        elif not able:
+            lines = [Requirement(wanted, "no executor for it is installed")]
+        elif level == "L5" and out[-1].requirements[: len(able)] == _why_not(able, known):
+            lines = [Requirement(wanted, "as for L4")]
+        else:
+            lines = list(_why_not(able, known))
+        out.append(Offer(level, (*lines, *_platform(level, root)), running))
     return tuple(out)
+
+
+def _reaches(executor: Executor, level: SecurityLevel) -> bool:
+    # A TPM's evidence is of its own kind: what needs other hardware does not stand in for it.
+    if level == "L3":
+        return executor.level == level
+    return LEVELS.index(executor.level) >= LEVELS.index(level)
+
+
+def _why_not(
+    able: Iterable[Executor], missing: Mapping[Executor, tuple[str, ...]]
+) -> tuple[Requirement, ...]:
+    return tuple(Requirement(one.name, "; ".join(missing[one])) for one in able)
 
 
 def _platform(level: SecurityLevel, root: Path) -> list[Requirement]:
@@ -97,14 +121,7 @@ def _platform(level: SecurityLevel, root: Path) -> list[Requirement]:
             ),
             _package("tpm2_pytss", "the TPM's library", "pip install 'cohortium[tpm]'"),
         ]
-    devices = ("dev/sgx_enclave", "dev/tdx_guest", "dev/sev-guest")
-    found = [name for name in devices if (root / name).exists()]
-    hardware = [
-        Requirement(
-            "SGX, TDX or SEV-SNP",
-            "" if found else "none of " + ", ".join(f"/{name}" for name in devices) + " is there",
-        ),
-    ]
+    hardware, found = _hardware(root)
     if level == "L5":
         hardware.append(
             Requirement(
@@ -113,6 +130,18 @@ def _platform(level: SecurityLevel, root: Path) -> list[Requirement]:
             )
         )
     return hardware
+
+
+def _hardware(root: Path) -> tuple[list[Requirement], bool]:
+    """Whether there is a trusted execution environment, and a way to its evidence."""
+    found = [name for name in _HARDWARE if (root / name).exists()]
+    proven = [_HARDWARE[name] for name in found if (root / _HARDWARE[name]).exists()]
+    none = "none of " + ", ".join(f"/{name}" for name in _HARDWARE) + " is there"
+    lines = [Requirement("SGX, TDX or SEV-SNP", "" if found else none)]
+    if found:
+        absent = " and ".join(f"/{_HARDWARE[name]}" for name in found) + " is not there"
+        lines.append(Requirement("its evidence", "" if proven else absent))
+    return lines, bool(proven)
 
 
 def _there(root: Path, path: str, text: str, why: str) -> Requirement:

@@ -129,7 +129,7 @@ def test_what_keeps_it_from_running_is_told(
 ) -> None:
     place = of(tmp_path)
     why = "; ".join(place.missing())
-    assert "/dev/sgx_enclave is not there" in why
+    assert "/dev/sgx_enclave, /dev/sgx_provision not there" in why
     assert "not run on hardware" in why
     assert place.tools[0] in why
     with pytest.raises(PolicyRefusal, match="not run on hardware"):

@@ -37,17 +37,39 @@ def test_a_level_is_offered_by_executors_that_reach_it_and_can_run(tmp_path: Pat
 def test_why_a_level_is_not_offered_names_the_executors(tmp_path: Path) -> None:
     found = _offers(tmp_path, _Place("gvisor", "L2", "runsc is not installed"))["L2"]
     assert not found.offered
-    assert [line.missing for line in found.requirements] == ["gvisor: runsc is not installed"]
+    assert [line.missing for line in found.requirements] == ["runsc is not installed"]
+    assert [line.text for line in found.requirements] == ["gvisor"]
 
 
-@pytest.mark.parametrize("device", ["sgx_enclave", "tdx_guest", "sev-guest"])
-def test_hardware_is_looked_for(tmp_path: Path, device: str) -> None:
+def test_why_l5_is_not_offered_is_not_told_twice(tmp_path: Path) -> None:
+    found = _offers(
+        tmp_path, _Place("tdx", "L5", "no device"), _Place("sev-snp", "L5", "no device")
+    )
+    assert [line.text for line in found["L4"].requirements[:2]] == ["tdx", "sev-snp"]
+    assert found["L5"].requirements[0].missing == "as for L4"
+    assert found["L3"].requirements[0].missing == "no executor for it is installed"
+
+
+@pytest.mark.parametrize(
+    ("device", "evidence"),
+    [
+        ("sgx_enclave", "dev/sgx_provision"),
+        ("tdx_guest", "sys/kernel/config/tsm/report"),
+        ("sev-guest", "sys/kernel/config/tsm/report"),
+    ],
+)
+def test_hardware_and_its_evidence_are_looked_for(
+    tmp_path: Path, device: str, evidence: str
+) -> None:
     place = _Place("hardware", "L5")
     without = _offers(tmp_path, place)
     assert not without["L4"].offered
     assert not without["L5"].offered
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / device).touch()
+    lines = {line.text: line.missing for line in _offers(tmp_path, place)["L4"].requirements}
+    assert lines["its evidence"] == f"/{evidence} is not there"
+    (tmp_path / evidence).mkdir(parents=True)
     found = _offers(tmp_path, place)
     assert found["L4"].offered
     assert found["L5"].offered

@@ -32,11 +32,10 @@ class Generated(ABC):
 
     def missing(self) -> tuple[str, ...]:
         """See `Executor`."""
-        out = [
-            f"/{device} is not there: no SGX, or its driver is off (Linux 5.11)"
-            for device in _DEVICES
-            if not (self._root / device).exists()
-        ]
+        out = []
+        devices = [f"/{name}" for name in _DEVICES if not (self._root / name).exists()]
+        if devices:
+            out.append(f"{', '.join(devices)} not there: no SGX, or its driver is off")
         absent = [tool for tool in self.tools if shutil.which(tool) is None]
         if absent:
             out.append(f"{', '.join(absent)} not installed ({self.source})")
