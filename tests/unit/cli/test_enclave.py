@@ -102,6 +102,25 @@ def test_what_is_missing_is_said(asked: list[str], said: str) -> None:
     assert said in tried(*asked, status=2)
 
 
+def test_a_built_in_task_is_tried_by_its_name() -> None:
+    Path("left.csv").write_text("customer,x\n" + "".join(f"{n},1\n" for n in range(30)))
+    Path("right.csv").write_text("customer,y\n" + "".join(f"{n},2\n" for n in range(10, 40)))
+    given = ("--input", "left=left.csv", "--input", "right=right.csv", "--executor", "process")
+    asked = ("--argument", "id=customer", "--results", "results", "--json")
+    found = json.loads(call("try", "builtin:join", *given, *asked))
+    assert found["end"] == "succeeded"
+    assert found["code_digest"].startswith("sha256:")
+    assert json.loads(Path("results/counts/counts.json").read_text())["matched"] == 20
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [("builtin:joint", "no built-in task 'builtin:joint'"), ("nowhere", "There is no folder")],
+)
+def test_a_program_that_is_not_there_is_said(named: str, said: str) -> None:
+    assert said in call("try", named, status=2)
+
+
 def test_results_that_are_there_are_not_overwritten() -> None:
     Path("results").mkdir()
     asked = ("--input", "data=data.txt", "--argument", "add=1", "--results", "results")

@@ -15,8 +15,8 @@ import numpy as np
 
 from .call import Call, Refused
 from .principal_components import columns
-from .tables import require_rows, shown
-from .training import MODEL_FILE, Array, standardised
+from .tables import Array, require_rows, shown
+from .training import MODEL_FILE, one_thread, standardised
 
 
 def centres(x: Array, clusters: int, seed: int) -> tuple[Array, Array, float]:
@@ -25,7 +25,8 @@ def centres(x: Array, clusters: int, seed: int) -> tuple[Array, Array, float]:
         from sklearn.cluster import KMeans
     except ImportError:
         raise Refused("scikit-learn is not in the environment of the task.") from None
-    found = KMeans(n_clusters=clusters, n_init=10, random_state=seed).fit(x)
+    with one_thread():
+        found = KMeans(n_clusters=clusters, n_init=10, random_state=seed).fit(x)
     sizes = np.bincount(found.labels_, minlength=clusters)
     order = np.lexsort((*found.cluster_centers_.T[::-1], -sizes))
     return found.cluster_centers_[order], sizes[order], float(found.inertia_)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .call import Call, Refused
-from .tables import joined, numbers, require_columns, require_rows, shown
+from .tables import Array, joined, numbers, require_columns, require_rows, shown
 
 _MOST_LEVELS: Final = 100
 _QUARTILES: Final = (0.25, 0.5, 0.75)
@@ -60,7 +60,7 @@ def correlation(frame: pd.DataFrame, columns: Sequence[str], min_cell: int) -> d
     return {"columns": list(columns), "r": [[float(one) for one in line] for line in r]}
 
 
-def require_spread(values: np.ndarray[Any, Any], columns: Sequence[str], min_cell: int) -> None:
+def require_spread(values: Array, columns: Sequence[str], min_cell: int) -> None:
     """Refuse a constant column, and one of two values of which one is too rare."""
     for name, column in zip(columns, values.T, strict=True):
         distinct, sizes = np.unique(column, return_counts=True)
@@ -95,25 +95,31 @@ def crosstab(frame: pd.DataFrame, columns: Sequence[str], min_cell: int) -> dict
     }
 
 
-def withheld(cells: np.ndarray[Any, Any], min_cell: int) -> np.ndarray[Any, Any]:
+def withheld(cells: Array, min_cell: int) -> Array:
     """Which cells are: the small ones, and in each line so many that their sum is not small.
 
     A line is a row or a column: whoever knows its total then learns `min_cell` or more persons
     over two cells or more, not one small cell.
     """
     hidden = (cells > 0) & (cells < min_cell)
-    lines = [*zip(cells, hidden, strict=True), *zip(cells.T, hidden.T, strict=True)]
-    changed = True
-    while changed:
-        changed = False
-        for own, gone in lines:
-            enough = gone.sum() > 1 and own[gone].sum() >= min_cell
-            if enough or gone.all() or not gone.any():
-                continue
-            seen = np.flatnonzero(~gone)
-            gone[seen[np.argmin(own[seen])]] = True
-            changed = True
+    while any([_thickened(cells, hidden, min_cell), _thickened(cells.T, hidden.T, min_cell)]):
+        pass
     return hidden
+
+
+def _thickened(cells: Array, hidden: Array, min_cell: int) -> bool:
+    """Hide one more cell in each row that hides too little; whether there was one."""
+    changed = False
+    for own, gone in zip(cells, hidden, strict=True):
+        enough = gone.sum() > 1 and own[gone].sum() >= min_cell
+        if enough or gone.all() or not gone.any():
+            continue
+        seen = np.flatnonzero(~gone)
+        # First in a column that hides something already, so that few more follow.
+        order = np.lexsort((own[seen], np.logical_not(hidden.any(axis=0))[seen]))
+        gone[seen[order[0]]] = True
+        changed = True
+    return changed
 
 
 def run(call: Call) -> None:

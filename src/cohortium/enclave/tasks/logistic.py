@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 
 from .call import Call, Refused
+from .tables import Array
 from .training import (
     MODEL_FILE,
-    Array,
     examples,
     report,
     require_classes,

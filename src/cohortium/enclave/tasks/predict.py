@@ -20,8 +20,8 @@ import pandas as pd
 
 from .call import Call, Refused
 from .logistic import expit
-from .tables import ID, file_of, joined, numbers, require_rows
-from .training import Array, complete
+from .tables import ID, Array, file_of, joined, numbers, require_rows
+from .training import complete
 
 _LARGEST_BYTES: Final = 512 * 1024 * 1024
 _PARTS: Final = {

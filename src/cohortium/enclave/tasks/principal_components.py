@@ -13,10 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from .call import Call, Refused
-from .tables import joined, numbers, shown
+from .tables import Array, joined, numbers, shown
 from .training import (
     MODEL_FILE,
-    Array,
     Examples,
     complete,
     features_of,

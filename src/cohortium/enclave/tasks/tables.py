@@ -18,6 +18,7 @@ import pandas as pd
 
 from .call import Call, Refused
 
+Array = np.ndarray[Any, np.dtype[Any]]
 ID: Final = "id"
 _PARQUET: Final = b"PAR1"
 
@@ -207,7 +208,7 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
         raise Refused(f"There is no column {unknown[0]!r}; there are {known}.")
 
 
-def numbers(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def numbers(frame: pd.DataFrame, names: Sequence[str]) -> Array:
     """Columns as float64, missing values as NaN; text is refused."""
     require_columns(frame, names)
     out = np.empty((len(frame), len(names)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
@@ -11,9 +13,8 @@ import pandas as pd
 
 from .call import Call, Refused
 from .joined_statistics import require_spread
-from .tables import joined, numbers, require_columns, require_rows, shown
+from .tables import Array, joined, numbers, require_columns, require_rows, shown
 
-Array = np.ndarray[Any, np.dtype[Any]]
 MODEL_FILE: Final = "model.json"
 
 
@@ -98,6 +99,12 @@ def standardised(x: Array) -> tuple[Array, Array, Array]:
     """Columns with mean 0 and standard deviation 1, the means and the deviations (ddof 0)."""
     centre, scale = x.mean(axis=0), x.std(axis=0)
     return (x - centre) / scale, centre, scale
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Sums have one order in it, so that a run can be repeated to the last digit."""
+    limits: AbstractContextManager[Any] = import_module("threadpoolctl").threadpool_limits(1)
+    return limits
 
 
 def auc(y: Array, score: Array) -> float:
