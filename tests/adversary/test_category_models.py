@@ -109,3 +109,78 @@ def test_a_binomial_model_that_is_a_table_with_a_small_cell_is_refused(
     assert caught.value.code == "too-few-persons"
     assert "a table" in caught.value.message
     assert study.glm(f"{formula} + bmi").nobs == 240  # no table
+
+
+@pytest.fixture(scope="module")
+def coded() -> Iterator[LocalFederation]:
+    """Two persons with the drug are ill; codes are 0 and 1, and 1 and 2."""
+    frames = {}
+    for number, site in enumerate(("North", "South", "West")):
+        rng = np.random.default_rng(number)
+        drug, ill = np.arange(120) % 2 == 0, np.arange(120) % 4 == 1
+        if site != "West":
+            ill[10] = True
+        frames[site] = pd.DataFrame(
+            {
+                "drug": drug.astype(int),
+                "arm": np.where(drug, "new", rng.choice(["old", "none"], 120)),
+                "ill": ill.astype(int),
+                "status": 1 + ill,
+                "bmi": rng.normal(26, 4, 120).round(1),
+                "days": np.ceil(rng.exponential(30, 120)),
+                "once": np.ones(120, dtype=int),
+            }
+        )
+    with co.local(frames, categories=["arm"], by_site=True) as one:
+        yield one
+
+
+@pytest.mark.parametrize("outcome", ["ill", "status"])
+@pytest.mark.parametrize("columns", ["drug", "arm", "drug + bmi", "arm + log(bmi)"])
+def test_a_linear_model_that_counts_a_small_cell_is_refused(
+    coded: LocalFederation, outcome: str, columns: str
+) -> None:
+    """X'y = X'X b, and X'X is in the covariances: 2 follows whatever else is in the model."""
+    study = coded.study()
+    for ask in (
+        lambda: study.glm(f"{outcome} ~ {columns}", "gaussian"),
+        lambda: study.glm(f"{outcome} ~ {columns}", "poisson"),
+        lambda: study.elastic_net(f"{outcome} ~ {columns}", lambdas=[1e-12], folds=0),
+        lambda: study.mixed(f"{outcome} ~ {columns}".replace("log(bmi)", "bmi")),
+    ):
+        with pytest.raises(co.PolicyRefusal) as caught:
+            ask()
+        assert caught.value.code in {"too-few-persons", "too-few-sites"}
+    assert study.glm("bmi ~ drug", "gaussian").nobs == 360
+
+
+def test_a_penalised_model_that_is_a_table_is_refused(coded: LocalFederation) -> None:
+    with pytest.raises(co.PolicyRefusal, match="a table"):
+        coded.study().elastic_net("ill ~ drug", "binomial", lambdas=[1e-12], folds=0)
+    found = coded.study().elastic_net("ill ~ drug + bmi", "binomial", lambdas=[0.01], folds=0)
+    assert found.to_frame().notna().all(axis=None)
+
+
+@pytest.mark.parametrize("baseline", ["site", "pooled"])
+@pytest.mark.parametrize("time", ["days", "once"])
+@pytest.mark.parametrize("columns", ["drug", "arm"])
+def test_a_cox_model_that_is_a_table_of_events_is_refused(
+    coded: LocalFederation, baseline: Any, time: str, columns: str
+) -> None:
+    """Where all leave at one time the hazard ratio is a ratio of counts; 1 / se^2 nearly counts."""
+    with pytest.raises(co.PolicyRefusal) as caught:
+        coded.study().cox(f"Surv({time}, ill) ~ {columns}", baseline=baseline, ties="breslow")
+    assert caught.value.code == "too-few-persons"
+
+
+def test_a_mean_of_codes_of_which_few_persons_have_one_is_not_released(
+    coded: LocalFederation,
+) -> None:
+    """A mean of 1.011 of 180 persons with codes 1 and 2 is that of two persons with a 2."""
+    study = coded.study()
+    for variable in ("ill", "status"):
+        means = study.describe([variable], by="arm").to_frame().set_index("arm")["mean"]
+        assert np.isnan(means["new"])
+        with pytest.raises(co.PolicyRefusal) as caught:
+            study.anova(variable, by="arm")
+        assert caught.value.code == "too-few-persons"

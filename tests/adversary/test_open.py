@@ -75,3 +75,35 @@ def test_a_level_that_one_institution_has_is_counted(floor: str) -> None:
         result = local.study().describe(["type"]).to_json()["result"]
     levels = result["groups"][0]["variables"]["type"]["levels"]
     assert [(level["level"], level["count"]) for level in levels] == [("common", 110), ("rare", 10)]
+
+
+def test_persons_in_two_groups_at_once_are_counted_by_a_linear_model() -> None:
+    """The covariances are scale * inverse(X'X); the crossed table withholds the two persons."""
+    frames = {}
+    for number, site in enumerate(("a", "b")):
+        rng = np.random.default_rng(number)
+        drug, ill = np.arange(120) % 2 == 0, np.arange(120) % 4 == 1
+        ill[10] = True
+        frames[site] = pd.DataFrame(
+            {"drug": drug, "ill": ill, "bmi": rng.normal(26, 4, 120).round(1)}
+        )
+    with co.local(frames) as local:
+        study = local.study()
+        assert study.crosstab("ill", "drug").suppressed
+        fit = study.glm("bmi ~ ill + drug", "gaussian")
+    products = np.linalg.inv(fit.cov_params().to_numpy()) * fit.scale
+    assert products[1, 2] == pytest.approx(2)
+
+
+def test_counts_of_few_values_follow_from_moments() -> None:
+    """One of 200 persons has the grade 3."""
+    grades = np.repeat([0, 1, 2], [29, 50, 21])
+    frames = {site: pd.DataFrame({"grade": grades}) for site in ("a", "b")}
+    frames["a"].loc[0, "grade"] = 3
+    with co.local(frames) as local:
+        row = local.study().describe(["grade"]).to_frame().iloc[0]
+    n, mean, variance = row["n"], row["mean"], row["variance"] * (row["n"] - 1) / row["n"]
+    third = row["skewness"] * variance**1.5 + 3 * mean * variance + mean**3
+    powers = np.vander([0, 1, 2, 3], increasing=True).T
+    counts = n * np.linalg.solve(powers, [1, mean, variance + mean**2, third])
+    assert counts == pytest.approx([57, 100, 42, 1], abs=1e-6)

@@ -22,7 +22,7 @@ from cohortium.analysis.formula import variables_of
 from cohortium.analysis.grouped import Counted
 from cohortium.analysis.interface import Continue, Done, DropOuts, Scope
 from cohortium.analysis.least_squares import unpack
-from cohortium.analysis.marks import numbers_made, singled_out
+from cohortium.analysis.marks import few_in_table, numbers_made, singled_out
 from cohortium.analysis.newton import MAX_HALVINGS, MAX_ITERATIONS
 from cohortium.analysis.survival_times import partition_of
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
@@ -70,7 +70,8 @@ class Cox:
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where 1 to
     ``min_cell - 1`` have the event or have it not, or are at a level, in a column of crossed levels
     or in a stratum, have one of the values of a column of zeros and ones, or where two such columns
-    (or one and the event) differ by as few; ``too-few-sites`` where only one has events;
+    (or one and the event) differ by as few, and, where all columns mark groups, as few of one have
+    the event or have it not; ``too-few-sites`` where only one has events;
     ``too-many-parameters`` where there are fewer than 10 events for a parameter
     (`persons_per_parameter` of the limits) or too few residual degrees of freedom. InputError
     ``no-convergence`` for columns that others determine and where the likelihood grows without end
@@ -278,14 +279,10 @@ def _release_moments(at: Progress, total: Total, model: Model, scope: Scope) -> 
     strata = np.asarray(total.get("strata", np.zeros(0, dtype=np.int64))).tolist()
     cells += [(model.strata.where(at), count) for at, count in enumerate(strata) if count]
     small = [name for name, count in cells if is_small(count, min_cell)]
-    small = small or singled_out(
-        at.n,
-        np.append(sums, at.events),
-        np.append(total["squares"], at.events),
-        total.get("marks"),
-        parsed=model.parsed,
-        min_cell=min_cell,
-    )
+    known = at.n, np.append(sums, at.events), np.append(total["squares"], at.events)
+    marks = total.get("marks")
+    small = small or singled_out(*known, marks, parsed=model.parsed, min_cell=min_cell)
+    small = small or few_in_table(*known, marks, parsed=model.parsed, min_cell=min_cell)
     if small:
         raise PolicyRefusal(
             "too-few-persons",

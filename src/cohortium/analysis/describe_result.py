@@ -13,7 +13,7 @@ from cohortium.analysis.interface import Scope
 from cohortium.analysis.quantiles import interpolate, needed_ranks, recorded_scale
 from cohortium.core.dictionary import NUMERIC, VariableType
 from cohortium.disclosure.limits import Disclosure
-from cohortium.disclosure.suppression import REASONS, Release, is_binary
+from cohortium.disclosure.suppression import REASONS, Release, floor_of, is_two_valued
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -116,9 +116,9 @@ def _moments(
     out: dict[str, float | None] = dict.fromkeys(names)
     if n == 0 or math.isnan(mean):
         return out
-    if limits.rounding is not None and is_binary(mean, squares / n + mean**2):
-        whole = limits.shown(n)
-        return out | {"mean": limits.shown(round(n * mean)) / whole if whole else None}
+    if limits.rounding is not None and is_two_valued(mean, squares / n + mean**2):
+        whole, (low, part) = limits.shown(n), floor_of(mean)
+        return out | {"mean": low + limits.shown(round(n * part)) / whole if whole else None}
     out["mean"] = mean
     if n > 1:
         out["variance"] = squares / (n - 1)

@@ -20,7 +20,7 @@ from cohortium.analysis.elastic_net_fit import (
 from cohortium.analysis.elastic_net_model import Net
 from cohortium.analysis.elastic_net_result import Found, assemble
 from cohortium.analysis.elastic_net_state import Fit
-from cohortium.analysis.glm_release import release_moments, require_persons
+from cohortium.analysis.glm_release import release_moments, require_cells, require_persons
 from cohortium.analysis.interface import Continue, Done, Scope, Total
 from cohortium.analysis.least_squares import unpack
 from cohortium.analysis.penalised import penalty as penalty_of
@@ -57,6 +57,7 @@ def first(at: Fit, total: Total, net: Net, scope: Scope) -> Continue:
                 at.but(phase="moments", base=base, persons=persons).to_state(), 0.05, "counts"
             )
     base = release_moments(base, total, net.model, scope)
+    require_cells(total, int(base.counts[0]), net.model, scope)
     onward = at.but(phase="gram", base=base, persons=persons)
     return Continue(onward.to_state(), 0.1, "column means")
 

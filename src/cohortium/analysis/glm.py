@@ -12,8 +12,8 @@ from cohortium.analysis.glm_model import GlmParams, Model, check_response
 from cohortium.analysis.glm_release import (
     release_counts,
     release_moments,
+    require_cells,
     require_clusters,
-    require_table,
 )
 from cohortium.analysis.glm_site import contribute
 from cohortium.analysis.glm_state import Progress
@@ -71,8 +71,9 @@ class Glm:
     persons. PolicyRefusal ``too-few-persons`` where fewer are left jointly, where a level (or a
     combination of levels that is a column) has 1 to ``min_cell - 1`` of them, or as few have one of
     the values of a column of zeros and ones, or of two outcomes, or where two such columns (or one
-    and the outcome) differ by as few, and where all columns of a binomial model mark groups and as
-    few of one have one of the outcomes; ``too-many-parameters`` where there are fewer than 10
+    and the outcome) differ by as few, and where as few of a group have one of two outcomes and all
+    columns of a binomial model mark groups, or the outcome is a number (of 0 and 1) of a linear or
+    Poisson model; ``too-many-parameters`` where there are fewer than 10
     persons for a parameter or residual degrees of freedom (or what the limits say). With weights or
     an offset ``too-few-persons`` where the working weights leave ``(sum w)^2 / sum w^2`` below it.
     For HC2 and HC3 ``too-few-persons`` where a leverage is above 1/2; for errors by site
@@ -144,15 +145,7 @@ class Glm:
                 return Continue(at.but(phase="moments").to_state(), 0.1, "counts")
         if at.phase in {"moments", "counts+moments"}:
             at = release_moments(at, total, model, scope)
-            if model.family.name == "binomial":
-                require_table(
-                    int(at.counts[0]),
-                    np.asarray(total["columns"]),
-                    np.asarray(total["squares"]),
-                    total.get("marks"),
-                    parsed=model.parsed,
-                    min_cell=scope.disclosure.min_cell,
-                )
+            require_cells(total, int(at.counts[0]), model, scope)
             return Continue(at.but(phase="start").to_state(), 0.2, "column means")
         if at.phase == "errors":
             return last_step(at, total, model, scope)

@@ -159,20 +159,52 @@ def require_groups(
         raise _nobody(empty)
 
 
+def require_cells(total: Total, n: int, model: Model, scope: Scope) -> None:
+    """Refuse a model from which small cells of the outcome and a group follow.
+
+    Raises:
+        PolicyRefusal: ``too-few-persons``.
+    """
+    if model.family.name not in {"binomial", "gaussian", "poisson"}:
+        return
+    sums, squares = (float(value) for value in np.asarray(total["outcome"])[[0, 2]])
+    require_table(
+        n,
+        np.append(total["columns"], sums),
+        np.append(total["squares"], squares),
+        total.get("marks"),
+        parsed=model.parsed,
+        min_cell=scope.disclosure.min_cell,
+        linear=model.family.name != "binomial",
+    )
+
+
 def require_table(
-    n: int, sums: Floats, squares: Floats, joint: Array | None, *, parsed: Parsed, min_cell: int
+    n: int,
+    sums: Floats,
+    squares: Floats,
+    joint: Array | None,
+    *,
+    parsed: Parsed,
+    min_cell: int,
+    linear: bool = False,
 ) -> None:
     """Refuse a model that is a table with small cells: see `marks.few_in_table`.
 
     Raises:
         PolicyRefusal: ``too-few-persons``.
     """
-    small = few_in_table(n, sums, squares, joint, parsed=parsed, min_cell=min_cell)
+    small = few_in_table(n, sums, squares, joint, parsed=parsed, min_cell=min_cell, linear=linear)
     if small:
+        why = (
+            "How many persons of a group have the outcome follows from this model"
+            if linear
+            else "The model has no column but of groups, so that its coefficients are a table"
+        )
         raise PolicyRefusal(
             "too-few-persons",
-            "The model has no column but of groups, so that its coefficients are a table, and "
-            f"fewer than {min_cell} persons are in: {', '.join(small[:5])}. Merge levels.",
+            f"{why}, and fewer than {min_cell} persons are in: {', '.join(small[:5])}. "
+            "Merge levels.",
             cells=small[:50],
         )
 

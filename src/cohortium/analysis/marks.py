@@ -22,8 +22,8 @@ from cohortium.core.rounds import Array
 from cohortium.core.table import Table
 from cohortium.disclosure.suppression import (
     follows_from_mean,
-    is_binary,
     is_small,
+    is_two_valued,
     nearly_equal,
 )
 
@@ -197,7 +197,7 @@ def singled_out(
         return small
     marks = marks_of(parsed)
     binary = np.array(
-        [m.number is None or is_binary(means[m.number], mean_squares[m.number]) for m in marks]
+        [m.number is None or is_two_valued(means[m.number], mean_squares[m.number]) for m in marks]
     )
     both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
     sizes = np.diag(both)
@@ -212,34 +212,51 @@ def singled_out(
 
 
 def few_in_table(
-    n: int, sums: Floats, squares: Floats, joint: Array | None, *, parsed: Parsed, min_cell: int
+    n: int,
+    sums: Floats,
+    squares: Floats,
+    joint: Array | None,
+    *,
+    parsed: Parsed,
+    min_cell: int,
+    linear: bool = False,
 ) -> list[str]:
     """Crossings of a category (or 0 and 1) that is the outcome with the columns that hold few
-    persons, where all columns mark groups: the estimate then fits the crossed counts exactly.
+    persons, where their counts follow from the estimate: all columns mark groups.
 
     Args:
-        n, sums, squares, joint: See `singled_out`.
+        n, sums, squares, joint: See `singled_out`; sums and squares with the outcome's.
+        linear: Whether the outcome's sum over a column follows, whatever the other columns are: of
+            least squares, and of Poisson models, from coefficients and their covariances.
     """
-    mean, square = (sums / n).tolist(), (squares / n).tolist()
-    marked = (
-        column.is_cell or is_binary(mean[at], square[at])
-        for at, column in enumerate(parsed.columns)
-    )
-    if joint is None or not all(marked):
+    if joint is None:
         return []
-    marks = marks_of(parsed)
+    marks, last = marks_of(parsed), len(parsed.columns)
+    two = [
+        is_two_valued(s / n, q / n) for s, q in zip(sums.tolist(), squares.tolist(), strict=True)
+    ]
+    groups = [column.is_cell or two[at] for at, column in enumerate(parsed.columns)]
+    if not (linear or all(groups)):
+        return []
     both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
-    sizes, last = np.diag(both), len(parsed.columns)
+    sizes = np.diag(both)
     is_outcome = [mark.level is not None or mark.number == last for mark in marks]
+    others = [
+        at
+        for at, mark in enumerate(marks)
+        if not is_outcome[at] and (mark.number is None or two[mark.number])
+    ]
     small = []
     for at in np.flatnonzero(is_outcome).tolist():
         name = marks[at].column.name
+        if marks[at].level is None and not two[last]:
+            continue
         rows = [(name, int(sizes[at]), both[at])]
         if marks[at].level is None:
             rows.append((f"not {name}", n - int(sizes[at]), sizes - both[at]))
         for called, persons, row in rows:
             left: dict[str, int] = {}
-            for other in np.flatnonzero(np.logical_not(is_outcome)).tolist():
+            for other in others:
                 column, count = marks[other].column, int(row[other])
                 if is_small(count, min_cell):
                     small.append(f"{called} and {column.name}")

@@ -27,7 +27,7 @@ from cohortium.analysis.institutions import (
 )
 from cohortium.analysis.interface import Continue, Done, DropOuts, FieldSpec, Params, Scope
 from cohortium.analysis.least_squares import aliased, pack, unpack
-from cohortium.analysis.marks import joint_counts, singled_out
+from cohortium.analysis.marks import few_in_table, joint_counts, singled_out
 from cohortium.analysis.mixed_fit import Sufficient
 from cohortium.analysis.mixed_result import assemble
 from cohortium.analysis.untrusted import floats, ints, phase_of
@@ -295,7 +295,11 @@ def _may_speak(persons: Table, parsed: Parsed, limits: Disclosure) -> bool:
     whole = np.column_stack([np.ones(n), z])
     sums, squares = whole.sum(axis=0), np.square(whole).sum(axis=0)
     joint = joint_counts(persons, parsed)
-    if singled_out(n, sums, squares, joint, parsed=parsed, min_cell=limits.min_cell):
+    of = (n, sums, squares, joint)
+    least = limits.min_cell
+    if singled_out(*of, parsed=parsed, min_cell=least):
+        return False
+    if few_in_table(*of, parsed=parsed, min_cell=least, linear=True):
         return False
     rule = limits.dominance
     if rule is None:

@@ -7,12 +7,15 @@ least `min_cell` persons together.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+
+_LARGEST_CODE = 1e5
 
 
 class Release(IntEnum):
@@ -88,10 +91,29 @@ def is_binary(mean: float, mean_square: float) -> bool:
     return abs(mean_square - mean) <= 1e-9 * max(1.0, abs(mean))
 
 
+def is_two_valued(mean: float, mean_square: float) -> bool:
+    """Whether whole numbers of these moments are two successive ones: 0 and 1, or codes 1 and 2.
+
+    No whole numbers of that mean vary less. Codes are taken to be below 100,000: of larger numbers
+    the moments do not say it.
+    """
+    low, part = floor_of(mean)
+    return abs(low) < _LARGEST_CODE and abs(
+        mean_square - mean * mean - part * (1 - part)
+    ) <= 1e-9 * max(1.0, abs(low))
+
+
+def floor_of(mean: float) -> tuple[float, float]:
+    """The whole number below, and the rest."""
+    low = math.floor(mean) if math.isfinite(mean) else math.nan
+    return low, mean - low
+
+
 def follows_from_mean(n: int, mean: float, mean_square: float, min_cell: int) -> bool:
     """Whether the mean of a whole-numbered variable gives away a small cell.
 
-    A variable of zeros and ones (where the mean of squares is the mean) has ``n * mean`` ones.
+    A variable of zeros and ones (where the mean of squares is the mean) has ``n * mean`` ones; of
+    one and two, what is above 1 counts the twos.
 
     Args:
         n: Persons.
@@ -99,7 +121,7 @@ def follows_from_mean(n: int, mean: float, mean_square: float, min_cell: int) ->
         mean_square: Mean of their squares.
         min_cell: Smallest count that may be released.
     """
-    if not is_binary(mean, mean_square):
+    if not is_two_valued(mean, mean_square):
         return False
-    ones = round(n * mean)
+    ones = round(n * floor_of(mean)[1])
     return is_small(ones, min_cell) or is_small(n - ones, min_cell)
