@@ -33,6 +33,7 @@ HUB_RUNS, MEMBERSHIP = "unit/hub/test_runs.py", "unit/hub/test_membership.py"
 DIFFERENCING = "adversary/test_differencing.py"
 LOCAL = "unit/inprocess/test_differencing.py"
 SINGLING = "adversary/test_singling_out.py"
+GROUPS = "adversary/test_category_models.py"
 
 SHOWN: dict[str, tuple[str, ...]] = {
     # The hub
@@ -333,6 +334,15 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{SINGLING}::test_a_column_that_marks_one_person_is_refused",
         f"{SINGLING}::test_two_groups_that_differ_by_one_person_in_a_model_are_refused",
         f"{SINGLING}::test_two_groups_that_differ_by_one_person_are_not_both_correlated",
+    ),
+    "Read a small cell off a model of groups": (
+        f"{GROUPS}::test_a_binomial_model_that_is_a_table_with_a_small_cell_is_refused",
+        f"{GROUPS}::test_a_linear_model_that_counts_a_small_cell_is_refused",
+        f"{GROUPS}::test_a_penalised_model_that_is_a_table_is_refused",
+        f"{GROUPS}::test_a_cox_model_that_is_a_table_of_events_is_refused",
+        f"{GROUPS}::test_a_mean_of_codes_of_which_few_persons_have_one_is_not_released",
+        f"{OPEN}::test_persons_in_two_groups_at_once_are_counted_by_a_linear_model",
+        f"{OPEN}::test_counts_of_few_values_follow_from_moments",
     ),
     "Learn the outcome of one person from evaluations": (
         f"{CHOSEN}::test_a_term_of_one_person_is_refused",
