@@ -51,7 +51,9 @@ def base(folder: Path) -> Path:
     except OSError:
         return folder
     values = dict(line.split(" = ", 1) for line in lines if " = " in line)
-    return Path(values["home"]).parent if "home" in values else folder
+    # A Python in /bin is one of the system's; above it is all that the machine has.
+    above = Path(values["home"]).parent if "home" in values else folder
+    return folder if above == Path(above.anchor) else above
 
 
 def sizes(job: Job) -> dict[str, int]:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from cohortium.enclave.inside import seccomp
-from cohortium.enclave.inside.syscalls import ALLOWED, CLONE, CLONE3, IOCTL
+from cohortium.enclave.inside.syscalls import ALLOWED, CLONE, CLONE3, IOCTL, SOCKETPAIR
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
@@ -48,7 +48,7 @@ def test_what_is_listed_passes(machine: str) -> None:
 def test_what_is_not_listed_does_not(machine: str) -> None:
     which = list(ARCHITECTURES).index(machine)
     listed = {numbers[which] for numbers in ALLOWED.values()}
-    special = {CLONE[which], CLONE3[which], IOCTL[which]}
+    special = {CLONE[which], CLONE3[which], IOCTL[which], SOCKETPAIR[which]}
     for number in set(range(600)) - listed - special:
         assert decide(machine, number) == EPERM, number
 
@@ -66,6 +66,16 @@ def test_new_namespaces_and_typing_into_terminals_do_not_pass(
     assert decide(machine, ioctl, 0, 0x5401) == ALLOW
     assert decide(machine, ioctl, 0, 0x5412) == EPERM
     assert decide(machine, ioctl, 0, 0x541C) == EPERM
+
+
+@pytest.mark.parametrize(("machine", "socketpair"), [("x86_64", 53), ("aarch64", 199)])
+def test_pairs_of_sockets_are_streams_of_this_machine(machine: str, socketpair: int) -> None:
+    unix, tipc, flags = 1, 30, 0x80800
+    for kind in (1, 5):
+        assert decide(machine, socketpair, unix, kind | flags) == ALLOW
+        assert decide(machine, socketpair, tipc, kind) == EPERM
+    for kind in (2, 3):
+        assert decide(machine, socketpair, unix, kind | flags) == EPERM
 
 
 def test_another_architecture_is_killed_and_x32_refused() -> None:

@@ -11,7 +11,7 @@ import platform
 import struct
 from typing import Final
 
-from cohortium.enclave.inside.syscalls import ALLOWED, CLONE, CLONE3, IOCTL
+from cohortium.enclave.inside.syscalls import ALLOWED, CLONE, CLONE3, IOCTL, SOCKETPAIR
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -30,6 +30,9 @@ _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _NEW_NAMESPACES: Final = 0x7E020080
 """CLONE_NEWTIME (0x80), NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_AF_UNIX: Final = 1
+_DATAGRAMS: Final = 2
+"""A bit of SOCK_DGRAM and SOCK_RAW, which can send to any named socket; not of SOCK_STREAM."""
 
 _PR_SET_SECCOMP, _FILTER = 22, 2
 
@@ -67,6 +70,13 @@ def program(machine: str = "") -> bytes:
         (_EQUAL, 0, 1, _TIOCLINUX),
         (_RETURN, 0, 0, refuse),
         (_RETURN, 0, 0, _ALLOW),
+        (_EQUAL, 0, 6, SOCKETPAIR[which]),
+        (_LOAD, 0, 0, _FIRST),
+        (_EQUAL, 0, 3, _AF_UNIX),
+        (_LOAD, 0, 0, _SECOND),
+        (_ANY_BIT, 1, 0, _DATAGRAMS),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, refuse),
     ]
     for numbers in ALLOWED.values():
         number = numbers[which]

@@ -208,7 +208,6 @@ ALLOWED: Final[Mapping[str, tuple[int, int | None]]] = {
     "sigaltstack": (131, 132),
     "signalfd": (282, None),
     "signalfd4": (289, 74),
-    "socketpair": (53, 199),
     "splice": (275, 76),
     "stat": (4, None),
     "statfs": (137, 43),
@@ -251,3 +250,4 @@ ALLOWED: Final[Mapping[str, tuple[int, int | None]]] = {
 CLONE: Final = (56, 220)
 CLONE3: Final = (435, 435)
 IOCTL: Final = (16, 29)
+SOCKETPAIR: Final = (53, 199)
