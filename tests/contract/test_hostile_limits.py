@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.tasks import SMALL, Done, job, run
 
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Executor, executors
-from cohortium.enclave.job import MIB
+from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.sandbox import shown
 
 
 @pytest.fixture(params=["landlock", "bubblewrap"])
@@ -101,3 +103,42 @@ def test_an_output_that_became_a_link_is_none(sandbox: Executor, tmp_path: Path)
 def test_a_crash_is_not_given_to_the_machine(sandbox: Executor, tmp_path: Path) -> None:
     program = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
     assert _done(sandbox, tmp_path, program).log == "(1, 1)"
+
+
+def test_empty_files_have_an_end(sandbox: Executor, tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        name = 0
+        while True:
+            os.close(os.open(f"{sys.argv[1]}/{name}", os.O_CREAT | os.O_WRONLY))
+            name += 1
+    """
+    done = _done(sandbox, tmp_path, program, {"time_s": 30, "cpu_s": 30})
+    assert done.outcome.end == "disk"
+
+
+def test_a_virtual_environment_of_a_python_in_bin_shows_no_more(tmp_path: Path) -> None:
+    made = tmp_path / "venv"
+    made.mkdir()
+    (made / "pyvenv.cfg").write_text("home = /bin\nversion = 3.11.2\n")
+    (tmp_path / "code").mkdir()
+    assert "/" not in shown(Job(("x",), tmp_path / "code", readable=(made,)))
+
+
+@pytest.mark.parametrize("name", ["process", "landlock", "bubblewrap"])
+def test_no_control_group_stays(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = executors()[name]
+    made: list[ControlGroup | None] = []
+    make = ControlGroup.make
+
+    def remember(*arguments: Any) -> ControlGroup | None:
+        made.append(make(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(ControlGroup, "make", remember)
+    if place.missing():
+        pytest.skip("; ".join(place.missing()))
+    run(place, job(tmp_path, "import os, time; os.fork(); time.sleep(0.1)"), tmp_path)
+    if made[0] is None:
+        pytest.skip("this user can make no control groups")
+    assert not any(folder.exists() for folder in made[0].folders)

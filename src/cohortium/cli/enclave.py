@@ -91,8 +91,11 @@ def try_(
     running = place.start(place.prepare(job))
     try:
         outcome = running.wait(None if json else _show)
-    except KeyboardInterrupt:
+    except BaseException:
+        # Nothing of it stays, as a folder with decrypted inputs would.
         running.stop()
+        running.wait()
+        running.collect(None)
         raise
     running.collect(sink)
     data = _outcome_data(outcome, digest, results)

@@ -5,12 +5,15 @@ Reference: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.r
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
+_ENDED_WITHIN_S: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,19 @@ class ControlGroup:
         return False
 
     def remove(self) -> None:
-        """Take it away once its processes have ended."""
+        """Take it away once its processes have ended, for which it waits a little."""
         for folder in self.folders:
-            try:
-                folder.rmdir()
-            except OSError:
-                continue
+            until = time.monotonic() + _ENDED_WITHIN_S
+            while not _removed(folder) and time.monotonic() < until:
+                time.sleep(0.002)
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
 
 
 def _parent() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -229,10 +230,8 @@ class SupervisedTask:
             # No namespace ends with its supervisor, which therefore kills all others first.
             control, self._control = self._control, -1
             os.close(control)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOPS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                pass
         self._process.kill()
 
     def collect(self, sink: Sink | None) -> None:

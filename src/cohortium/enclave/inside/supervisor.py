@@ -14,6 +14,7 @@ import resource
 import select
 import shutil
 import signal
+import stat
 import sys
 import tarfile
 import time
@@ -37,6 +38,8 @@ from cohortium.enclave.inside.limits import Limits, descendants
 
 _LOOK_EVERY_S: Final = 0.05
 _LARGEST_SPEC: Final = 1 << 20
+_MOST_FILES: Final = 100_000
+"""In one file system: an empty file takes memory too, that no limit of bytes counts."""
 
 
 def main(control: int, report: int) -> None:
@@ -198,6 +201,8 @@ class Supervisor:
 
     def _exceeded(self) -> str | None:
         folders = [Path(path) for path in self._spec["measured"]]
+        if any(map(_has_many_files, self._spec["writable"])):
+            return "disk"
         return self._limits.exceeded(descendants(os.getpid()), folders)
 
     def _stop(self, task: int) -> None:
@@ -255,6 +260,11 @@ class Supervisor:
                     path = Path(parent) / entry
                     if not path.is_symlink() and (entry != "." or path == top / name):
                         yield path, path.relative_to(top).as_posix()
+
+
+def _has_many_files(path: str) -> bool:
+    found = os.statvfs(path)
+    return stat.S_ISDIR(os.stat(path).st_mode) and found.f_files - found.f_ffree > _MOST_FILES  # noqa: PTH116
 
 
 def _kill(pid: int) -> None:
