@@ -133,10 +133,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--patches", type=int, default=384)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--places", nargs="+", default=["landlock", "bubblewrap"])
     parser.add_argument("--frameworks", nargs="+", default=["paddle", "torch"])
     asked = parser.parse_args()
-    arguments = {"epochs": asked.epochs, "patches": asked.patches}
+    arguments = {name: getattr(asked, name) for name in ("epochs", "patches", "threads")}
     print_header("An epoch of training of a U-Net on the eyes of two owners")
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as vault:
         data = asked.data
