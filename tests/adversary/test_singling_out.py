@@ -134,6 +134,24 @@ def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column
         assert caught.value.details["cells"] == [column]
 
 
+@pytest.mark.parametrize("outcome", ["wounds", "whole"])
+def test_an_outcome_that_one_person_has_or_has_not_is_refused(
+    made: LocalFederation, outcome: str
+) -> None:
+    """`whole` is 1 for all but one, so that its mean tells of that one."""
+    study = made.study()
+    for ask in (
+        lambda: study.glm(f"{outcome} ~ weight", "gaussian"),
+        lambda: study.glm(f"{outcome} ~ weight", "poisson"),
+        lambda: study.elastic_net(f"{outcome} ~ weight", folds=0),
+        lambda: study.elastic_net(f"{outcome} ~ weight", "poisson", folds=0),
+        lambda: study.propensity("old", "weight", outcome),
+    ):
+        study.derive("old = age > 60")
+        with _refused("too-few-persons"):
+            ask()
+
+
 def test_a_slope_of_one_person_is_refused(made: LocalFederation) -> None:
     study = made.study()
     study.derive("elder = age > 75")

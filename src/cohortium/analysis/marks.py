@@ -201,7 +201,8 @@ def singled_out(
     )
     both = unpack(np.asarray(joint, dtype=np.float64), len(marks)).astype(np.int64)
     sizes = np.diag(both)
-    few = binary & (sizes > 0) & (sizes < min_cell)
+    rest = n - sizes
+    few = binary & (sizes > 0) & (rest > 0) & (np.minimum(sizes, rest) < min_cell)
     if few.any():
         return [marks[i].column.name for i in np.flatnonzero(few).tolist()]
     first, second = sizes[:, None] - both, sizes[None, :] - both
