@@ -77,17 +77,31 @@ def test_a_level_that_one_institution_has_is_counted(floor: str) -> None:
     assert [(level["level"], level["count"]) for level in levels] == [("common", 110), ("rare", 10)]
 
 
-def test_persons_in_two_groups_at_once_are_counted_by_a_linear_model() -> None:
-    """The covariances are scale * inverse(X'X); the crossed table withholds the two persons."""
+def _two_ill_with_the_drug() -> dict[str, pd.DataFrame]:
     frames = {}
     for number, site in enumerate(("a", "b")):
         rng = np.random.default_rng(number)
         drug, ill = np.arange(120) % 2 == 0, np.arange(120) % 4 == 1
         ill[10] = True
-        frames[site] = pd.DataFrame(
-            {"drug": drug, "ill": ill, "bmi": rng.normal(26, 4, 120).round(1)}
-        )
-    with co.local(frames) as local:
+        bmi = rng.normal(26, 4, 120).round(1)
+        frames[site] = pd.DataFrame({"drug": drug, "ill": ill, "bmi": bmi})
+    return frames
+
+
+def test_a_column_that_hardly_matters_makes_no_table_and_tells_nearly_as_much() -> None:
+    """Of 120 with the drug the model predicts two ill, as at the mean of the further column."""
+    with co.local(_two_ill_with_the_drug()) as local:
+        study = local.study()
+        with pytest.raises(co.PolicyRefusal):
+            study.glm("ill ~ drug")
+        fit = study.glm("ill ~ drug + bmi")
+    at_mean = pd.DataFrame({"drug": [True], "bmi": [26.0]})
+    assert round(120 * float(fit.predict(at_mean).iloc[0])) == 2
+
+
+def test_persons_in_two_groups_at_once_are_counted_by_a_linear_model() -> None:
+    """The covariances are scale * inverse(X'X); the crossed table withholds the two persons."""
+    with co.local(_two_ill_with_the_drug()) as local:
         study = local.study()
         assert study.crosstab("ill", "drug").suppressed
         fit = study.glm("bmi ~ ill + drug", "gaussian")

@@ -341,6 +341,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         f"{GROUPS}::test_a_penalised_model_that_is_a_table_is_refused",
         f"{GROUPS}::test_a_cox_model_that_is_a_table_of_events_is_refused",
         f"{GROUPS}::test_a_mean_of_codes_of_which_few_persons_have_one_is_not_released",
+        f"{OPEN}::test_a_column_that_hardly_matters_makes_no_table_and_tells_nearly_as_much",
         f"{OPEN}::test_persons_in_two_groups_at_once_are_counted_by_a_linear_model",
         f"{OPEN}::test_counts_of_few_values_follow_from_moments",
     ),
