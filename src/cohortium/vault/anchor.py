@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +76,32 @@ def judge(known: Mark | None, seen: Mark) -> None:
         )
 
 
+def commit_and_advance(
+    anchor: Anchor, file_id: bytes, mark: Mark, commit: Callable[[], None]
+) -> None:
+    """Put a version in its place and remember it, unless another writer was quicker.
+
+    In one step where the anchor has an ``exclusive``: two writers at the same time would else both
+    find that they may, and leave the file of one and the mark of the other.
+    """
+    exclusive = getattr(anchor, "exclusive", None)
+    if exclusive is not None:
+        with exclusive() as advance:
+            judge(anchor.latest(file_id), mark)
+            commit()
+            advance(file_id, mark)
+        return
+    judge(anchor.latest(file_id), mark)
+    commit()
+    anchor.advance(file_id, mark)
+
+
 class MemoryAnchor:
     """For one process."""
 
     def __init__(self) -> None:
         self._marks: dict[bytes, Mark] = {}
+        self._lock = threading.Lock()
 
     def latest(self, file_id: bytes) -> Mark | None:
         """See `Anchor`."""
@@ -87,6 +109,16 @@ class MemoryAnchor:
 
     def advance(self, file_id: bytes, mark: Mark) -> None:
         """See `Anchor`."""
+        with self._lock:
+            self._advance(file_id, mark)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Callable[[bytes, Mark], None]]:
+        """Let nobody else advance; gives `advance` for within."""
+        with self._lock:
+            yield self._advance
+
+    def _advance(self, file_id: bytes, mark: Mark) -> None:
         judge(self._marks.get(file_id), mark)
         self._marks[file_id] = mark
 
@@ -104,10 +136,19 @@ class FileAnchor:
     def advance(self, file_id: bytes, mark: Mark) -> None:
         """See `Anchor`."""
         with self._locked():
-            marks = self._read()
-            judge(marks.get(file_id), mark)
-            if marks.get(file_id) != mark:
-                self._write({**marks, file_id: mark})
+            self._advance(file_id, mark)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Callable[[bytes, Mark], None]]:
+        """Let no other thread or process advance; gives `advance` for within."""
+        with self._locked():
+            yield self._advance
+
+    def _advance(self, file_id: bytes, mark: Mark) -> None:
+        marks = self._read()
+        judge(marks.get(file_id), mark)
+        if marks.get(file_id) != mark:
+            self._write({**marks, file_id: mark})
 
     def forget(self, file_id: bytes) -> None:
         """Begin anew with a file: the next version seen is believed."""

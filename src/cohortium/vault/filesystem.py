@@ -167,6 +167,8 @@ class VaultFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no
             raise InputError(
                 "bad-input", "A vault file is read ('rb') or written anew ('wb', 'xb')."
             )
+        if _is_ours(below):
+            raise InputError("bad-input", f"Names as {path} are those of the vault's own files.")
         if mode == "xb" and self.fs.exists(below):
             raise ConflictError("already-exists", f"There is a file {path}.")
         return self._writer(below)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import InputError
-from cohortium.vault.anchor import Anchor, Mark, judge
+from cohortium.vault.anchor import Anchor, Mark, commit_and_advance
 from cohortium.vault.chunks import ChunkCipher
 from cohortium.vault.header import (
     FILE_ID_BYTES,
@@ -63,6 +64,7 @@ class VaultWriter(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._sink: Sink | None = sink
+        self._pid = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
         self._running: deque[Future[None]] = deque()
         self._pending, self._filled = bytearray(), 0
@@ -123,25 +125,31 @@ class VaultWriter(io.RawIOBase):
         """Write the last chunk and put the file in its place."""
         if self.closed or self._sink is None:
             return
+        if self._pid != os.getpid():
+            self.discard()
+            return
         try:
             last = memoryview(self._pending)[: self._filled]
             self._wait(0)
             self._encrypt(self._index, last, True)
-            if self._anchor is not None:
+            if self._anchor is None:
+                self._sink.commit()
+            else:
                 # Another writer may have been quicker; its version stays.
-                judge(self._anchor.latest(self.header.file_id), Mark.of(self.header))
-            self._sink.commit()
+                mark = Mark.of(self.header)
+                commit_and_advance(self._anchor, self.header.file_id, mark, self._sink.commit)
         except BaseException:
             self.discard()
             raise
         self._sink = None
         self._end()
-        if self._anchor is not None:
-            self._anchor.advance(self.header.file_id, Mark.of(self.header))
 
     def discard(self) -> None:
         """Give it up: nothing of it is left."""
         sink, self._sink = self._sink, None
+        if self._pid != os.getpid():
+            # A forked process: the file, and the threads, are those of the one that opened it.
+            self._pool, sink = None, None
         if sink is not None:
             try:
                 self._wait(0, result=False)
@@ -170,6 +178,9 @@ class VaultWriter(io.RawIOBase):
     def _require_open(self) -> None:
         if self._sink is None:
             raise ValueError("the vault file is closed")
+        if self._pid != os.getpid():
+            # Two processes would encrypt different chunks with one key and nonce.
+            raise ValueError("a vault file is written by the process that opened it")
 
     def _end(self) -> None:
         if self._pool is not None:

@@ -161,3 +161,8 @@ def test_a_disk_that_takes_a_part_gives_no_half_file() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not Path("out").exists()
     assert not list(Path().glob(".out*"))
+
+
+def test_a_name_of_the_vault_s_own_files_is_refused() -> None:
+    assert "the vault's own" in call("put", "scan.bin", "scan.grants", status=2)
+    assert not Path("scan.grants").exists()

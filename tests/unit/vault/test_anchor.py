@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests.support.vault import OWNER, STRANGER, header_of, opened, vault_file
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.vault.anchor import Anchor, FileAnchor, Mark, MemoryAnchor, judge
 from cohortium.vault.reader import Expected
+from cohortium.vault.storage import StreamSink
 from cohortium.vault.writer import VaultWriter
 
 FIRST = vault_file(b"first")
@@ -108,3 +111,42 @@ def test_a_damaged_anchor_stops(tmp_path: Path, text: str) -> None:
     with pytest.raises(IntegrityFailure) as caught:
         opened(FIRST, expected=Expected(anchor=FileAnchor(tmp_path / "anchor")))
     assert caught.value.code == "broken-store"
+
+
+def test_of_two_writers_at_the_same_time_one_stays_and_is_the_one_remembered(
+    anchor: Anchor,
+) -> None:
+    committed: list[bytes] = []
+    both = threading.Barrier(2)
+
+    class Place(StreamSink):
+        def __init__(self) -> None:
+            self.out = io.BytesIO()
+            super().__init__(self.out)
+
+        def commit(self) -> None:
+            committed.append(self.out.getvalue())
+
+    def write(plain: bytes) -> None:
+        file = VaultWriter(
+            Place(), [OWNER.public], OWNER.signing, file_id=ID, version=2, anchor=anchor
+        )
+        file.write(plain)
+        both.wait()
+        try:
+            file.close()
+        except VerificationError as error:
+            assert error.code == "vault-rollback"
+
+    opened(FIRST, expected=Expected(anchor=anchor)).close()
+    for _ in range(10):
+        committed.clear()
+        writers = [threading.Thread(target=write, args=(plain,)) for plain in (b"one", b"two")]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        if committed:
+            known = anchor.latest(ID)
+            assert [Mark.of(header_of(data)) for data in committed] == [known]
+    assert anchor.latest(ID) != Mark.of(header_of(FIRST))

@@ -306,3 +306,32 @@ def test_keys_and_cached_plaintext_are_overwritten_when_a_file_is_closed() -> No
     file.close()
     assert not any(chunk)
     assert not any(key)
+
+
+FORKED_WRITER = """
+import os, sys
+from pathlib import Path
+from tests.support.vault import OWNER
+from cohortium.vault.writer import VaultWriter
+file = VaultWriter.open(Path(sys.argv[1]), [OWNER.public], OWNER.signing)
+file.write(b"whole")
+for act in (lambda: file.write(b"more"), file.discard, file.close, file.__del__):
+    child = os.fork()
+    if not child:
+        try:
+            act()
+        except ValueError:
+            pass
+        os._exit(0)
+    os.waitpid(child, 0)
+file.close()
+"""
+
+
+def test_a_forked_process_does_not_touch_a_file_being_written(tmp_path: Path) -> None:
+    """Two processes under one key would encrypt two chunks with one nonce."""
+    place = tmp_path / "f"
+    subprocess.run([sys.executable, "-c", FORKED_WRITER, str(place)], cwd=ROOT, check=True)
+    with VaultReader.open(place, Keyring([OWNER])) as file:
+        assert file.read() == b"whole"
+    assert names(tmp_path) == ["f"]
