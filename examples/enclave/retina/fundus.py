@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--drive", type=Path, help="the folder of DRIVE's training images")
     asked = parser.parse_args()
+    if (asked.out / OWNERS[0]).exists():
+        raise SystemExit(f"There are eyes in {asked.out} already.")
     if asked.drive:
         divide(asked.drive, asked.out)
     else:
