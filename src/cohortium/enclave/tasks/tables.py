@@ -108,6 +108,8 @@ def read(slot: str, file: Path, id_column: str) -> pd.DataFrame:
         # The message of a parser could hold data.
         kind = type(error).__name__
         raise Refused(f"{slot} cannot be read as CSV (UTF-8) or Parquet: {kind}.") from None
+    if id_column in frame.index.names:  # as pandas writes an index to Parquet
+        frame = frame.reset_index()
     if list(map(str, frame.columns)) != list(frame.columns) or not frame.columns.is_unique:
         raise Refused(f"{slot} has two columns of one name, or one without a name.")
     if id_column not in frame.columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Final
 
@@ -90,9 +91,15 @@ def set_aside(call: Call, found: Examples) -> tuple[Examples, Examples | None]:
     share = call.number("holdout", 0.0, 0.9)
     if share == 0:
         return found, None
-    order = np.random.Generator(np.random.PCG64(call.seed)).permutation(len(found.y))
+    order = shuffled(len(found.y), call.seed)
     tested = round(share * len(order))
     return found.at(np.sort(order[tested:])), found.at(np.sort(order[:tested]))
+
+
+def shuffled(rows: int, seed: int) -> Array:
+    """The numbers of rows in an order that depends on the seed only."""
+    drawn = b"".join(blake2b(b"%d:%d" % (seed, n), digest_size=8).digest() for n in range(rows))
+    return np.argsort(np.frombuffer(drawn, dtype=">u8"), kind="stable")
 
 
 def standardised(x: Array) -> tuple[Array, Array, Array]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .call import Call, Refused
-from .tables import Array
+from .tables import Array, require_rows
 from .training import (
     MODEL_FILE,
     Examples,
@@ -95,6 +95,8 @@ def run(call: Call) -> None:
     """Write the outputs."""
     trained, tested = set_aside(call, examples(call, with_missing=True))
     require_classes(trained.y, call.text("target"), call.min_cell)
+    for name, values in zip(trained.features, (~np.isnan(trained.x)).sum(axis=0), strict=True):
+        require_rows(int(values), call.min_cell, f"values of {name}")
     model = fit(
         trained,
         trees=call.integer("trees", 1, 10_000),

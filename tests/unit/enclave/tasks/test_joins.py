@@ -54,7 +54,7 @@ def test_parquet_and_csv_are_the_same_in_a_folder_and_without_an_ending(tmp_path
     tables = two_tables()
     given = files(tables, tmp_path)
     (tmp_path / "folder").mkdir()
-    tables["right"].to_parquet(tmp_path / "folder" / "right")
+    tables["right"].set_index("customer").to_parquet(tmp_path / "folder" / "right")
     mixed = {"left": given["left"], "right": tmp_path / "folder"}
     one = called("join", tmp_path, given, columns="all")["table"] / "table.csv"
     first = one.read_bytes()

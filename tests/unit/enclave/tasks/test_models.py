@@ -114,6 +114,19 @@ def test_a_split_between_missing_values_and_all_others_is_kept(tmp_path: Path) -
     assert document(made["report"] / "report.json")["training"]["auc"] == 1.0
 
 
+def test_a_feature_with_few_values_is_refused(tmp_path: Path) -> None:
+    tables = two_tables()
+    tables["left"]["rare"] = np.where(tables["left"]["customer"] < "00009", 1.5, np.nan)
+    with pytest.raises(Refused, match=r"fewer than 10 values of left\.rare"):
+        called(
+            "trees-train",
+            tmp_path,
+            files(tables, tmp_path),
+            target="left.stroke",
+            features="left.rare,left.age",
+        )
+
+
 def test_each_leaf_has_the_least_number_of_rows(tmp_path: Path, given: dict[str, Path]) -> None:
     made = called("trees-train", tmp_path, given, **ASKED, min_cell=25, trees=5)
     x, _ = plain()
