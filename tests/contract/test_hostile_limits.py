@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import venv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,13 @@ def test_no_control_group_stays(name: str, tmp_path: Path, monkeypatch: pytest.M
     if made[0] is None:
         pytest.skip("this user can make no control groups")
     assert not any(folder.exists() for folder in made[0].folders)
+
+
+def test_an_environment_is_found_by_a_relative_path(
+    sandbox: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    made = replace(job(tmp_path, "print('ran')"), readable=(Path("../venv"),))
+    assert run(sandbox, made, tmp_path).log == "ran"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.job import MIB, Job
-from cohortium.enclave.supervised import PACKAGE, python_of, spec
+from cohortium.enclave.supervised import PACKAGE, from_root, python_of, spec
 
 FOLDER: Final = "/task"
 SCRATCH: Final = f"{FOLDER}/scratch"
@@ -31,7 +31,7 @@ def shown(job: Job) -> dict[str, str]:
         folders = folders[2:]
     system = [Path(path) for path in _SYSTEM if Path(path).exists()]
     places = {str(path): str(path) for path in system}
-    for folder in sorted({folder.absolute() for folder in folders}):
+    for folder in sorted({from_root(folder) for folder in folders}):
         if not any(folder.is_relative_to(Path(known)) for known in places):
             places[str(folder)] = str(folder)
     places[f"{PACKAGE_PARENT}/{PACKAGE.name}"] = str(PACKAGE)

@@ -50,8 +50,13 @@ def python_of(job: Job) -> Path:
     """
     for folder in job.readable:
         if (found := folder / "bin" / "python").exists():
-            return found
-    return Path(sys.executable)
+            return from_root(found)
+    return from_root(Path(sys.executable))
+
+
+def from_root(path: Path) -> Path:
+    """From the root, without ``..`` but with links: what is shown inside under this very name."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - pathlib keeps ..
 
 
 def spec(job: Job, folder: str, **more: Any) -> dict[str, Any]:
