@@ -14,6 +14,7 @@ from cohortium.analysis.glm_model import Model
 from cohortium.analysis.glm_state import Progress
 from cohortium.analysis.interface import Scope
 from cohortium.core.dictionary import VariableType
+from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +38,12 @@ def assemble(
     deviance, pearson = (float(value) for value in at.scalars[6:])
     df = round(at.weight) - p
     scale = pearson / df if family.free_scale else 1.0
+    if scale == 0:
+        raise InputError(
+            "no-convergence",
+            f"{parsed.response.text} is the same for all these persons, or follows from the "
+            "columns without a rest: a model explains nothing here.",
+        )
     beta, cov = uncentred(at, _covariance(bread, meat, scale, at, model), parsed)
     loglik = _log_likelihood(at, deviance, family)
     df_test = sites - 1 if params.errors == "site" else df if family.free_scale else None

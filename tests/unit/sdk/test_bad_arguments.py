@@ -148,6 +148,15 @@ def test_numbers_too_large_to_sum_are_an_error_without_a_warning() -> None:
             assert caught.value.code == "too-few-sites"
 
 
+@pytest.mark.parametrize("family", ["gaussian", "gamma", "inverse_gaussian"])
+def test_an_outcome_that_is_the_same_for_all_is_an_error(family: Any) -> None:
+    same = frame(1).assign(x=7.0)
+    same_for_all = pytest.raises(InputError, match="x is the same for all")
+    with co.local({"A": same, "B": same}) as one, same_for_all as caught:
+        one.study().glm("x ~ y", family)
+    assert caught.value.code == "no-convergence"
+
+
 def test_numpys_numbers_and_lists_are_taken_as_they_are_meant() -> None:
     given = {"a": np.float64(0.5), "b": np.array([1, 2]), "c": (np.True_, None)}
     assert plain("x", given) == {"a": 0.5, "b": [1, 2], "c": [True, None]}
