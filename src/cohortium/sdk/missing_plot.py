@@ -77,12 +77,14 @@ def missing(
 
 def trace(frame: pd.DataFrame) -> alt.TopLevelMixin:
     """Mean and sd of what was imputed over the iterations, a line a chain."""
+    last = int(frame["iteration"].max())
+    ticks = [*range(1, last + 1, -(-last // 10))]  # a step of tickMinStep is not kept by all
     return side_by_side(
         [
             alt.Chart(frame[frame["variable"] == name])
             .mark_line(strokeWidth=1.2, point=alt.OverlayMarkDef(size=14))
             .encode(
-                alt.X("iteration:Q").axis(tickMinStep=1, format="d"),
+                alt.X("iteration:Q").axis(values=ticks, format="d"),
                 alt.Y(f"{what}:Q").scale(zero=False).title(what),
                 alt.Color("chain:N").legend(None),
             )

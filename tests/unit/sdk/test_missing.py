@@ -150,6 +150,7 @@ def test_a_model_of_incomplete_data_comes_back_with_its_diagnostics(
     limits = fit.conf_int()
     assert limits[0].to_numpy() == pytest.approx(frame["conf_low"].to_numpy())
     assert len(fit.trace) == 2 * 4 * 3
+    assert '"values": [1, 2, 3, 4]' in fit.plot("trace").to_json(indent=None)
     for kind in ("trace", "fmi", "effects"):
         assert fit.plot(kind).to_dict()
     with pytest.raises(co.InputError, match="not 'forest'"):
