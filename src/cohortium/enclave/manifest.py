@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -72,10 +73,12 @@ class Manifest(Document):
 
     @staticmethod
     def _with_arguments(word: str, values: Mapping[str, Scalar | None]) -> str:
-        for name, value in values.items():
-            text = str(value).replace("{", "{{").replace("}", "}}")
-            word = word.replace(f"{{arguments.{name}}}", text)
-        return word
+        def value(found: re.Match[str]) -> str:
+            if found[1] not in values:
+                return found[0]
+            return str(values[found[1]]).replace("{", "{{").replace("}", "}}")
+
+        return re.sub(r"\{arguments\.(\w+)\}", value, word)
 
 
 def read(folder: Path) -> Manifest:

@@ -38,6 +38,12 @@ def test_a_job_has_the_paths_and_arguments_of_its_run(folder: Path) -> None:
     assert (job.outputs, job.limits.time_s) == (("model",), 60)
 
 
+def test_the_value_of_an_argument_is_no_template(folder: Path) -> None:
+    given = {"images": folder, "start": folder}
+    job = manifest.read(folder).job(folder, given, {"epochs": 3, "rate": "{arguments.epochs}"})
+    assert job.command("/task", "python")[2] == "--rate={arguments.epochs}"
+
+
 @pytest.mark.parametrize(
     ("inputs", "arguments", "said"),
     [
