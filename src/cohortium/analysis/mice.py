@@ -170,7 +170,11 @@ class Mice:
         return numbers_made(table, parse(params.formula, scope.variables))
 
     def column(self, field: str, index: int, params: MiceParams, scope: Scope) -> str:
-        """The term of a model's component; else the outcome, since the step is not known here."""
+        """The variable of a moment, the term of a model's component; else the outcome, since the
+        step is not known here.
+        """
+        if field == "sums":
+            return Plan.of(params, scope).variables[index // 2].name
         name = field.rpartition(".")[0]
         return _GLM.column(name or "outcome", index, params.glm, scope)
 

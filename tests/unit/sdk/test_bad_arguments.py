@@ -122,7 +122,8 @@ def test_what_is_no_published_model_and_no_threshold_is_refused(fed: LocalFedera
 
 
 def test_numbers_too_large_to_sum_are_an_error_without_a_warning() -> None:
-    far = frame(1).assign(x=np.linspace(-1e300, 1e308, 60))
+    gap = np.where(np.arange(60) % 3 == 0, np.nan, 1.5 * np.arange(60))
+    far = frame(1).assign(x=np.linspace(-1e300, 1e308, 60), gap=gap)
     with co.local({"A": far, "B": far}, by_site=True) as one, warnings.catch_warnings():
         warnings.simplefilter("error")
         study = one.study()
@@ -135,6 +136,7 @@ def test_numbers_too_large_to_sum_are_an_error_without_a_warning() -> None:
             lambda: study.evaluate("died", "x"),
             lambda: study.correlation(["x", "y"]),
             lambda: study.elastic_net("y ~ x + t", folds=3),
+            lambda: study.mice("y ~ x + gap", m=2),
         ]
         for ask in asked:
             with pytest.raises(InputError, match="x: a sum of it"):
