@@ -142,7 +142,7 @@ def test_sums_by_step_are_those_of_the_persons(steps: int) -> None:
 @pytest.mark.parametrize("baseline", ["site", "pooled"])
 def test_a_site_where_nobody_has_the_event_adds_nothing(baseline: str) -> None:
     tables = sites()
-    columns = tables[0].columns | {"died": np.zeros(tables[0].n_rows)}
+    columns = {**tables[0].columns, "died": np.zeros(tables[0].n_rows)}
     for nobody in (Table(VARIABLES, columns), Table(VARIABLES, columns).take(np.arange(300) == 7)):
         found = run([nobody, *tables[1:]], baseline=baseline)
         assert found["n_events"] == sum(int(one.columns["died"].sum()) for one in tables[1:])
