@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests.support.tasks import SMALL, Done, job, run
 
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Executor, executors
-from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.job import MIB, Job, Limits
 from cohortium.enclave.sandbox import shown
 
 
@@ -154,3 +155,28 @@ def test_an_environment_is_found_by_a_relative_path(
     monkeypatch.chdir(tmp_path / "here")
     made = replace(job(tmp_path, "print('ran')"), readable=(Path("../venv"),))
     assert run(sandbox, made, tmp_path).log == "ran"
+
+
+def test_other_processes_of_the_user_do_not_count(tmp_path: Path) -> None:
+    program = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[0])"
+    made = job(tmp_path, program, limits=SMALL.model_copy(update={"processes": 4}))
+    assert int(run(executors()["process"], made, tmp_path).log) > 4
+
+
+def test_a_log_fits_the_pipe_in_which_it_waits(sandbox: Executor, tmp_path: Path) -> None:
+    most = 128 * 1024
+    program = f"""
+        import os
+        for _ in range({most}): os.write(1, b"x")
+        while True: pass
+    """
+    limits = SMALL.model_copy(update={"log_bytes": most, "cpu_s": 2})
+    running = sandbox.start(sandbox.prepare(job(tmp_path, program, limits=limits)))
+    time.sleep(4)
+    began = time.monotonic()
+    outcome = running.wait()
+    running.collect(None)
+    assert time.monotonic() - began < 0.5
+    assert (outcome.end, len(outcome.log)) == ("cpu", most)
+    with pytest.raises(ValidationError):
+        Limits(log_bytes=most + 1)

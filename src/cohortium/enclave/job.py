@@ -26,7 +26,9 @@ class Limits(Document):
         time_s: From its start.
         disk_bytes: Of outputs; as much again for temporary files.
         processes: At one time, threads included where the kernel counts them.
-        log_bytes: Of what it prints; the rest is dropped.
+        log_bytes: Of what it prints; the rest is dropped. No more than fits the pipe to the
+            executor, however short its lines: else a task would go on, and its supervisor wait,
+            while nobody reads.
     """
 
     memory_bytes: Annotated[int, Field(ge=16 * MIB)] = 2048 * MIB
@@ -34,7 +36,7 @@ class Limits(Document):
     time_s: Annotated[float, Field(gt=0)] = 3600.0
     disk_bytes: Annotated[int, Field(ge=64 * 1024)] = 1024 * MIB
     processes: Annotated[int, Field(ge=1)] = 256
-    log_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
+    log_bytes: Annotated[int, Field(ge=0, le=128 * 1024)] = 64 * 1024
 
 
 class Source(Protocol):

@@ -34,7 +34,8 @@ class Limits:
             (resource.RLIMIT_DATA, self.memory_bytes),
             (resource.RLIMIT_CPU, cpu_s),
             (resource.RLIMIT_FSIZE, self.disk_bytes),
-            (resource.RLIMIT_NPROC, self.processes),
+            # The kernel counts all of a user, who outside of a sandbox has others running.
+            (resource.RLIMIT_NPROC, self.processes + _running()),
             # 0 is no limit to a program that takes core dumps (core_pattern); 1 is for both kinds.
             (resource.RLIMIT_CORE, 1),
         ):
@@ -58,6 +59,19 @@ class Limits:
         if len(used) > self.processes:
             return "processes"
         return "disk" if sum(map(size_of, folders)) > self.disk_bytes else None
+
+
+def _running() -> int:
+    """Threads of this user that can be seen, those of this process included."""
+    user, found = os.getuid(), 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if entry.stat().st_uid == user:
+                    found += sum(1 for _ in (entry / "task").iterdir())
+            except OSError:
+                continue
+    return found
 
 
 def descendants(of: int) -> list[int]:
