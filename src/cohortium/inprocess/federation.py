@@ -311,7 +311,15 @@ def _proposal(
             cohort=Cohort(adjustable=tuple(v.name for v in usable)),
             computations=tuple(
                 Computation(name=name)
-                for name in ("stats.*", "survival.*", "models.*", "evaluate.*", "causal.*", "missing.*", "glm")
+                for name in (
+                    "stats.*",
+                    "survival.*",
+                    "models.*",
+                    "evaluate.*",
+                    "causal.*",
+                    "missing.*",
+                    "glm",
+                )
             ),
             min_sites=len(sites) if min_sites is None else min_sites,
             disclosure=disclosure,
