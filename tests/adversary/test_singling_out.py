@@ -132,6 +132,8 @@ def test_a_column_that_marks_one_person_is_refused(made: LocalFederation, column
         with _refused("too-few-persons") as caught:
             made.study().glm(formula, family)
         assert caught.value.details["cells"] == [column]
+    with _refused("too-few-persons"):  # alone, as an outcome that is made marks nobody
+        made.study().glm(f"log(chol) ~ {column}", "gaussian")
 
 
 @pytest.mark.parametrize("outcome", ["wounds", "whole"])
