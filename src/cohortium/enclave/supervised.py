@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO, RawIOBase
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from unicodedata import category
@@ -25,6 +25,8 @@ from cohortium.enclave.inside.frames import (
     OUTPUT,
     SPEC,
     STARTED,
+    Incoming,
+    Outgoing,
     receive,
     send,
 )
@@ -179,12 +181,18 @@ class SupervisedTask:
             raise
 
     def _send_inputs(self) -> None:
-        writer = _Frames(self._control)
+        writer = Outgoing(lambda part: _tell(self._control, INPUT, part))
         with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for slot, source in self._job.inputs.items():
                 if not isinstance(source, Path):
                     _add(archive, slot, source)
         _tell(self._control, INPUT)
+
+    def _next_output(self) -> bytes:
+        frame = self._next()
+        if frame is None or frame[0] != OUTPUT:
+            raise _bad_output("an archive that ends in the middle")
+        return frame[1]
 
     def _next(self) -> tuple[bytes, bytes] | None:
         try:
@@ -256,7 +264,7 @@ class SupervisedTask:
 
     def _receive(self, sink: Sink) -> None:
         total, count = 0, 0
-        stream = _Outputs(self._next)
+        stream = Incoming(self._next_output)
         try:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
@@ -362,40 +370,6 @@ class _Chunks(BytesIO):
             raise InputError(
                 "bad-data", f"The input {self._slot} was changed while it was read; start again."
             )
-
-
-class _Frames(RawIOBase):
-    def __init__(self, control: int) -> None:
-        self._control = control
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            _tell(self._control, INPUT, view[start : start + CHUNK_BYTES])
-        return len(view)
-
-
-class _Outputs(RawIOBase):
-    def __init__(self, following: Callable[[], tuple[bytes, bytes] | None]) -> None:
-        self._following = following
-        self._left = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """At most so much; nothing at the end."""
-        while not self._left and not self._ended:
-            frame = self._following()
-            if frame is None or frame[0] != OUTPUT:
-                raise _bad_output("an archive that ends in the middle")
-            self._left, self._ended = frame[1], not frame[1]
-        taken, self._left = self._left[:size], self._left[size:]
-        return taken
 
 
 class FolderSink:

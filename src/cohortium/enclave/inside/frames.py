@@ -5,9 +5,11 @@ A frame is a kind (1 byte), a length (4 bytes, big-endian) and that many bytes.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 SPEC: Final = b"S"
 """JSON, to the supervisor: what to start."""
@@ -65,3 +67,46 @@ def _exactly(descriptor: int, length: int) -> bytes:
         parts.append(part)
         length -= len(part)
     return b"".join(parts)
+
+
+class Incoming(io.RawIOBase):
+    """An archive as it arrives.
+
+    Args:
+        following: Its next part; an empty one is the last.
+    """
+
+    def __init__(self, following: Callable[[], bytes]) -> None:
+        self._following = following
+        self._left = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so much; nothing at the end."""
+        while not self._left and not self._ended:
+            self._left = self._following()
+            self._ended = not self._left
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+
+class Outgoing(io.RawIOBase):
+    """An archive as it leaves, in parts of `CHUNK_BYTES` at most."""
+
+    def __init__(self, put: Callable[[memoryview], None]) -> None:
+        self._put = put
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """All of it."""
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):
+            self._put(view[start : start + CHUNK_BYTES])
+        return len(view)

@@ -31,6 +31,8 @@ from cohortium.enclave.inside.frames import (
     OUTPUT,
     SPEC,
     STARTED,
+    Incoming,
+    Outgoing,
     receive,
     send,
 )
@@ -102,7 +104,9 @@ class Supervisor:
     def _take_inputs(self) -> None:
         if not self._spec["streamed"]:
             return
-        with tarfile.open(fileobj=_Received(self._control), mode="r|") as archive:
+        with tarfile.open(
+            fileobj=Incoming(lambda: _next_input(self._control)), mode="r|"
+        ) as archive:
             for member in archive:
                 place = self._folder / "inputs" / member.name
                 if ".." in place.parts or not place.is_relative_to(self._folder / "inputs"):
@@ -235,7 +239,9 @@ class Supervisor:
     # Afterwards
 
     def _send_outputs(self) -> None:
-        writer = io.BufferedWriter(_Sent(self._report), CHUNK_BYTES)
+        writer = io.BufferedWriter(
+            Outgoing(lambda part: send(self._report, OUTPUT, part)), CHUNK_BYTES
+        )
         with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for path, name in self._outputs():
                 member = archive.gettarinfo(path, name)
@@ -274,43 +280,11 @@ def _kill(pid: int) -> None:
         return
 
 
-class _Received(io.RawIOBase):
-    """The archive of inputs, as it arrives."""
-
-    def __init__(self, control: int) -> None:
-        self._control = control
-        self._left = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """At most so much; nothing at the end."""
-        while not self._left and not self._ended:
-            frame = receive(self._control, CHUNK_BYTES)
-            if frame is None or frame[0] != INPUT:
-                raise SystemExit("the inputs end in the middle")
-            self._left, self._ended = frame[1], not frame[1]
-        taken, self._left = self._left[:size], self._left[size:]
-        return taken
-
-
-class _Sent(io.RawIOBase):
-    """The archive of outputs, as it leaves."""
-
-    def __init__(self, report: int) -> None:
-        self._report = report
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        """All of it."""
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            send(self._report, OUTPUT, view[start : start + CHUNK_BYTES])
-        return len(view)
+def _next_input(control: int) -> bytes:
+    frame = receive(control, CHUNK_BYTES)
+    if frame is None or frame[0] != INPUT:
+        raise SystemExit("the inputs end in the middle")
+    return frame[1]
 
 
 def started(arguments: list[str], begin: Callable[[int, int], None] = main) -> None:
