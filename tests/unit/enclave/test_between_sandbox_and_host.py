@@ -56,18 +56,20 @@ def test_stop_ends_a_task_without_a_sandbox(tmp_path: Path) -> None:
     place = executors()["process"]
     program = "import os, time; print(os.getpid(), flush=True); time.sleep(30)"
     running = place.start(place.prepare(job(tmp_path, program)))
-    seen: list[int] = []
+    printed = bytearray()
 
     def stop(text: bytes) -> None:
-        seen.append(int(text))
-        running.stop()
+        printed.extend(text)
+        if printed.endswith(b"\n"):
+            running.stop()
 
     assert running.wait(stop).end == "stopped"
     running.collect(None)
+    process = Path(f"/proc/{int(printed)}")
     deadline = time.monotonic() + 5
-    while Path(f"/proc/{seen[0]}").exists() and time.monotonic() < deadline:
+    while process.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not Path(f"/proc/{seen[0]}").exists()
+    assert not process.exists()
 
 
 def _archive(change: Callable[[tarfile.TarInfo], Any]) -> bytes:
