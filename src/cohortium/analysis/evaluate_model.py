@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, StringConstraints, model_validator
 
 from cohortium.analysis.distribution import Question
+from cohortium.analysis.events import event_codes
 from cohortium.analysis.formula import MAX_CHARACTERS, Parsed, design, parse, variables_of
 from cohortium.analysis.glm_site import blocks
 from cohortium.analysis.grouped import Groups
@@ -159,17 +160,7 @@ class Outcome:
         Raises:
             InputError: ``bad-input`` for a number other than 0 and 1.
         """
-        name = self.variable.name
-        column = table.columns[table.variable(name).name]
-        if self.code:
-            known = np.array([*self.code, 0], dtype=np.int64)  # the last is for -1
-            return np.asarray(known[column])
-        values = np.where(np.isnan(column), 0.0, column)
-        if np.any((values != 0) & (values != 1)):
-            raise InputError(
-                "bad-input", f"{name} has values other than 0 and 1 at a site.", variable=name
-            )
-        return values.astype(np.int64)
+        return event_codes(table, self.variable.name, self.code)
 
 
 @dataclass(frozen=True)

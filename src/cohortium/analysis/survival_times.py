@@ -22,6 +22,7 @@ from cohortium.analysis.distribution import (
     Question,
     progress_of,
 )
+from cohortium.analysis.events import event_codes
 from cohortium.analysis.grouped import Groups
 from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope
 from cohortium.core.dictionary import Label, Name, Variable, VariableType
@@ -141,17 +142,7 @@ class Endpoint:
             InputError: ``bad-input`` for a number other than 0 and 1, or a time below 0.
         """
         self.times(table)
-        name = self.event.name
-        column = table.columns[table.variable(name).name]
-        if self.code:
-            known = np.array([*self.code, 0], dtype=np.int64)  # the last is for -1
-            return np.asarray(known[column])
-        values = np.where(np.isnan(column), 0.0, column)
-        if np.any((values != 0) & (values != 1)):
-            raise InputError(
-                "bad-input", f"{name} has values other than 0 and 1 at a site.", variable=name
-            )
-        return values.astype(np.int64)
+        return event_codes(table, self.event.name, self.code)
 
     def to_json(self) -> dict[str, Any]:
         """For a result: time, its unit, event."""
