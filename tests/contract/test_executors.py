@@ -16,7 +16,8 @@ import pytest
 from tests.support.tasks import SMALL, Done, job, run
 
 from cohortium.enclave.executor import Executor, executors
-from cohortium.enclave.job import MIB, Job
+from cohortium.contract.task import MIB
+from cohortium.enclave.job import Job
 from cohortium.enclave.supervised import FolderSink
 from cohortium.errors import InputError
 

@@ -15,7 +15,8 @@ from tests.support.tasks import SMALL, Done, job, run
 
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Executor, executors
-from cohortium.enclave.job import MIB, Job, Limits
+from cohortium.contract.task import MIB, Limits
+from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import shown
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohortium.enclave.executor import Executor
-from cohortium.enclave.job import MIB, Job, Limits, Outcome, Source
+from cohortium.contract.task import MIB, Limits
+from cohortium.enclave.job import Job, Outcome, Source
 from cohortium.enclave.supervised import FolderSink
 
 SMALL = Limits(

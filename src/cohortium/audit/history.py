@@ -148,7 +148,7 @@ class History:
     def datasets(self) -> set[tuple[str, str]]:
         """Institution and name of the contracts' data."""
         contracts = self.proposals.values()
-        return {(site.name, site.dataset) for one in contracts for site in one.participants}
+        return {(site.name, site.dataset) for one in contracts for site in one.givers}
 
     def is_about(self, fact: Fact) -> bool:
         """Whether a fact that is not about a run concerns this study."""

@@ -118,6 +118,7 @@ def _check_admitted(
 ) -> None:
     for site in contract.participants:
         require(members.get(site.name) == site.key, f"{site.name} was no member with that key.")
+    for site in contract.givers:
         registered = datasets.get((site.name, site.dataset))
         same = registered is not None and (registered.content, registered.dictionary) == (
             site.dataset_digest,

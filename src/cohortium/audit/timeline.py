@@ -15,6 +15,7 @@ from cohortium.crypto.keys import fingerprint
 from cohortium.ledger.entry import (
     ContractChanged,
     DatasetChanged,
+    EnclaveChanged,
     Fact,
     Founded,
     KeyReleased,
@@ -94,6 +95,8 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
             return "hub", f"another hub goes on after {fact.size} entries"
         case MemberChanged():
             return fact.name, f"member {fact.status}, key {fingerprint(fact.key)}"
+        case EnclaveChanged():
+            return fact.name, f"enclave {fact.status}, key {fingerprint(fact.key)}"
         case ResearcherChanged():
             return fact.name, f"researcher {fact.status}, key {fingerprint(fact.key)}"
         case DatasetChanged():
@@ -118,7 +121,7 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
         case KeyReleased():
             return (
                 fact.holder,
-                f"released a key to run {fact.run_id[:8]} on evidence {_brief(fact.evidence)}",
+                f"released its keys to run {fact.run_id[:8]}, statement {_brief(fact.evidence)}",
             )
 
 

@@ -212,6 +212,6 @@ def _studies_using(folder: Path, dataset: Dataset) -> list[str]:
         if stored.state in {"signed", "active", "suspended"}
         and any(
             participant.dataset_digest == dataset.digest
-            for participant in Contract.from_bytes(stored.body).participants
+            for participant in Contract.from_bytes(stored.body).givers
         )
     ]

@@ -17,6 +17,7 @@ from cohortium.cohort.singling import require_gentle
 from cohortium.contract.model import Computation, Contract, Draft, Environment, RunRequest
 from cohortium.contract.noise import Noise
 from cohortium.contract.population import asked_population, permitted_variables
+from cohortium.contract.task import Scalar, SecurityLevel, Task
 from cohortium.core.clock import to_rfc3339
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
 from cohortium.ledger.entry import room_for_decisions
@@ -79,21 +80,15 @@ def check_run(
     # computation is permitted, in this version and for this recipient, 8. its parameters parse,
     # 9. lie within the limits, 10. and touch permitted variables only, of a cohort that the
     # researcher may choose; 11. noise that is to hide a person suffices for what a person adds.
-    if signer != request.researcher:  # 1
-        raise VerificationError(
-            "unknown-signer", "The request is not signed by the researcher that it names."
-        )
-    if signer in revoked:  # 2
-        raise PolicyRefusal("not-authorised", "The researcher's key was removed.")
-    if (request.contract_digest, request.study) != (contract.digest, contract.study):  # 3
-        raise VerificationError("bad-digest", "The request names another contract.")
-    if not signatures_ok:  # 4
-        raise PolicyRefusal("contract-not-active", "Not every participant has signed the contract.")
-    for problem in unenforceable(contract):
-        raise problem
-    _check_times(contract, request, now, accepted_before)  # 5
-    if contract.recipient(signer) is None:  # 6
-        raise PolicyRefusal("not-authorised", "The researcher is not a recipient of this contract.")
+    _check_order(  # 1 to 6
+        contract,
+        request,
+        signer,
+        signatures_ok=signatures_ok,
+        now=now,
+        revoked=revoked,
+        accepted_before=accepted_before,
+    )
     entry = contract.computation(request.computation)
     if entry is None:  # 7
         permitted = ", ".join(sorted(c.name for c in contract.computations))
@@ -137,6 +132,91 @@ def check_run(
     return Admitted(contract, analysis, params, scope, population, entry.noise)
 
 
+def _check_order(
+    contract: Contract,
+    request: RunRequest,
+    signer: str,
+    *,
+    signatures_ok: bool,
+    now: datetime,
+    revoked: frozenset[str],
+    accepted_before: bool,
+) -> None:
+    """What holds for runs of computations and of tasks: steps 1 to 6 of `check_run`."""
+    if signer != request.researcher:  # 1
+        raise VerificationError(
+            "unknown-signer", "The request is not signed by the researcher that it names."
+        )
+    if signer in revoked:  # 2
+        raise PolicyRefusal("not-authorised", "The researcher's key was removed.")
+    if (request.contract_digest, request.study) != (contract.digest, contract.study):  # 3
+        raise VerificationError("bad-digest", "The request names another contract.")
+    if not signatures_ok:  # 4
+        raise PolicyRefusal("contract-not-active", "Not every participant has signed the contract.")
+    for problem in unenforceable(contract):
+        raise problem
+    _check_times(contract, request, now, accepted_before)  # 5
+    if contract.recipient(signer) is None:  # 6
+        raise PolicyRefusal("not-authorised", "The researcher is not a recipient of this contract.")
+
+
+@dataclass(frozen=True)
+class AdmittedTask:
+    """A run of a task that the contract allows.
+
+    Attributes:
+        arguments: Those that the contract fixes, and those of the request.
+        level: The least level at which it may run.
+    """
+
+    contract: Contract
+    task: Task
+    arguments: dict[str, Scalar]
+    level: SecurityLevel
+
+
+def check_task(
+    contract: Contract,
+    request: RunRequest,
+    signer: str,
+    *,
+    signatures_ok: bool,
+    now: datetime,
+    revoked: frozenset[str] = frozenset(),
+    accepted_before: bool = False,
+) -> AdmittedTask:
+    """`check_run`, of a request for ``task.NAME``; its parameters are the task's arguments.
+
+    Raises:
+        VerificationError: ``unknown-signer``, ``stale-request``, ``bad-digest``.
+        PolicyRefusal: ``not-authorised``, ``contract-not-active``, ``contract-expired``,
+            ``not-permitted``, ``unenforceable``.
+        InputError: ``bad-input``.
+    """
+    # 1 to 6 as for a computation. 7. The contract has the task, 8. everything that it needs is
+    # there, and the arguments are its own. 9. A cohort is no part of it.
+    _check_order(  # 1 to 6
+        contract,
+        request,
+        signer,
+        signatures_ok=signatures_ok,
+        now=now,
+        revoked=revoked,
+        accepted_before=accepted_before,
+    )
+    task = contract.task_of(request.computation)
+    if task is None:  # 7
+        known = ", ".join(one.computation for one in contract.tasks) or "none"
+        raise PolicyRefusal(
+            "not-permitted",
+            f"The contract has no task {request.computation}; it has {known}.",
+        )
+    if request.cohort is not None:  # 9
+        raise InputError("bad-input", "A task runs on what was lent to it; it takes no cohort.")
+    arguments = task.bound(request.params)  # 8
+    return AdmittedTask(contract, task, arguments, contract.level_of(task))
+
+
 def _with_choices(
     population: Population, names: Collection[str]
 ) -> tuple[Population, tuple[str, ...]]:
@@ -156,12 +236,29 @@ def _with_choices(
 def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
     """What the contract asks for and this release cannot enforce; hub and nodes then refuse it."""
     environment = contract.environment or Environment()
+    above = contract.security_level not in OFFERED_LEVELS and not contract.tasks_only
+    unnamed = [
+        task.name
+        for task in contract.tasks
+        if contract.level_of(task) < "L4" and not environment.enclaves
+    ]
+    custom = [
+        task.name
+        for task in contract.tasks
+        if contract.level_of(task) == "L5" and not task.code.built_in
+    ]
     asked = {
-        f"security level {contract.security_level}": contract.security_level not in OFFERED_LEVELS,
-        f"the executor {environment.executor}": environment.executor is not None,
-        "measurements of a platform": bool(environment.measurements or environment.tcb_states),
+        f"security level {contract.security_level} of its computations": above,
+        f"the executor {environment.executor}, and has no task": bool(
+            environment.executor and not contract.tasks
+        ),
+        "measurements of a platform, and has no task": bool(
+            (environment.measurements or environment.tcb_states) and not contract.tasks
+        ),
+        f"{', '.join(unnamed)} at a level below L4 without naming the enclaves where it may run "
+        "(environment: enclaves)": bool(unnamed),
+        f"{', '.join(custom)} at L5, where only built-in tasks run": bool(custom),
         "aggregation in an enclave": contract.aggregation != "masked",
-        "tasks": bool(contract.tasks),
         "custom code": any(entry.code is not None for entry in contract.computations),
         f"{len(contract.participants)} participants, whose decisions on a run do not fit into one "
         "entry of the ledger": not room_for_decisions([p.name for p in contract.participants]),

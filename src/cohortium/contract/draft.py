@@ -52,7 +52,7 @@ class DraftLife:
         found = {
             f"dataset/{one.name}": Slot(frozenset({one.name}), "dataset", required=True)
             for one in self.draft.participants
-            if not isinstance(one, Participant)
+            if one.variables and not isinstance(one, Participant)
         }
         for task in self.draft.tasks:
             for slot in task.inputs:

@@ -7,7 +7,7 @@ digest and a type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -31,18 +31,18 @@ TcbState = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,64}$")]
 
 
 class Seat(Document):
-    """An institution of a draft, before it has assigned its dataset.
+    """An institution of a draft, before it has assigned its dataset; or of tasks alone.
 
     Attributes:
         name: The institution's name in the consortium; unique.
         key: The key that signs this contract and the site's round-0 keys.
-        variables: The study's variables that this site gives.
+        variables: The study's variables that this site gives; none where it gives no dataset.
         sources: Dataset column by study variable, where the names differ.
     """
 
     name: Label
     key: KeyText
-    variables: Annotated[tuple[Name, ...], Field(min_length=1)]
+    variables: tuple[Name, ...] = ()
     sources: dict[Name, Name] = Field(default_factory=dict)
 
 
@@ -55,6 +55,7 @@ class Participant(Seat):
         dictionary_digest: Digest of its confirmed dictionary.
     """
 
+    variables: Annotated[tuple[Name, ...], Field(min_length=1)]
     dataset: Name
     dataset_digest: Digest
     dictionary_digest: Digest
@@ -102,17 +103,31 @@ class Measurement(Document):
     min_svn: Annotated[int, Field(ge=0, le=65535)] | None = None
 
 
+class Enclave(Document):
+    """A machine that runs tasks, and the key that signs what it says of itself.
+
+    Attributes:
+        key: A proposal leaves it out.
+    """
+
+    name: Label
+    key: KeyText | None = None
+
+
 class Environment(Document):
     """Where computations run, beyond the security level.
 
     Attributes:
         executor: Absent: any that offers the level.
+        enclaves: Where tasks may run. Below L4, where no hardware proves what runs, only there;
+            absent: from L4 on, wherever evidence is as the contract says.
         measurements: Any one of those of a kind is accepted.
         tcb_states: Allowed states of a platform's trusted computing base; none named: up to date.
         allow_simulated: Whether a simulated TEE may stand in for a real one.
     """
 
     executor: ExecutorName | None = None
+    enclaves: Annotated[tuple[Enclave, ...], Field(max_length=1000)] = ()
     measurements: Annotated[tuple[Measurement, ...], Field(max_length=1000)] = ()
     tcb_states: Annotated[tuple[TcbState, ...], Field(max_length=100)] = ()
     allow_simulated: bool = False
@@ -170,13 +185,26 @@ class _Terms(Document):
     contacts: Annotated[tuple[Contact, ...], Field(max_length=100)] = ()
     cohort: Cohort | None = None
     derived: Annotated[tuple[Derived, ...], Field(max_length=100)] = ()
-    computations: Annotated[tuple[Computation, ...], Field(min_length=1, max_length=1000)]
+    computations: Annotated[tuple[Computation, ...], Field(max_length=1000)] = ()
     tasks: Annotated[tuple[Task, ...], Field(max_length=1000)] = ()
     security_level: SecurityLevel = "L1"
     environment: Environment | None = None
     aggregation: Literal["masked", "enclave"] = "masked"
     disclosure: Disclosure = Disclosure()
     expires_at: Instant
+
+    @property
+    def tasks_only(self) -> bool:
+        """Whether nothing is computed over the institutions' datasets."""
+        return not self.computations
+
+    def _check_purpose(self, variables: Collection[object]) -> None:
+        if not (self.computations or self.tasks):
+            raise ValueError("it permits no computation and no task")
+        if bool(self.computations) != bool(variables):
+            raise ValueError("variables and computations go together: it has one without the other")
+        if self.tasks_only and (self.cohort is not None or self.derived):
+            raise ValueError("a cohort and derived variables are for computations, and it has none")
 
     def _check_names(self, given: Sequence[str]) -> None:
         names = [*given, *(variable.name for variable in self.derived)]
@@ -242,13 +270,14 @@ class Proposal(_Terms):
             sites can be compared, and their difference is about the sites left out.
     """
 
-    variables: Annotated[tuple[ProposedVariable, ...], Field(min_length=1, max_length=2000)]
+    variables: Annotated[tuple[ProposedVariable, ...], Field(max_length=2000)] = ()
     participants: Annotated[tuple[ProposedParticipant, ...], Field(min_length=2)]
     min_sites: Annotated[int, Field(ge=2)] | None = None
     recipients: Annotated[tuple[Label, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _proposal_consistent(self) -> Self:
+        self._check_purpose(self.variables)
         self._check_names([variable.name for variable in self.variables])
         return self
 
@@ -268,7 +297,7 @@ class _Bound(_Terms, Signable):
     version: Annotated[int, Field(ge=1)] = 1
     amends: Digest | None = None
     consortium: Digest
-    variables: Annotated[tuple[Variable, ...], Field(min_length=1, max_length=2000)]
+    variables: Annotated[tuple[Variable, ...], Field(max_length=2000)] = ()
     participants: Annotated[tuple[Participant | Seat, ...], Field(min_length=2, max_length=10_000)]
     min_sites: Annotated[int, Field(ge=2)]
     recipients: Annotated[tuple[Researcher, ...], Field(min_length=1)]
@@ -280,6 +309,15 @@ class _Bound(_Terms, Signable):
     def _bound_consistent(self) -> Self:
         if (self.version == 1) != (self.amends is None):
             raise ValueError("the first version, and only that, amends nothing")
+        self._check_purpose(self.variables)
+        for one in self.participants:
+            if bool(one.variables) == self.tasks_only:
+                raise ValueError(
+                    f"{one.name} gives "
+                    + ("variables, and nothing is computed" if one.variables else "no variables")
+                )
+        if any(one.key is None for one in (self.environment or Environment()).enclaves):
+            raise ValueError("an enclave has no key")
         self._check_names([variable.name for variable in self.variables])
         if any(variable.type is VariableType.TEXT for variable in self.variables):
             raise ValueError("free text cannot be a study variable")
@@ -365,6 +403,14 @@ class _Bound(_Terms, Signable):
             return None
         return found
 
+    def task_of(self, computation: str) -> Task | None:
+        """The task that ``task.NAME`` runs."""
+        return next((task for task in self.tasks if task.computation == computation), None)
+
+    def level_of(self, task: Task) -> SecurityLevel:
+        """The least level at which a task may run: the higher of the contract's and its own."""
+        return max(self.security_level, task.security_level or "L1")
+
     def computation(self, name: str) -> Computation | None:
         """The entry that permits `name`; an exact one first, then the narrowest family."""
         covering = [entry for entry in self.computations if entry.covers(name)]
@@ -395,18 +441,28 @@ class Contract(_Bound):
     payload_type: ClassVar[str] = "application/vnd.cohortium.contract+json"
 
     schema_id: Literal["cohortium/contract/2"] = "cohortium/contract/2"
-    participants: Annotated[tuple[Participant, ...], Field(min_length=2, max_length=10_000)]
 
     @model_validator(mode="after")
     def _filled(self) -> Self:
+        if not self.tasks_only and len(self.givers) != len(self.participants):
+            raise ValueError("a participant has not said which dataset it gives")
         for task in self.tasks:
             if task.unfilled:
                 raise ValueError(f"inputs of {task.name} are unfilled: {list(task.unfilled)}")
         return self
 
-    def participant(self, name: str) -> Participant | None:
+    @property
+    def givers(self) -> tuple[Participant, ...]:
+        """The participants with their datasets: all, or none where the contract has tasks only."""
+        return tuple(one for one in self.participants if isinstance(one, Participant))
+
+    def participant(self, name: str) -> Participant | Seat | None:
         """The participant of that name."""
         return next((p for p in self.participants if p.name == name), None)
+
+    def giver(self, name: str) -> Participant | None:
+        """The same, with its dataset."""
+        return next((p for p in self.givers if p.name == name), None)
 
 
 class RunRequest(Signable):

@@ -15,10 +15,19 @@ from cohortium.errors import InputError, PolicyRefusal
 
 SecurityLevel = Literal["L1", "L2", "L3", "L4", "L5"]
 ExecutorName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+CodeName = Annotated[
+    str, StringConstraints(pattern=r"^(builtin:[a-z][a-z0-9-]{0,62}|[A-Za-z][A-Za-z0-9_]{0,63})$")
+]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Scalar = str | int | float | bool
 Owners = Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
 SlotKind = Literal["dataset", "model", "parameters"]
 
+MIB: Final = 1024 * 1024
+TASK_PREFIX: Final = "task."
+"""A run of the task ``train`` is ordered as the computation ``task.train``."""
+
+BUILTIN_PREFIX: Final = "builtin:"
 _MOST_SLOTS: Final = 1000
 
 
@@ -28,18 +37,46 @@ def _require_distinct(what: str, names: Iterable[str]) -> None:
         raise ValueError(f"two {what} have the same name")
 
 
-class Code(Document):
-    """Custom code.
+class Limits(Document):
+    """Most of what a task may use, all its processes together.
 
     Attributes:
-        content_digest: `code_digest` of its files.
+        memory_bytes: Resident memory; each process may also reserve no more.
+        cpu_s: Processor time.
+        time_s: From its start.
+        disk_bytes: Of outputs; as much again for temporary files.
+        processes: At one time, threads included where the kernel counts them.
+        log_bytes: Of what it prints; the rest is dropped. No more than fits the pipe to the
+            executor, however short its lines: else a task would go on, and its supervisor wait,
+            while nobody reads.
+    """
+
+    memory_bytes: Annotated[int, Field(ge=16 * MIB)] = 2048 * MIB
+    cpu_s: Annotated[float, Field(gt=0)] = 3600.0
+    time_s: Annotated[float, Field(gt=0)] = 3600.0
+    disk_bytes: Annotated[int, Field(ge=64 * 1024)] = 1024 * MIB
+    processes: Annotated[int, Field(ge=1)] = 256
+    log_bytes: Annotated[int, Field(ge=0, le=128 * 1024)] = 64 * 1024
+
+
+class Code(Document):
+    """A program.
+
+    Attributes:
+        name: For people; ``builtin:NAME`` is a program of Cohortium itself.
+        content_digest: `code_digest` of its files; of a built-in one, of its name and version.
         owner: Whose it is; the owner of private code approves every use of it.
     """
 
-    name: Name
+    name: CodeName
     content_digest: Digest
     owner: Label
     public: bool = False
+
+    @property
+    def built_in(self) -> bool:
+        """Whether Cohortium brings it."""
+        return self.name.startswith(BUILTIN_PREFIX)
 
 
 def code_digest(files: Mapping[str, bytes]) -> str:
@@ -130,11 +167,13 @@ class Task(Document):
 
     Attributes:
         max_runs: Most runs; 0 means never; absent: no limit.
-        security_level: Absent: the contract's.
+        security_level: Absent: the contract's. The higher of both counts.
         executor: Absent: any that offers the security level.
+        limits: Absent: those of the program's manifest. The lower of both count.
+        log_recipients: Who may read what the program prints; absent: nobody.
     """
 
-    name: Name
+    name: TaskName
     code: Code
     arguments: Annotated[tuple[Argument, ...], Field(max_length=_MOST_SLOTS)] = ()
     inputs: Annotated[tuple[InputSlot, ...], Field(max_length=_MOST_SLOTS)] = ()
@@ -142,6 +181,8 @@ class Task(Document):
     max_runs: Annotated[int, Field(ge=0)] | None = None
     security_level: SecurityLevel | None = None
     executor: ExecutorName | None = None
+    limits: Limits | None = None
+    log_recipients: Annotated[tuple[Label, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -149,6 +190,23 @@ class Task(Document):
         _require_distinct("inputs", (slot.name for slot in self.inputs))
         _require_distinct("outputs", (slot.name for slot in self.outputs))
         return self
+
+    @property
+    def computation(self) -> str:
+        """What a run of it is called."""
+        return TASK_PREFIX + self.name
+
+    @property
+    def lenders(self) -> tuple[str, ...]:
+        """Owners of what fills its inputs, each once: who hands out keys."""
+        filled = (slot for slot in self.inputs if slot.artefact is not None)
+        return tuple(dict.fromkeys(owner for slot in filled for owner in slot.owners))
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Who may read an output or the log, each once."""
+        named = [name for slot in self.outputs for name in slot.recipients]
+        return tuple(dict.fromkeys((*named, *self.log_recipients)))
 
     @property
     def unfilled(self) -> tuple[str, ...]:

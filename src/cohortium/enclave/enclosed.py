@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from cohortium.enclave.job import MIB, Job
+from cohortium.contract.task import MIB
+from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import FOLDER, base
 from cohortium.enclave.supervised import python_of, spec
 from cohortium.errors import InputError

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from cohortium.contract.model import Environment
 from cohortium.contract.task import SecurityLevel
+from cohortium.enclave.attestation.cmw import Record
 from cohortium.enclave.job import Job, Outcome, Sink
 from cohortium.errors import InputError
 
@@ -31,10 +32,13 @@ class Prepared:
 
     Attributes:
         files: What was generated for it, by relative path: a manifest, a policy.
+        attest: Evidence over 64 bytes of the place and of this job, before it starts: the keys
+            of its inputs are released for that. None where the place can prove nothing.
     """
 
     job: Job
     files: Mapping[str, bytes]
+    attest: Callable[[bytes], Record] | None = None
 
 
 class Running(Protocol):

@@ -6,37 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from string import Formatter
-from typing import Annotated, Final, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field
-
-from cohortium.core.model import Document
+from cohortium.contract.task import Limits
 from cohortium.errors import InputError
 
-MIB: Final = 1024 * 1024
+InputsBy = Literal["auto", "memory", "mount"]
+"""How a task gets inputs that are on no disk; auto: by a mount where they are large."""
 Ending = Literal["succeeded", "failed", "stopped", "memory", "cpu", "time", "disk", "processes"]
-
-
-class Limits(Document):
-    """Most of what a task may use, all its processes together.
-
-    Attributes:
-        memory_bytes: Resident memory; each process may also reserve no more.
-        cpu_s: Processor time.
-        time_s: From its start.
-        disk_bytes: Of outputs; as much again for temporary files.
-        processes: At one time, threads included where the kernel counts them.
-        log_bytes: Of what it prints; the rest is dropped. No more than fits the pipe to the
-            executor, however short its lines: else a task would go on, and its supervisor wait,
-            while nobody reads.
-    """
-
-    memory_bytes: Annotated[int, Field(ge=16 * MIB)] = 2048 * MIB
-    cpu_s: Annotated[float, Field(gt=0)] = 3600.0
-    time_s: Annotated[float, Field(gt=0)] = 3600.0
-    disk_bytes: Annotated[int, Field(ge=64 * 1024)] = 1024 * MIB
-    processes: Annotated[int, Field(ge=1)] = 256
-    log_bytes: Annotated[int, Field(ge=0, le=128 * 1024)] = 64 * 1024
 
 
 class Source(Protocol):
@@ -48,6 +25,27 @@ class Source(Protocol):
 
     def chunks(self, path: str) -> Iterable[bytes]:
         """The content of one."""
+        ...
+
+
+class OpenedFile(Protocol):
+    """A file of a source, at any place of it."""
+
+    def pread_into(self, offset: int, buffer: Any) -> int:
+        """Fill the buffer from there on, or with what is left; how many bytes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+@runtime_checkable
+class OpenSource(Source, Protocol):
+    """A source whose files can be read at any place, so that a mount can show them."""
+
+    def open(self, path: str) -> OpenedFile:
+        """One of its files, as it was when `files` was first asked."""
         ...
 
 
@@ -78,6 +76,7 @@ class Job:
         inputs: A file or folder for each slot, or what gives its files.
         outputs: Slots; each is a folder that the program may write to.
         readable: More of the host that it may read, such as an environment of Python packages.
+        inputs_by: Copied into the sandbox's memory, or decrypted as they are read.
     """
 
     argv: tuple[str, ...]
@@ -87,6 +86,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     readable: tuple[Path, ...] = ()
+    inputs_by: InputsBy = "auto"
 
     def command(self, folder: str, python: str) -> list[str]:
         """The program and its arguments where `folder` has code, inputs and outputs.

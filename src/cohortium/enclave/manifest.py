@@ -11,10 +11,10 @@ from pydantic import Field, StringConstraints, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cohortium.contract.task import Scalar, SlotKind, code_digest
+from cohortium.contract.task import Limits, Scalar, SlotKind, code_digest
 from cohortium.core.dictionary import Name
 from cohortium.core.model import Document, explain
-from cohortium.enclave.job import Job, Limits, Source
+from cohortium.enclave.job import Job, Source
 from cohortium.errors import InputError
 
 FILE: Final = "task.yaml"

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from cohortium.contract.task import MIB
 from cohortium.enclave.cgroup import ControlGroup
-from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.job import Job
 from cohortium.enclave.supervised import PACKAGE, from_root, python_of, spec
 
 FOLDER: Final = "/task"

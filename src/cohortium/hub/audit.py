@@ -191,7 +191,7 @@ class AuditExport:
             for contract in contracts
             for one in (*contract.recipients, *contract.owners, contract.proposed_by)
         }
-        data = {f"{s.name}/{s.dataset}" for contract in contracts for s in contract.participants}
+        data = {f"{s.name}/{s.dataset}" for contract in contracts for s in contract.givers}
         found = ledger.entries(0, 1)
         about = {0: found[0]} if found else {}
         for kind, subjects in (

@@ -14,6 +14,7 @@ from cohortium.ledger.entry import (
     MAX_ENTRY_BYTES,
     ContractChanged,
     DatasetChanged,
+    EnclaveChanged,
     Fact,
     Founded,
     KeyReleased,
@@ -115,7 +116,7 @@ def subject_of(fact: Fact) -> str:
             return fact.run_id
         case ContractChanged():
             return fact.study
-        case MemberChanged() | ResearcherChanged():
+        case MemberChanged() | EnclaveChanged() | ResearcherChanged():
             return fact.name
         case DatasetChanged():
             return f"{fact.member}/{fact.name}"

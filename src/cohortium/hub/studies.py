@@ -54,7 +54,7 @@ class Studies:
         self.check_terms(contract, user)
         self.check_amends(contract, user)
         published = self._members.datasets()
-        for participant in contract.participants:
+        for participant in contract.givers:
             _check_dataset(contract, participant, published.get(participant.name, []))
         now = self._clock()
 

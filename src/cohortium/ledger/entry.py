@@ -91,6 +91,20 @@ class MemberChanged(Document):
     certificate: Digest | None = None
 
 
+class EnclaveChanged(Document):
+    """The standing of a machine that runs tasks; it is no member, and witnesses nothing.
+
+    Attributes:
+        certificate: As a member's.
+    """
+
+    kind: Literal["enclave"] = "enclave"
+    name: Label
+    key: KeyText
+    status: Literal["approved", "suspended", "removed"]
+    certificate: Digest | None = None
+
+
 class ResearcherChanged(Document):
     """A researcher's standing."""
 
@@ -220,7 +234,7 @@ class KeyReleased(Document):
     Attributes:
         holder: Whose key.
         recipient: Digest of the public key that it was sealed for.
-        evidence: Digest of the attestation evidence that the holder relied on.
+        evidence: Digest of the holder's signed release, which says what evidence it relied on.
     """
 
     kind: Literal["key.released"] = "key.released"
@@ -234,6 +248,7 @@ Fact = (
     Founded
     | TakenOver
     | MemberChanged
+    | EnclaveChanged
     | ResearcherChanged
     | DatasetChanged
     | PolicyChanged

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from cohortium.contract import lifecycle
-from cohortium.contract.model import Contract, Participant, RunRequest
+from cohortium.contract.model import Contract, Participant, RunRequest, Seat
 from cohortium.core.clock import Clock
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.node import statements
@@ -106,12 +106,12 @@ class Agreements:
                 raise IntegrityFailure("broken-store", "A stored contract was altered.")
             check_signatures(contract, statements.signatures(self._store, digest).values())
             self._contracts[digest] = contract
-        own_participant(contract, self._identity)  # 4
+        own_seat(contract, self._identity)  # 4
         require_known_peers(contract, self._identity.name, self._store.peers())  # 5
         return contract, stored
 
 
-def own_participant(contract: Contract, identity: Identity) -> Participant:
+def own_seat(contract: Contract, identity: Identity) -> Participant | Seat:
     """The node's own entry in a contract: its name with its own key, in its own consortium.
 
     Raises:
@@ -128,6 +128,19 @@ def own_participant(contract: Contract, identity: Identity) -> Participant:
             "key-mismatch", f"The contract names another key for {identity.name} than ours."
         )
     return participant
+
+
+def own_participant(contract: Contract, identity: Identity) -> Participant:
+    """`own_seat`, of a site that gives a dataset.
+
+    Raises:
+        VerificationError: As `own_seat`.
+        PolicyRefusal: ``not-permitted`` where the site is not in it, or gives no dataset.
+    """
+    own = own_seat(contract, identity)
+    if not isinstance(own, Participant):
+        raise PolicyRefusal("not-permitted", f"{identity.name} gives no dataset in this contract.")
+    return own
 
 
 def require_known_peers(contract: Contract, own_name: str, peers: dict[str, str]) -> None:

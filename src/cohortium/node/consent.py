@@ -19,7 +19,7 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.node import journal, statements
-from cohortium.node.agreement import own_participant, require_known_peers
+from cohortium.node.agreement import own_seat, require_known_peers
 from cohortium.node.datasets import Datasets
 from cohortium.node.identity import Identity
 from cohortium.node.life import life_of, open_contract
@@ -165,7 +165,7 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
     # digests and its variables. 7. Not ended; what it amends is in force.
 
     def own_entry() -> None:  # 1
-        own_participant(contract, node.identity)
+        own_seat(contract, node.identity)
 
     def peers() -> None:  # 2
         require_known_peers(contract, node.identity.name, node.store.peers())
@@ -207,8 +207,8 @@ def _check_standing(node: NodeService, contract: Contract) -> None:
 
 
 def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> None:
-    participant = contract.participant(identity.name)
-    if participant is None:  # reported by the first check
+    participant = contract.giver(identity.name)
+    if participant is None:  # it gives none, or this was reported by the first check
         return
     dataset = datasets.get(participant.dataset)
     if not dataset.confirmed:

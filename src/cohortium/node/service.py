@@ -45,7 +45,7 @@ from cohortium.link.rounds import (
     put_unmasking,
 )
 from cohortium.node import journal, statements
-from cohortium.node.agreement import check_signatures, own_participant
+from cohortium.node.agreement import check_signatures, own_seat
 from cohortium.node.checked import CheckedRun
 from cohortium.node.datasets import Datasets
 from cohortium.node.drafts import Drafts
@@ -239,7 +239,7 @@ class NodeService:
                 raise VerificationError(
                     "unknown-signer", "The contract is not signed by the proposer that it names."
                 )
-            own_participant(contract, self.identity)
+            own_seat(contract, self.identity)
             if self.store.add_proposal(contract.digest, contract.study, contract.to_bytes()):
                 statements.keep(
                     self.store,

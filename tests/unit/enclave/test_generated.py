@@ -24,7 +24,8 @@ from cohortium.enclave.executors.occlum import IMAGE, SETTINGS, Occlum
 from cohortium.enclave.executors.scone import SESSION, Scone
 from cohortium.enclave.gramine_manifest import findings, to_toml
 from cohortium.enclave.inside import gramine as device
-from cohortium.enclave.job import MIB, Job, Limits
+from cohortium.contract.task import MIB, Limits
+from cohortium.enclave.job import Job
 from cohortium.errors import InputError, PolicyRefusal
 
 VECTORS = Path(__file__).parents[2] / "vectors"

@@ -3,8 +3,9 @@
 A certificate with evidence can be relayed: somebody who has an attested machine's key material, or
 only its evidence, answers in its place. So the verifier asks again after the handshake, and the
 64 bytes that the hardware signs are a digest of its nonce, both leaf certificates in their roles,
-the session's exporter (RFC 8446 7.5) and the contract. Evidence of another session, of the other
-end, of another contract or an old one is bound to something else.
+the session's exporter (RFC 8446 7.5), the contract and the key that data keys are sealed for.
+Evidence of another session, of the other end, of another contract, for another key or an old one is
+bound to something else; and who reads it years later sees for which key it was shown.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class Session:
         verifier: DER of the leaf certificate of the end that asks.
         exporter: `EXPORTER_BYTES` of keying material for `EXPORTER_LABEL`, no context.
         contract: Digest of the contract, ``sha256:...``.
+        recipient: SHA-256 of the public key that the attester wants data keys sealed for.
     """
 
     attester: bytes
     verifier: bytes
     exporter: bytes
     contract: str
+    recipient: bytes
 
     def report_data(self, nonce: bytes) -> bytes:
         """The 64 bytes to which evidence in this session is bound.
@@ -62,6 +65,7 @@ class Session:
             hashlib.sha256(self.verifier).digest(),
             self.exporter,
             self.contract.encode(),
+            self.recipient,
         ):
             digest.update(len(part).to_bytes(4, "big") + part)
         return digest.digest()

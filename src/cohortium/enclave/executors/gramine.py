@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from cohortium.contract.task import MIB
 from cohortium.enclave.enclosed import CODE, LIBRARIES, Enclosed, enclave_bytes
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.generated import Generated
 from cohortium.enclave.gramine_manifest import require_sound, to_toml
-from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import INPUTS, OUTPUTS, SCRATCH
 
 RUNTIME: Final = "/usr/lib/x86_64-linux-gnu/gramine"

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from cohortium.contract.task import SecurityLevel
+from cohortium.contract.task import MIB, SecurityLevel
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.inside.namespaces import INSIDE_ID
-from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import FOLDER, PACKAGE_PARENT, guarded, shown, sizes
 from cohortium.enclave.supervised import SupervisedTask, boot, python_of
 from cohortium.errors import PolicyRefusal

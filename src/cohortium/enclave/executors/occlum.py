@@ -9,10 +9,11 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Final
 
+from cohortium.contract.task import MIB
 from cohortium.enclave.enclosed import Enclosed, Measured, enclave_bytes
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.generated import Generated
-from cohortium.enclave.job import MIB, Job
+from cohortium.enclave.job import Job
 from cohortium.enclave.plain_yaml import to_yaml
 from cohortium.enclave.sandbox import INPUTS, OUTPUTS, SCRATCH
 from cohortium.errors import InputError

@@ -17,7 +17,7 @@ class Frame(_message.Message):
     def __init__(self, message_id: _Optional[int] = ..., last: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "contract_ended", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "statements_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking", "statements")
+    __slots__ = ("id", "in_reply_to", "error", "ack", "hello", "statement", "publish_dataset", "rotate_certificate", "policy_digest", "welcome", "contract_proposal", "contract_active", "revocation", "ledger_update", "contract_statement", "contract_draft", "contract_ended", "run_prepare", "round_request", "run_end", "share_request", "consistency_request", "unmask_request", "statements_request", "certificate", "cosignature", "run_advert", "round_reply", "share_reply", "survivor_signature", "unmasking", "statements", "task_prepare", "task_stop", "task_report", "task_channel", "task_fetch", "task_piece", "task_output", "publish_card")
     ID_FIELD_NUMBER: _ClassVar[int]
     IN_REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,14 @@ class Message(_message.Message):
     SURVIVOR_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     UNMASKING_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    TASK_PREPARE_FIELD_NUMBER: _ClassVar[int]
+    TASK_STOP_FIELD_NUMBER: _ClassVar[int]
+    TASK_REPORT_FIELD_NUMBER: _ClassVar[int]
+    TASK_CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    TASK_FETCH_FIELD_NUMBER: _ClassVar[int]
+    TASK_PIECE_FIELD_NUMBER: _ClassVar[int]
+    TASK_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_CARD_FIELD_NUMBER: _ClassVar[int]
     id: int
     in_reply_to: int
     error: Error
@@ -82,7 +90,15 @@ class Message(_message.Message):
     survivor_signature: SurvivorSignature
     unmasking: Unmasking
     statements: Statements
-    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., contract_ended: _Optional[_Union[ContractEnded, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., statements_request: _Optional[_Union[StatementsRequest, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ..., statements: _Optional[_Union[Statements, _Mapping]] = ...) -> None: ...
+    task_prepare: TaskPrepare
+    task_stop: TaskStop
+    task_report: TaskReport
+    task_channel: TaskChannel
+    task_fetch: TaskFetch
+    task_piece: TaskPiece
+    task_output: TaskOutput
+    publish_card: PublishCard
+    def __init__(self, id: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., publish_dataset: _Optional[_Union[PublishDataset, _Mapping]] = ..., rotate_certificate: _Optional[_Union[RotateCertificate, _Mapping]] = ..., policy_digest: _Optional[_Union[PolicyDigest, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., contract_proposal: _Optional[_Union[ContractProposal, _Mapping]] = ..., contract_active: _Optional[_Union[ContractActive, _Mapping]] = ..., revocation: _Optional[_Union[Revocation, _Mapping]] = ..., ledger_update: _Optional[_Union[LedgerUpdate, _Mapping]] = ..., contract_statement: _Optional[_Union[ContractStatement, _Mapping]] = ..., contract_draft: _Optional[_Union[ContractDraft, _Mapping]] = ..., contract_ended: _Optional[_Union[ContractEnded, _Mapping]] = ..., run_prepare: _Optional[_Union[RunPrepare, _Mapping]] = ..., round_request: _Optional[_Union[RoundRequest, _Mapping]] = ..., run_end: _Optional[_Union[RunEnd, _Mapping]] = ..., share_request: _Optional[_Union[ShareRequest, _Mapping]] = ..., consistency_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., unmask_request: _Optional[_Union[SurvivorList, _Mapping]] = ..., statements_request: _Optional[_Union[StatementsRequest, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., run_advert: _Optional[_Union[RunAdvert, _Mapping]] = ..., round_reply: _Optional[_Union[RoundReply, _Mapping]] = ..., share_reply: _Optional[_Union[ShareReply, _Mapping]] = ..., survivor_signature: _Optional[_Union[SurvivorSignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ..., statements: _Optional[_Union[Statements, _Mapping]] = ..., task_prepare: _Optional[_Union[TaskPrepare, _Mapping]] = ..., task_stop: _Optional[_Union[TaskStop, _Mapping]] = ..., task_report: _Optional[_Union[TaskReport, _Mapping]] = ..., task_channel: _Optional[_Union[TaskChannel, _Mapping]] = ..., task_fetch: _Optional[_Union[TaskFetch, _Mapping]] = ..., task_piece: _Optional[_Union[TaskPiece, _Mapping]] = ..., task_output: _Optional[_Union[TaskOutput, _Mapping]] = ..., publish_card: _Optional[_Union[PublishCard, _Mapping]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("json",)
@@ -381,3 +397,101 @@ class RunEnd(_message.Message):
     outcome: str
     error: str
     def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class TaskPrepare(_message.Message):
+    __slots__ = ("request_envelope", "contract_envelopes", "code", "cards")
+    REQUEST_ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    CARDS_FIELD_NUMBER: _ClassVar[int]
+    request_envelope: bytes
+    contract_envelopes: _containers.RepeatedScalarFieldContainer[bytes]
+    code: bytes
+    cards: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, request_envelope: _Optional[bytes] = ..., contract_envelopes: _Optional[_Iterable[bytes]] = ..., code: _Optional[bytes] = ..., cards: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class TaskStop(_message.Message):
+    __slots__ = ("run_id", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TaskReport(_message.Message):
+    __slots__ = ("run_id", "stage", "done_bytes", "total_bytes", "outcome", "error")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    stage: str
+    done_bytes: int
+    total_bytes: int
+    outcome: bytes
+    error: bytes
+    def __init__(self, run_id: _Optional[str] = ..., stage: _Optional[str] = ..., done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., outcome: _Optional[bytes] = ..., error: _Optional[bytes] = ...) -> None: ...
+
+class TaskChannel(_message.Message):
+    __slots__ = ("run_id", "site", "session", "data", "request_envelope", "release", "offer", "evidence")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    site: str
+    session: str
+    data: bytes
+    request_envelope: bytes
+    release: bytes
+    offer: bytes
+    evidence: bytes
+    def __init__(self, run_id: _Optional[str] = ..., site: _Optional[str] = ..., session: _Optional[str] = ..., data: _Optional[bytes] = ..., request_envelope: _Optional[bytes] = ..., release: _Optional[bytes] = ..., offer: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
+
+class TaskFetch(_message.Message):
+    __slots__ = ("run_id", "site", "slot", "path", "offset")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    site: str
+    slot: str
+    path: str
+    offset: int
+    def __init__(self, run_id: _Optional[str] = ..., site: _Optional[str] = ..., slot: _Optional[str] = ..., path: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class TaskPiece(_message.Message):
+    __slots__ = ("data", "size")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    size: int
+    def __init__(self, data: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class TaskOutput(_message.Message):
+    __slots__ = ("run_id", "slot", "path", "offset", "data")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    slot: str
+    path: str
+    offset: int
+    data: bytes
+    def __init__(self, run_id: _Optional[str] = ..., slot: _Optional[str] = ..., path: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PublishCard(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...

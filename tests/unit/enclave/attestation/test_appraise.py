@@ -26,7 +26,7 @@ from cohortium.errors import VerificationError
 
 INTEL = Intel("SGX")
 AMD, TPM = Amd(), Tpm()
-SESSION = Session(b"enclave", b"node", bytes(32), "sha256:" + "a" * 64)
+SESSION = Session(b"enclave", b"node", bytes(32), "sha256:" + "a" * 64, bytes(32))
 NONCE = bytes(range(32))
 DATA = SESSION.report_data(NONCE)
 VALUES = (
