@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from cohortium.contract.code import files_below
 from cohortium.contract.task import Limits, Scalar, SlotKind, code_digest
 from cohortium.core.dictionary import Name
 from cohortium.core.model import Document, explain
@@ -18,7 +19,6 @@ from cohortium.enclave.job import Job, Source
 from cohortium.errors import InputError
 
 FILE: Final = "task.yaml"
-_LARGEST_CODE_BYTES: Final = 64 * 1024 * 1024
 Word = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
@@ -105,19 +105,6 @@ def digest(folder: Path) -> str:
     """The digest of a program, its manifest included, as a contract binds it.
 
     Raises:
-        InputError: ``bad-input`` where there is something other than files and folders, or too
-            much.
+        InputError: As `cohortium.contract.code.files_below`.
     """
-    files, total = {}, 0
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if "__pycache__" in path.parts:
-            continue
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError("bad-input", f"{name} is neither a file nor a folder.")
-        if path.is_file():
-            total += path.stat().st_size
-            if total > _LARGEST_CODE_BYTES:
-                raise InputError("too-large", "A program has 64 MiB at most; lend data as inputs.")
-            files[name] = path.read_bytes()
-    return code_digest(files)
+    return code_digest(files_below(folder))
