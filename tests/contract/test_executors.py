@@ -9,24 +9,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from tests.support.measured_host import as_executor, executor_of, without
 from tests.support.tasks import SMALL, Done, job, run
 
-from cohortium.enclave.executor import Executor, executors
 from cohortium.contract.task import MIB
+from cohortium.enclave.executor import Executor
 from cohortium.enclave.job import Job
 from cohortium.enclave.supervised import FolderSink
 from cohortium.errors import InputError
 
-LOCAL = ("process", "landlock", "bubblewrap", "gvisor")
+LOCAL = ("process", "landlock", "bubblewrap", "gvisor", "tpm")
 SANDBOXES = LOCAL[1:]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def measured() -> Iterator[None]:
+    """A host for the executor `tpm`, where there can be one."""
+    with nullcontext() if without() else as_executor():
+        yield
+
+
 def _executor(name: str) -> Executor:
-    found = executors()[name]
+    found = executor_of(name)
     if found.missing():
         pytest.skip(f"{name}: {'; '.join(found.missing())}")
     return found
@@ -82,12 +91,14 @@ def test_a_program_reads_its_inputs_and_gives_its_outputs(
 def test_inputs_that_are_on_no_disk_arrive(executor: Executor, tmp_path: Path) -> None:
     program = """
         import pathlib, sys
-        held = pathlib.Path(sys.argv[1])
+        held, plain = map(pathlib.Path, sys.argv[1:3])
         two = (held / "two.bin").read_bytes()
-        print((held / "a" / "one.txt").read_text(), len(two), set(two))
+        print((held / "a" / "one.txt").read_text(), len(two), set(two), plain.read_text())
     """
-    done = run(executor, job(tmp_path, program, {"held": Held()}), tmp_path)
-    assert done.log == "first 3000000 {7}"
+    (tmp_path / "plain.txt").write_text("beside")
+    given = {"held": Held(), "plain": tmp_path / "plain.txt"}
+    done = run(executor, job(tmp_path, program, given), tmp_path)
+    assert done.log == "first 3000000 {7} beside"
 
 
 def test_of_an_exit_code_only_zero_is_told(executor: Executor, tmp_path: Path) -> None:
@@ -252,9 +263,9 @@ def test_it_ends_with_its_executor(tmp_path: Path, executor: Executor) -> None:
     made = f"""
         import sys, pathlib, time
         from tests.support.tasks import job
-        from cohortium.enclave.executor import executors
+        from tests.support.measured_host import executor_of
         folder = pathlib.Path({str(tmp_path)!r})
-        one = executors()[{executor.name!r}]
+        one = executor_of({executor.name!r})
         made = job(folder, "import time; print(1, flush=True); time.sleep(77)")
         one.start(one.prepare(made)).wait(lambda text: print("begun", flush=True))
     """

@@ -4,18 +4,20 @@ cohortium enclave doctor
 cohortium enclave try FOLDER --input images=FILE --results FOLDER
 cohortium enclave try builtin:join --input left=FILE --input right=FILE --argument id=COLUMN
 cohortium enclave collateral import FILE
+cohortium enclave tpm request FILE
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cohortium.cli import collateral
+from cohortium.cli import collateral, tpm
 from cohortium.cli.output import JsonOption, emit, handle_errors, plain
 from cohortium.errors import ConflictError, InputError
 
@@ -31,6 +33,7 @@ app = typer.Typer(
     help="Where programs run on lent data: what this machine can offer, and a try of a program.",
 )
 app.add_typer(collateral.app, name="collateral")
+app.add_typer(tpm.app, name="tpm")
 
 
 @app.command()
@@ -77,6 +80,13 @@ def try_(
             file_okay=False,
         ),
     ] = None,
+    inputs_by: Annotated[
+        Literal["auto", "memory", "mount"],
+        typer.Option(
+            help="How vault:// inputs get inside: memory (copied), mount (decrypted as they are "
+            "read; landlock and bubblewrap), or auto (mount where they are large)."
+        ),
+    ] = "auto",
     json: JsonOption = False,
 ) -> None:
     """Run a program as a task would run, on files of your own: no contract, no other owner."""
@@ -87,6 +97,7 @@ def try_(
     task, code, digest = _program(folder, given)
     readable = () if packages is None else (packages,)
     job = task.job(code, given, dict(_pairs("--argument", arguments)), readable)
+    job = replace(job, inputs_by=inputs_by)
     place = find_executor(executor)
     running = place.start(place.prepare(job))
     try:

@@ -77,6 +77,8 @@ class Job:
         outputs: Slots; each is a folder that the program may write to.
         readable: More of the host that it may read, such as an environment of Python packages.
         inputs_by: Copied into the sandbox's memory, or decrypted as they are read.
+        record: What a measured host measures before it starts, where a contract names it; see
+            `cohortium.enclave.task_record`.
     """
 
     argv: tuple[str, ...]
@@ -87,6 +89,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     readable: tuple[Path, ...] = ()
     inputs_by: InputsBy = "auto"
+    record: tuple[bytes, ...] = ()
 
     def command(self, folder: str, python: str) -> list[str]:
         """The program and its arguments where `folder` has code, inputs and outputs.

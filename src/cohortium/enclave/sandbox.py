@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
 from cohortium.contract.task import MIB
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.job import Job
+from cohortium.enclave.mounted import mounted
 from cohortium.enclave.supervised import PACKAGE, from_root, python_of, spec
 
 FOLDER: Final = "/task"
@@ -18,6 +20,7 @@ OUTPUTS: Final = f"{FOLDER}/outputs"
 INPUTS: Final = f"{FOLDER}/inputs"
 PACKAGE_PARENT: Final = "/opt/cohortium"
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - of the sandbox's own
+DEVICE: Final = "/dev/fuse"
 _SYSTEM: Final = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
     *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"),
@@ -57,17 +60,34 @@ def base(folder: Path) -> Path:
     return folder if above == Path(above.anchor) else above
 
 
-def sizes(job: Job) -> dict[str, int]:
-    """The folders in memory that the task may write to, and their bytes."""
-    inputs = sum(
+def sizes(job: Job, mounts: Collection[str] = ()) -> dict[str, int]:
+    """The folders in memory that the task may write to, and their bytes.
+
+    Args:
+        mounts: Inputs that take none.
+    """
+    held = [
         size
-        for source in job.inputs.values()
-        if not isinstance(source, Path)
+        for slot, source in job.inputs.items()
+        if not isinstance(source, Path) and slot not in mounts
         for _, size in source.files()
-    )
+    ]
+    inputs = sum(held)
     disk = job.limits.disk_bytes
     kept = {SCRATCH: disk, OUTPUTS: disk, SHARED_MEMORY: job.limits.memory_bytes}
-    return kept | ({INPUTS: inputs + inputs // 8 + MIB} if inputs else {})
+    return kept | ({INPUTS: inputs + inputs // 8 + MIB} if held or mounts else {})
+
+
+def mounts_of(job: Job, device: str = DEVICE, *, own_root: bool = True) -> dict[str, Any] | None:
+    """What the supervisor is told of mounts; None where there are none.
+
+    Raises:
+        PolicyRefusal: ``executor-unavailable``.
+    """
+    found = mounted(job)
+    files = {slot: [path for path, _ in one.files()] == [""] for slot, one in found.items()}
+    told = {"folder": INPUTS, "files": files, "device": device, "own_root": own_root}
+    return told if found else None
 
 
 def guarded(job: Job, **more: Any) -> dict[str, Any]:
@@ -84,8 +104,9 @@ def guarded(job: Job, **more: Any) -> dict[str, Any]:
     )
 
 
-def control_group(job: Job) -> ControlGroup | None:
+def control_group(job: Job, mounts: Collection[str] = ()) -> ControlGroup | None:
     """One for the job with its memory and processes; None where this user can make none."""
-    memory_bytes = job.limits.memory_bytes + sum(sizes(job).values()) + _SUPERVISOR_BYTES
+    folders_bytes = sum(sizes(job, mounts).values())
+    memory_bytes = job.limits.memory_bytes + folders_bytes + _SUPERVISOR_BYTES
     name = f"cohortium-{secrets.token_hex(8)}"
     return ControlGroup.make(name, memory_bytes, job.limits.processes + 2)

@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, cast
 from unicodedata import category
 
 from cohortium.enclave.cgroup import ControlGroup
@@ -30,8 +30,10 @@ from cohortium.enclave.inside.frames import (
     receive,
     send,
 )
-from cohortium.enclave.job import Job, Outcome, Sink, Source
-from cohortium.errors import InputError, PolicyRefusal, ProtocolError
+from cohortium.enclave.job import Ending, Job, OpenSource, Outcome, Sink
+from cohortium.enclave.mounted import Answering
+from cohortium.enclave.streamed import add
+from cohortium.errors import PolicyRefusal, ProtocolError
 
 PACKAGE: Final = Path(__file__).parents[1]
 _BOOT: Final = (
@@ -80,6 +82,7 @@ def spec(job: Job, folder: str, **more: Any) -> dict[str, Any]:
         "work": str(top / "scratch"),
         "outputs": list(job.outputs),
         "streamed": any(not isinstance(one, Path) for one in job.inputs.values()),
+        "mounts": None,
         "limits": job.limits.model_dump(),
         "readable": [],
         "writable": [],
@@ -133,10 +136,13 @@ class SupervisedTask:
         self._encloses = bool(told["guarded"])
         self._outcome: Outcome | None = None
         self._stopped = False
+        self._answering: Answering | None = None
+        told, channel, there = _with_channel(told)
         control, self._control = os.pipe()
         self._report, report = os.pipe()
         fcntl.fcntl(report, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         whole = package_parent is None
+        passed = (control, report, *([] if there is None else [there.fileno()]))
         arguments = [*command, *([] if whole else boot(str(package_parent), control, report))]
         try:
             self._process = subprocess.Popen(
@@ -144,7 +150,7 @@ class SupervisedTask:
                 stdin=control if whole else subprocess.DEVNULL,
                 stdout=report if whole else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=() if whole else (control, report),
+                pass_fds=() if whole else passed,
                 start_new_session=True,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             )
@@ -156,16 +162,21 @@ class SupervisedTask:
         finally:
             os.close(control)
             os.close(report)
+            if there is not None:
+                there.close()
         if group is not None:
             group.add(self._process.pid)
-        self._begin(told)
+        self._begin(told, channel)
 
-    def _begin(self, told: Mapping[str, Any]) -> None:
+    def _begin(self, told: Mapping[str, Any], channel: socket.socket | None) -> None:
+        mounted = () if channel is None else tuple(told["mounts"]["files"])
         try:
             try:
                 _tell(self._control, SPEC, json.dumps(told).encode())
+                if channel is not None:
+                    self._answer_for(mounted, channel)
                 if told["streamed"]:
-                    self._send_inputs()
+                    self._send_inputs(mounted)
             except _Gone:
                 pass  # and says below why
             first = self._next()
@@ -180,12 +191,21 @@ class SupervisedTask:
             self._finished()
             raise
 
-    def _send_inputs(self) -> None:
+    def _answer_for(self, slots: tuple[str, ...], channel: socket.socket) -> None:
+        sources = [cast("OpenSource", self._job.inputs[slot]) for slot in slots]
+        with channel:
+            self._answering = Answering.receive(
+                channel, sources, self._job.limits.cpu_s, self._process.kill
+            )
+        if self._answering is None:
+            raise _Gone
+
+    def _send_inputs(self, mounted: tuple[str, ...]) -> None:
         writer = Outgoing(lambda part: _tell(self._control, INPUT, part))
         with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for slot, source in self._job.inputs.items():
-                if not isinstance(source, Path):
-                    _add(archive, slot, source)
+                if not isinstance(source, Path) and slot not in mounted:
+                    add(archive, slot, source)
         _tell(self._control, INPUT)
 
     def _next_output(self) -> bytes:
@@ -221,8 +241,7 @@ class SupervisedTask:
             frame = self._next()
             if frame is None:
                 self._finished()
-                self._outcome = Outcome("stopped" if self._stopped else "failed", bytes(log))
-                return self._outcome
+                return self._ended("stopped" if self._stopped else "failed", log)
             kind, payload = frame
             if kind == LOG:
                 payload = payload[: max(0, self._job.limits.log_bytes - len(log))]
@@ -233,8 +252,18 @@ class SupervisedTask:
                 ended = json.loads(payload)
                 if ended["end"] == "failed" and self._group and self._group.ran_out_of_memory:
                     ended["end"] = "memory"
-                self._outcome = Outcome(log=bytes(log), **ended)
-                return self._outcome
+                return self._ended(log=log, **ended)
+
+    def _ended(self, end: Ending, log: bytearray, **more: Any) -> Outcome:
+        answering = self._answering
+        if answering is not None and answering.took_too_long and not self._stopped:
+            end = "cpu"
+        fault = None if answering is None or self._stopped else answering.fault
+        self._outcome = Outcome(end if fault is None else "failed", bytes(log), **more)
+        if fault is not None:
+            # The task may have gone on without what it could not read.
+            raise fault
+        return self._outcome
 
     def stop(self) -> None:
         """Kill it and all that it started."""
@@ -246,6 +275,8 @@ class SupervisedTask:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOPS_WITHIN_S)
         self._process.kill()
+        if self._answering is not None:
+            self._answering.close()
 
     def collect(self, sink: Sink | None) -> None:
         """Its outputs, as they leave the sandbox; None drops them. It is gone afterwards.
@@ -290,6 +321,8 @@ class SupervisedTask:
 
     def _finished(self) -> None:
         self._process.wait()
+        if self._answering is not None:
+            self._answering.close()
         self._close()
         if self._group is not None:
             self._group.remove()
@@ -310,6 +343,16 @@ class _Gone(Exception):
     """The sandbox has closed its end; no fault of what is sent."""
 
 
+def _with_channel(
+    told: Mapping[str, Any],
+) -> tuple[Mapping[str, Any], socket.socket | None, socket.socket | None]:
+    """For mounts, a socket over which the sandbox gives out their connections; ours, and its."""
+    if told["mounts"] is None:
+        return told, None, None
+    here, there = socket.socketpair()
+    return {**told, "mounts": {**told["mounts"], "channel": there.fileno()}}, here, there
+
+
 def _tell(control: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
     try:
         send(control, kind, payload)
@@ -319,57 +362,6 @@ def _tell(control: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
 
 def _bad_output(what: str) -> PolicyRefusal:
     return PolicyRefusal("task-output", f"The task gave {what}; its outputs were not taken.")
-
-
-def _add(archive: tarfile.TarFile, slot: str, source: Source) -> None:
-    for path, size in source.files():
-        name = PurePosixPath(path)
-        if name.is_absolute() or ".." in name.parts:
-            raise InputError("bad-data", f"The input {slot} has a file whose name leads elsewhere.")
-        member = tarfile.TarInfo(f"{slot}/{path}" if path else slot)
-        member.size = size
-        member.mode = 0o600
-        try:
-            archive.addfile(member, _Chunks(slot, size, source.chunks(path)))
-        except OSError as error:
-            raise InputError("bad-data", f"The input {slot} cannot be read: {error}.") from error
-
-
-class _Chunks(BytesIO):
-    """Chunks as a file that is read once and has the size that was said."""
-
-    def __init__(self, slot: str, size: int, chunks: Iterable[bytes]) -> None:
-        super().__init__()
-        self._slot = slot
-        self._to_come = size
-        self._chunks = iter(chunks)
-        self._left = b""
-        self._require(size or next(self._chunks, b"") == b"")
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Exactly so much.
-
-        Raises:
-            InputError: ``bad-data``: it has another size than was said.
-        """
-        wanted = self._to_come if size is None or size < 0 else min(size, self._to_come)
-        parts = [self._left]
-        have = len(self._left)
-        while have < wanted and (part := next(self._chunks, None)) is not None:
-            parts.append(part)
-            have += len(part)
-        whole = b"".join(parts)
-        self._left = whole[wanted:]
-        self._to_come -= wanted
-        ended = self._to_come or not (self._left or next(self._chunks, b""))
-        self._require(have >= wanted and ended)
-        return whole[:wanted]
-
-    def _require(self, holds: object) -> None:
-        if not holds:
-            raise InputError(
-                "bad-data", f"The input {self._slot} was changed while it was read; start again."
-            )
 
 
 class FolderSink:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cohortium.errors import InputError
 from cohortium.vault.filesystem import VaultFileSystem
+from cohortium.vault.reader import VaultReader
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -26,26 +27,46 @@ class VaultedInput:
         if not vault.exists(path):
             raise InputError("not-found", f"There is nothing at {path} in the vault.")
         self._is_file = vault.isfile(path)
+        self._found: dict[str, tuple[int, bytes]] | None = None
 
     def files(self) -> Iterable[tuple[str, int]]:
-        """Relative path and size of each, from verified headers."""
-        if self._is_file:
-            return [("", self._size(self._top))]
-        found = sorted(self._vault.find(self._top))
-        top = PurePosixPath(self._vault.info(self._top)["name"])
-        return [
-            (PurePosixPath(path).relative_to(top).as_posix(), self._size(path)) for path in found
-        ]
-
-    def _size(self, path: str) -> int:
-        with self._vault.open(path) as file:
-            return int(file.size)
+        """Relative path and size of each, from verified headers; the same at every call."""
+        if self._found is None:
+            self._found = {path: self._header(path) for path in self._names()}
+        return [(path, size) for path, (size, _) in self._found.items()]
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of one; every chunk was verified."""
-        with self._vault.open(f"{self._top}/{path}" if path else self._top) as file:
+        with self.open(path) as file:
             while part := file.read(_CHUNK_BYTES):
                 yield part
+
+    def open(self, path: str) -> VaultReader:
+        """One of `files`, to read at any place.
+
+        Raises:
+            InputError: ``bad-data``: it is another version than `files` found.
+        """
+        reader: VaultReader = self._vault.open(self._full(path))
+        known = (self._found or {}).get(path)
+        if known is not None and known[1] != reader.header.digest:
+            reader.close()
+            raise InputError("bad-data", "An input was changed while it was read; start again.")
+        return reader
+
+    def _names(self) -> list[str]:
+        if self._is_file:
+            return [""]
+        top = PurePosixPath(self._vault.info(self._top)["name"])
+        found = sorted(self._vault.find(self._top))
+        return [PurePosixPath(path).relative_to(top).as_posix() for path in found]
+
+    def _header(self, path: str) -> tuple[int, bytes]:
+        with self._vault.open(self._full(path)) as file:
+            return int(file.size), file.header.digest
+
+    def _full(self, path: str) -> str:
+        return f"{self._top}/{path}" if path else self._top
 
 
 class VaultedOutputs:

@@ -9,13 +9,16 @@ from typing import ClassVar, Final
 from cohortium.contract.task import SecurityLevel
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.landlock import guards_missing
+from cohortium.enclave.inside.mounts import HIDDEN
 from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import (
+    DEVICE,
     FOLDER,
     INPUTS,
     PACKAGE_PARENT,
     control_group,
     guarded,
+    mounts_of,
     shown,
     sizes,
 )
@@ -27,6 +30,9 @@ _UNSHARED: Final = (
     *("--unshare-all", "--unshare-user", "--disable-userns"),
     *("--die-with-parent", "--as-pid-1"),
 )
+_DEVICE: Final = f"{HIDDEN}/fuse"
+_MAY_MOUNT: Final = ("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
+"""Over its own namespaces, until the inputs are mounted; before the task starts all are dropped."""
 
 
 class Bubblewrap:
@@ -64,16 +70,20 @@ class Bubblewrap:
             raise PolicyRefusal("executor-unavailable", "bubblewrap is not installed.")
         job = prepared.job
         command = [found, *_UNSHARED, "--uid", "1000", "--gid", "1000", "--clearenv"]
+        mounts = mounts_of(job, _DEVICE, own_root=False)
+        slots = mounts["files"] if mounts else ()
+        if mounts:
+            command += [*_MAY_MOUNT, "--dev-bind", DEVICE, _DEVICE]
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", INPUTS]
+        for folder, size_bytes in sizes(job, slots).items():
+            command += ["--size", str(size_bytes), "--tmpfs", folder]
         for inside, host in shown(job).items():
             command += ["--ro-bind", host, inside]
-        command += ["--proc", "/proc", "--dev", "/dev", "--dir", INPUTS]
-        for folder, size_bytes in sizes(job).items():
-            command += ["--size", str(size_bytes), "--tmpfs", folder]
         command += ["--remount-ro", "/", "--", str(python_of(job)), "-I", "-S"]
         return SupervisedTask(
             job,
             command,
             PACKAGE_PARENT,
-            guarded(job),
-            group=control_group(job),
+            guarded(job, mounts=mounts),
+            group=control_group(job, slots),
         )

@@ -20,6 +20,7 @@ from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.inside.namespaces import INSIDE_ID
 from cohortium.enclave.job import Job
+from cohortium.enclave.mounted import require_memory
 from cohortium.enclave.sandbox import FOLDER, PACKAGE_PARENT, guarded, shown, sizes
 from cohortium.enclave.supervised import SupervisedTask, boot, python_of
 from cohortium.errors import PolicyRefusal
@@ -56,6 +57,7 @@ class Gvisor:
 
     def prepare(self, job: Job) -> Prepared:
         """See `Executor`."""
+        require_memory(job)
         job.command(FOLDER, "python")
         config = json.dumps(_config(job), indent=1, sort_keys=True).encode()
         return Prepared(job, {"config.json": config})
@@ -115,6 +117,8 @@ def _config(job: Job) -> dict[str, Any]:
         # runsc would mount writable ones there.
         _memory("/tmp", "ro"),  # noqa: S108 - of the sandbox's own
     ]
+    for folder, size_bytes in sizes(job).items():
+        mounts.append(_memory(folder, f"size={size_bytes}", "mode=777"))
     for inside, host in shown(job).items():
         mounts.append(
             {
@@ -124,8 +128,6 @@ def _config(job: Job) -> dict[str, Any]:
                 "options": ["rbind", "ro", "nosuid", "nodev"],
             }
         )
-    for folder, size_bytes in sizes(job).items():
-        mounts.append(_memory(folder, f"size={size_bytes}", "mode=777"))
     return {
         "ociVersion": "1.0.2",
         "hostname": "task",

@@ -14,7 +14,14 @@ from cohortium.enclave.executor import Prepared
 from cohortium.enclave.inside import landlock as kernel
 from cohortium.enclave.inside import seccomp
 from cohortium.enclave.job import Job
-from cohortium.enclave.sandbox import PACKAGE_PARENT, control_group, guarded, shown, sizes
+from cohortium.enclave.sandbox import (
+    PACKAGE_PARENT,
+    control_group,
+    guarded,
+    mounts_of,
+    shown,
+    sizes,
+)
 from cohortium.enclave.supervised import PACKAGE, SupervisedTask, python_of
 from cohortium.enclave.unprivileged import namespaces_refused
 
@@ -39,13 +46,15 @@ class Landlock:
     ) -> SupervisedTask:
         """See `Executor`; `attest` gives evidence where the machine has any."""
         job = prepared.job
-        root = {"readable": shown(job), "sizes": sizes(job)}
+        mounts = mounts_of(job)
+        slots = mounts["files"] if mounts else ()
+        root = {"readable": shown(job), "sizes": sizes(job, slots)}
         return SupervisedTask(
             job,
             [str(python_of(job)), "-I", "-S"],
             str(PACKAGE.parent),
-            guarded(job, namespaces=True, root=root),
-            group=control_group(job),
+            guarded(job, namespaces=True, root=root, mounts=mounts),
+            group=control_group(job, slots),
             attest=attest,
         )
 

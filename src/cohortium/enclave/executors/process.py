@@ -9,6 +9,7 @@ from typing import ClassVar
 from cohortium.contract.task import SecurityLevel
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.job import Job
+from cohortium.enclave.mounted import require_memory
 from cohortium.enclave.sandbox import control_group
 from cohortium.enclave.supervised import PACKAGE, SupervisedTask, python_of, spec
 
@@ -29,6 +30,7 @@ class Process:
 
     def prepare(self, job: Job) -> Prepared:
         """See `Executor`."""
+        require_memory(job)
         job.command("/task", "python")
         return Prepared(job, {})
 

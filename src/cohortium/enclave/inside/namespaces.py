@@ -21,7 +21,8 @@ _NEW: Final = {
     "uts": 0x04000000,
     "cgroup": 0x02000000,
 }
-_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
+_BIND, _REC, _PRIVATE = 4096, 16384, 1 << 18
 _DETACH: Final = 2
 _MOUNT_SETATTR, _PIVOT_ROOT = 442, {"x86_64": 155, "aarch64": 41}
 _AT_RECURSIVE: Final = 0x8000
@@ -91,6 +92,10 @@ def build_root(
     _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, "mode=755,size=16m")  # noqa: S108
     Path("/tmp/host").mkdir()  # noqa: S108
     _pivot("/tmp", "/tmp/host")  # noqa: S108
+    for folder, size_bytes in sizes.items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        flags = _NOSUID | _NODEV | (0 if folder in writable else _NOEXEC)
+        _mount("tmpfs", folder, "tmpfs", flags, f"mode=700,size={size_bytes}")
     for inside, host in readable.items():
         _show(f"/host{host}", inside)
     Path("/dev").mkdir(exist_ok=True)
@@ -101,13 +106,43 @@ def build_root(
     Path("/dev/fd").symlink_to("/proc/self/fd")
     Path("/proc").mkdir()
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
-    for folder, size_bytes in sizes.items():
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        flags = _NOSUID | _NODEV | (0 if folder in writable else _NOEXEC)
-        _mount("tmpfs", folder, "tmpfs", flags, f"mode=700,size={size_bytes}")
     _checked(_libc.umount2(b"/host", _DETACH), "umount2")
     Path("/host").rmdir()
     _protect("/", recursive=False)
+
+
+def own_mounts() -> None:
+    """A copy of all mounts that this process alone changes; those there are cannot be undone in it.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    _checked(_libc.unshare(_NEW["mnt"]), "unshare")
+
+
+def mount_connection(device: int, target: str, root_mode: str) -> None:
+    """Mount what the other end of this open FUSE device answers; for this user alone, read-only.
+
+    Args:
+        root_mode: Of the mount's root: what it is, in octal.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    flags = _RDONLY | _NOSUID | _NODEV | _NOEXEC
+    user, group = os.geteuid(), os.getegid()
+    said = f"fd={device},rootmode={root_mode},user_id={user},group_id={group}"
+    _mount("vault", target, "fuse", flags, said)
+
+
+def cover(folder: str) -> None:
+    """Mount an empty folder that nobody may enter over one.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    flags = _RDONLY | _NOSUID | _NODEV | _NOEXEC
+    _mount("tmpfs", folder, "tmpfs", flags, "mode=000,size=4k")
 
 
 def become(user: int, group: int) -> None:

@@ -59,8 +59,11 @@ def main(control: int, report: int) -> None:
             _, status = os.waitpid(child, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     namespaces.supervise(other_user=spec["user"] is not None)
+    mounts = _mounts(spec["mounts"])
     if spec["root"] is not None:
         namespaces.build_root(**spec["root"])
+    if mounts is not None:
+        mounts.show()
     Supervisor(spec, control, report).run()
 
 
@@ -278,6 +281,14 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _mounts(told: dict[str, Any] | None) -> Any:
+    if told is None:
+        return None
+    from cohortium.enclave.inside.mounts import Mounts  # imports what most tasks do without
+
+    return Mounts(**told)
 
 
 def _next_input(control: int) -> bytes:
