@@ -161,6 +161,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "too-large": Entry("InputError", "The request has more bytes than are accepted.", 413),
     "missing-extra": Entry("InputError", "An optional dependency is not installed.", 400),
+    "vault-key-missing": Entry(
+        "InputError", "Somebody whom an output is for has no vault key here.", 400
+    ),
     # PolicyRefusal
     "not-authorised": Entry("PolicyRefusal", "The caller may not do this.", 403),
     "not-permitted": Entry("PolicyRefusal", "The contract does not permit this computation.", 403),
@@ -189,6 +192,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "executor-unavailable": Entry(
         "PolicyRefusal", "A sandbox, or one of its guards, cannot be put in place here.", 403
+    ),
+    "packages-missing": Entry(
+        "PolicyRefusal", "The packages that a program locks are not in the enclave.", 403
     ),
     "task-output": Entry(
         "PolicyRefusal", "A task's outputs are more, or other, than its contract allows.", 403
@@ -291,6 +297,10 @@ CATALOGUE: dict[str, Entry] = {
     "peer-timeout": Entry("PeerError", "The other process did not answer in time.", 504),
     "link-lost": Entry("PeerError", "The connection broke before the answer came.", 503),
     "peer-failed": Entry("PeerError", "The other process failed on this request.", 502),
+    "enclave-lost": Entry(
+        "PeerError", "The enclave ended while it ran the task, and its keys with it.", 502
+    ),
+    "no-enclave": Entry("PeerError", "No enclave that the contract accepts is connected.", 504),
     # ConflictError
     "already-exists": Entry("ConflictError", "Something with this name exists already.", 409),
     "stale-version": Entry(
@@ -304,6 +314,7 @@ CATALOGUE: dict[str, Entry] = {
         "ConflictError", "A round of the secure sum can no longer be completed.", 409
     ),
     "run-failed": Entry("ConflictError", "The run failed; its record says why.", 409),
+    "task-failed": Entry("ConflictError", "The task's program failed or exceeded a limit.", 409),
     "run-cancelled": Entry("ConflictError", "The run was cancelled.", 409),
     # IntegrityFailure
     "broken-journal": Entry(

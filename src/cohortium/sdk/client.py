@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -65,6 +66,7 @@ class Client:
         key: Signs an access token for each request.
         fingerprint: The consortium that the tokens are for.
         ledger_key: The verifier key of its ledger, where it is known.
+        vault_file: The researcher's vault key, which opens outputs of tasks.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class Client:
         key: SigningKey,
         fingerprint: str,
         ledger_key: str | None = None,
+        vault_file: Path | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self._http = http
+        self.vault_file = vault_file
         self._key = key
         self._clock = clock
         self._ledger_key = ledger_key
@@ -117,6 +121,24 @@ class Client:
         """POST an envelope's bytes or JSON values."""
         content = body if isinstance(body, bytes) else json.dumps(dict(body)).encode()
         return self._send(self._request("POST", path, content=content))
+
+    def put(self, path: str, body: bytes) -> Any:
+        """PUT bytes: a program, an envelope."""
+        return self._send(self._request("PUT", path, content=body))
+
+    def download(self, path: str, /, **query: str | int) -> Iterator[bytes]:
+        """GET bytes, as they come."""
+        self._require_open()
+        request = self._request("GET", path, query=query)
+        with _transport_errors(self.url):
+            response = self._http.send(request, stream=True)
+            try:
+                if response.is_error:
+                    response.read()
+                    _checked(response)
+                yield from response.iter_bytes()
+            finally:
+                response.close()
 
     def events(self, path: str, **query: str | int) -> Iterator[ServerEvent]:
         """Server-sent events until the hub ends the stream."""

@@ -24,10 +24,11 @@ from cohortium.sdk.client import Client, fetch_consortium, pinned_http
 from cohortium.sdk.drafted import DraftedStudy
 from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.ledger_key import pinned
-from cohortium.sdk.profile import load_profile, which_profile, which_profile_of
+from cohortium.sdk.profile import Profile, load_profile, which_profile, which_profile_of
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.study import Study
+from cohortium.sdk.vault_key import vault_file
 
 IN_FORCE = frozenset({"active", "suspended"})
 SHOWN_ID = 8
@@ -278,7 +279,13 @@ def connect(
     except BaseException:
         http.close()
         raise
-    client = Client(http, key=signing, fingerprint=expected, ledger_key=ledger_key)
+    client = Client(
+        http,
+        key=signing,
+        fingerprint=expected,
+        ledger_key=ledger_key,
+        vault_file=_vault_file(key, known),
+    )
     return Federation(client, info.name)
 
 
@@ -286,6 +293,14 @@ def _key(key: str | Path | SigningKey | None) -> SigningKey:
     if isinstance(key, SigningKey):
         return key
     return SigningKey.load(Path(str(key)).expanduser())
+
+
+def _vault_file(key: str | Path | SigningKey | None, known: Profile | None) -> Path | None:
+    """Beside the file of the signing key, where there is one."""
+    if isinstance(key, SigningKey):
+        return None
+    where = key if key is not None or known is None else known.key_file
+    return None if where is None else vault_file(Path(str(where)).expanduser())
 
 
 def _check_computations(proposal: Proposal) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from cohortium.contract.model import Contract
 from cohortium.contract.population import asked_population
+from cohortium.contract.task import TASK_PREFIX
 from cohortium.core import rest
 from cohortium.errors import PeerError, ProtocolError, VerificationError
 from cohortium.sdk.client import Client
@@ -17,6 +18,7 @@ from cohortium.sdk.receipt import verify_result
 from cohortium.sdk.result_types import result_from_wire
 from cohortium.sdk.results import Result
 from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.tasks import TaskResult
 
 __all__ = ["Run", "RunInfo"]
 
@@ -123,6 +125,8 @@ class Run:
         if info.id != self.id:
             raise ProtocolError("malformed-message", "The hub's answer is about another run.")
         self._info = info
+        if info.computation.startswith(TASK_PREFIX):
+            return TaskResult(info, data["result"], self._client, self._contract)
         population = asked_population(self._contract, info.cohort)
         return result_from_wire(info, data["result"], population.variables)
 

@@ -19,6 +19,7 @@ from cohortium.contract.model import Contract, RunRequest
 from cohortium.contract.population import asked_population
 from cohortium.contract.render import render_diff, render_version
 from cohortium.contract.statements import Action, Transition
+from cohortium.contract.task import Task
 from cohortium.core.dictionary import Variable
 from cohortium.core.model import explain
 from cohortium.core.rest import StatementInfo, StudyInfo, VersionInfo
@@ -42,6 +43,8 @@ from cohortium.sdk.html import facts_html, table_html
 from cohortium.sdk.run import Run
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.submission import plain
+from cohortium.sdk.tasks import StudyTask
+from cohortium.sdk.vault_key import own_key, publish
 
 if TYPE_CHECKING:
     from cohortium.sdk.filling import Fill
@@ -88,6 +91,7 @@ class Study(Analyses):
                 "sites": ", ".join(p.name for p in self.contract.participants),
                 "signed by": ", ".join(self.signatures),
                 "permits": ", ".join(c.name for c in self.contract.computations),
+                "tasks": ", ".join(self.tasks),
                 "expires": self.contract.expires_at.isoformat(),
                 "contract": self.digest,
             },
@@ -267,6 +271,27 @@ class Study(Analyses):
         answer = self._client.post(f"/studies/{self.id}/statements", said.sign(key))
         return self._take(StudyInfo.from_json(answer))
 
+    # Tasks
+
+    @property
+    def tasks(self) -> dict[str, StudyTask]:
+        """Programs over what institutions lent, by name."""
+        return {one.name: StudyTask(self, one) for one in self.contract.tasks}
+
+    def task(self, name: str) -> StudyTask:
+        """A task by its name.
+
+            study.task("segment").run(epochs=14).download("results")
+
+        Raises:
+            InputError: ``not-found``.
+        """
+        found = self.tasks.get(name)
+        if found is None:
+            known = ", ".join(self.tasks) or "none"
+            raise InputError("not-found", f"The study has no task {name!r}; it has: {known}.")
+        return found
+
     # Computations
 
     def cohort(self, include: Criteria = (), exclude: Criteria = ()) -> Cohort:
@@ -353,7 +378,9 @@ class Study(Analyses):
         if filled:
             whole = whole.model_copy(update={"filled": tuple(filled)})
         now = self._client.clock()
-        request = self._request(computation, values, whole, now)
+        return self._send(self._request(computation, values, whole, now))
+
+    def _send(self, request: RunRequest) -> Run:
         with self._stale():
             info = self._client.post("/runs", request.sign(self._client.key))
         if not isinstance(info, dict):
@@ -362,6 +389,21 @@ class Study(Analyses):
         if run.id != request.run_id:
             raise ProtocolError("malformed-message", "The hub's answer is about another run.")
         return run
+
+    def submit_task(self, task: Task, arguments: Mapping[str, Any]) -> Run:
+        """Sign and submit a run of a task; see `task`."""
+        self._publish_card(task)
+        request = self._request(
+            task.computation, dict(arguments), Selection(), self._client.clock()
+        )
+        return self._send(request)
+
+    def _publish_card(self, task: Task) -> None:
+        """Outputs for you are encrypted for the vault key of this machine, or a new one."""
+        key = self._client.key.public
+        me = next((name for name, k in self.contract.parties.items() if k == key), "")
+        if me in task.readers and self._client.vault_file is not None:
+            publish(self._client, me, own_key(self._client.vault_file, make=True))
 
     @contextmanager
     def _stale(self) -> Iterator[None]:

@@ -1,0 +1,322 @@
+"""Tasks of a study: programs over what institutions lent, run in an enclave."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohortium.contract.model import Contract, Environment
+from cohortium.contract.task import InputSlot, OutputSlot, Scalar, SecurityLevel, Task
+from cohortium.enclave.exchange import LOG_SLOT, LentFile, TaskOutcome
+from cohortium.errors import (
+    ConflictError,
+    InputError,
+    PolicyRefusal,
+    ProtocolError,
+    VerificationError,
+)
+from cohortium.sdk.client import Client
+from cohortium.sdk.html import facts_html, table_html
+from cohortium.sdk.language import Language, require_language
+from cohortium.sdk.results import Result
+from cohortium.sdk.run_info import RunInfo
+from cohortium.sdk.vault_key import own_key
+from cohortium.vault.keys import Keyring
+from cohortium.vault.reader import VaultReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cohortium.sdk.run import Run
+    from cohortium.sdk.study import Study
+
+PART_BYTES = 1 << 20
+OnBytes = Callable[[str, int, int], None]
+"""Told a file's name, bytes so far and bytes in all."""
+
+
+class StudyTask:
+    """A task of a study's contract.
+
+    study.task("segment").run(epochs=14)
+    """
+
+    def __init__(self, study: Study, task: Task) -> None:
+        self._study = study
+        self.terms = task
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(slot.name for slot in self.inputs)
+        outputs = ", ".join(slot.name for slot in self.outputs)
+        return f"<Task {self.name} at {self.level}: {inputs} -> {outputs}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("input", slot.name, slot.kind, ", ".join(slot.owners), "") for slot in self.inputs]
+        rows += [
+            ("output", slot.name, "", ", ".join(slot.owners), ", ".join(slot.recipients))
+            for slot in self.outputs
+        ]
+        facts = {
+            "program": f"{self.terms.code.name} ({self.terms.code.content_digest})",
+            "security level": self.level,
+            "arguments": ", ".join(
+                f"{one.name}={one.value}" if one.value is not None else one.name
+                for one in self.terms.arguments
+            ),
+        }
+        columns = ("", "slot", "kind", "owners", "recipients")
+        return facts_html(f"Task {self.name}", facts) + table_html(columns, rows)
+
+    @property
+    def name(self) -> str:
+        """Its name in the contract."""
+        return self.terms.name
+
+    @property
+    def level(self) -> SecurityLevel:
+        """The least security level at which it may run."""
+        return self._study.contract.level_of(self.terms)
+
+    @property
+    def inputs(self) -> tuple[InputSlot, ...]:
+        """What it reads, and whose that is."""
+        return self.terms.inputs
+
+    @property
+    def outputs(self) -> tuple[OutputSlot, ...]:
+        """What it gives, and to whom."""
+        return self.terms.outputs
+
+    def submit(self, **arguments: Scalar) -> Run:
+        """Sign and submit a run; returns at once with its handle.
+
+        Raises:
+            InputError: ``bad-input``, before anything is sent.
+            PolicyRefusal: ``not-permitted`` for an argument that the contract fixes.
+        """
+        self.terms.bound(arguments)
+        return self._study.submit_task(self.terms, arguments)
+
+    def run(self, **arguments: Scalar) -> TaskResult:
+        """`submit`, and wait for the result.
+
+        Raises:
+            CohortiumError: What an owner's node, the enclave or the hub said.
+        """
+        result = self.submit(**arguments).result()
+        if not isinstance(result, TaskResult):
+            raise ProtocolError("malformed-message", "The hub's answer is not a task's result.")
+        return result
+
+
+class TaskResult(Result):
+    """What a run of a task gave: encrypted files, which their recipients open here.
+
+    The enclave's signature over them is verified, and that the contract names this enclave where
+    it names any.
+
+    Raises:
+        VerificationError: It is not what an enclave of the contract signed for this run.
+    """
+
+    def __init__(
+        self, run: RunInfo, data: Mapping[str, Any], client: Client, contract: Contract
+    ) -> None:
+        super().__init__(run, data, {})
+        self._client = client
+        self.outcome = _verified(run, data, contract)
+        task = contract.task_of(run.computation)
+        if task is None:
+            raise VerificationError("bad-digest", "The run is of a task that the contract lacks.")
+        self._task = task
+        mine = next(
+            (name for name, key in contract.parties.items() if key == client.key.public), ""
+        )
+        self._readable = {one.name for one in task.outputs if mine in one.recipients}
+        self._readable |= {LOG_SLOT} if mine in task.log_recipients else set()
+
+    @property
+    def outputs(self) -> dict[str, tuple[LentFile, ...]]:
+        """The files of each output; sizes are of the ciphertext."""
+        return {one.slot: one.files.files for one in self.outcome.outputs if one.slot != LOG_SLOT}
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The outputs that are for you."""
+        return tuple(name for name in self.outputs if name in self._readable)
+
+    @cached_property
+    def log(self) -> str | None:
+        """What the program printed; None where the contract does not give it to you."""
+        return _text(self.read(LOG_SLOT)) if self._has_log else None
+
+    @property
+    def _has_log(self) -> bool:
+        return LOG_SLOT in self._readable and LOG_SLOT in {o.slot for o in self.outcome.outputs}
+
+    def read(self, slot: str, path: str | None = None) -> bytes:
+        """One decrypted file of an output.
+
+        Args:
+            path: Which, where the output has several.
+
+        Raises:
+            InputError: ``not-found``, ``vault-key-missing``.
+            PolicyRefusal: ``not-authorised`` where it is not for you.
+            VerificationError: It is not the file that the enclave signed.
+        """
+        files = self._files(slot)
+        if path is None and len(files) > 1:
+            names = ", ".join(one.path for one in files[:10])
+            raise InputError("bad-input", f"{slot} has several files; name one of {names}.")
+        found = next((one for one in files if path in {None, one.path}), None)
+        if found is None:
+            raise InputError("not-found", f"{slot} has no file {path!r}.")
+        with tempfile.TemporaryDirectory(prefix="cohortium-") as folder:
+            encrypted = self._fetch(slot, found, Path(folder), None)
+            with VaultReader.open(encrypted, self._keyring()) as reader:
+                return reader.read()
+
+    def download(
+        self,
+        to: str | Path,
+        slots: Iterable[str] | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> dict[str, list[Path]]:
+        """Decrypt outputs to new files below a folder, one folder for each output.
+
+        Args:
+            slots: Which; by default all that are for you.
+
+        Returns:
+            The written files of each output.
+
+        Raises:
+            ConflictError: ``already-exists``: nothing is overwritten.
+            PolicyRefusal: ``not-authorised`` for an output that is not for you.
+        """
+        chosen = tuple(self.readable if slots is None else slots)
+        if not chosen:
+            raise PolicyRefusal("not-authorised", "No output of this task is for you.")
+        wanted = {slot: self._files(slot) for slot in chosen}
+        keyring, top = self._keyring(), Path(to).expanduser()
+        there = [top / slot for slot in wanted if (top / slot).exists()]
+        if there:
+            raise ConflictError("already-exists", f"{there[0]} is there already; name another.")
+        written: dict[str, list[Path]] = {}
+        for slot, files in wanted.items():
+            for one in files:
+                place = top / slot / (one.path or slot)
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with tempfile.TemporaryDirectory(prefix=".cohortium-", dir=top) as folder:
+                    encrypted = self._fetch(slot, one, Path(folder), on_bytes)
+                    _decrypt(encrypted, place, keyring)
+                written.setdefault(slot, []).append(place)
+        return written
+
+    def _keyring(self) -> Keyring:
+        return Keyring([own_key(self._client.vault_file)])
+
+    def _files(self, slot: str) -> tuple[LentFile, ...]:
+        made = {one.slot: one.files.files for one in self.outcome.outputs}
+        if slot not in made:
+            raise InputError(
+                "not-found", f"The task gave no {slot!r}; it gave {', '.join(made) or 'nothing'}."
+            )
+        if slot not in self._readable:
+            raise PolicyRefusal("not-authorised", f"The contract does not give you {slot}.")
+        return made[slot]
+
+    def _fetch(self, slot: str, file: LentFile, folder: Path, on_bytes: OnBytes | None) -> Path:
+        """The ciphertext, checked against the enclave's signed digest."""
+        place, found, size = folder / "file", sha256(), 0
+        with place.open("wb") as out:
+            path = f"/runs/{self.run.id}/outputs/{slot}"
+            for part in self._client.download(path, path=file.path):
+                size += len(part)
+                if size > file.size_bytes:
+                    break
+                found.update(part)
+                out.write(part)
+                if on_bytes is not None:
+                    on_bytes(f"{slot}/{file.path}" if file.path else slot, size, file.size_bytes)
+        if size != file.size_bytes or f"sha256:{found.hexdigest()}" != file.content_digest:
+            raise VerificationError(
+                "bad-digest", f"The hub gave another file for {slot} than the enclave made."
+            )
+        return place
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each file: output, path, bytes of ciphertext, whether it is for you."""
+        import pandas as pd
+
+        rows = [
+            (slot, one.path or slot, one.size_bytes, slot in self._readable)
+            for slot, files in self.outputs.items()
+            for one in files
+        ]
+        return pd.DataFrame(rows, columns=["output", "file", "bytes", "for_you"])
+
+    def interpret(self, lang: Language = "en") -> str:
+        """See `Result.interpret`."""
+        require_language(lang)
+        said = self.outcome
+        if lang == "zh":
+            return (
+                f"任务“{self._task.name}”在{said.enclave}（{said.executor}，{said.level}）中运行"
+                f"{said.seconds:.1f}秒，给出{len(self.outputs)}项输出，其中{len(self.readable)}项可由您读取。"
+            )
+        return (
+            f"Task {self._task.name} ran for {said.seconds:.1f} s in {said.enclave} "
+            f"({said.executor}, {said.level}) and gave {len(self.outputs)} outputs, "
+            f"{len(self.readable)} of them for you."
+        )
+
+    def _text(self) -> str:
+        return f"{self.interpret()}\n\n{self.to_frame().to_string(index=False)}"
+
+
+def _verified(run: RunInfo, data: Mapping[str, Any], contract: Contract) -> TaskOutcome:
+    # 1. What is shown is what was signed. 2. It is about this run. 3. The signer is the enclave
+    # that it names, and 4. one of the contract's, where it names any.
+    try:
+        envelope = base64.b64decode(str(data["envelope"]), validate=True)
+        shown = TaskOutcome.from_json(data["outcome"])
+    except (KeyError, ValueError) as error:
+        raise ProtocolError("malformed-message", "The hub's answer is no task's result.") from error
+    outcome, signer = TaskOutcome.open(envelope)
+    if shown != outcome:  # 1
+        raise VerificationError("bad-digest", "The hub shows another outcome than was signed.")
+    about = (outcome.run_id, outcome.contract_digest, f"task.{outcome.task}")
+    if about != (run.id, contract.digest, run.computation):  # 2
+        raise VerificationError("bad-digest", "The outcome is of another run.")
+    if signer != outcome.enclave_key:  # 3
+        raise VerificationError("unknown-signer", "The outcome is not signed by its enclave.")
+    named = {(one.name, one.key) for one in (contract.environment or Environment()).enclaves}
+    if named and (outcome.enclave, signer) not in named:  # 4
+        raise VerificationError(
+            "unknown-signer", f"{outcome.enclave} is not an enclave that the contract names."
+        )
+    return outcome
+
+
+def _decrypt(encrypted: Path, place: Path, keyring: Keyring) -> None:
+    """Whole and verified, or not at all."""
+    part = place.with_name(place.name + ".part")
+    try:
+        with VaultReader.open(encrypted, keyring) as reader, part.open("xb") as out:
+            while data := reader.read(PART_BYTES):
+                out.write(data)
+        part.rename(place)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
