@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "data": ("cohortium.cli.data", "Register an institution's datasets at its node."),
     "study": ("cohortium.cli.study", "Propose and amend studies; sign and suspend them at a node."),
     "run": ("cohortium.cli.run", "Compute under a signed study: cohortium run STUDY describe ..."),
+    "task": ("cohortium.cli.task", "Run a study's tasks in an enclave; open what they give."),
     "audit": ("cohortium.cli.audit", "Export the evidence of a study, and verify it offline."),
     "enclave": ("cohortium.cli.enclave", "Where programs run on lent data, and a try of one."),
     "user": ("cohortium.cli.user", "Your own key and profile as a researcher."),

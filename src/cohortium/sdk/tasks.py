@@ -56,7 +56,9 @@ class StudyTask:
         return f"<Task {self.name} at {self.level}: {inputs} -> {outputs}>"
 
     def _repr_html_(self) -> str:
-        rows = [("input", slot.name, slot.kind, ", ".join(slot.owners), "") for slot in self.inputs]
+        rows: list[tuple[str, ...]] = [
+            ("input", slot.name, slot.kind, ", ".join(slot.owners), "") for slot in self.inputs
+        ]
         rows += [
             ("output", slot.name, "", ", ".join(slot.owners), ", ".join(slot.recipients))
             for slot in self.outputs
