@@ -27,6 +27,7 @@ NOT_INSTALLED = (
     "torch==2.13.0",
     "paddlepaddle==3.3.1",
     "xgboost==3.2.0",
+    "tpm2-pytss==3.0.0",
     "mpmath<1.4  # sympy, which torch needs, does not work with later ones",
 )
 

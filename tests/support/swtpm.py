@@ -95,22 +95,34 @@ class SoftwareTpm:
 
 
 @contextmanager
-def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
-    """A new TPM, started and connected."""
-    server, control = folder / "tpm", folder / "control"
+def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A new TPM in an empty folder, or one with the seeds of an earlier one, after a restart."""
+    server, control = folder / "tpm", folder / "tpm.ctrl"
+    for left in (server, control):
+        left.unlink(missing_ok=True)
     command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
     command += ["--server", f"type=unixio,path={server}", "--ctrl", f"type=unixio,path={control}"]
-    process = subprocess.Popen([*command, "--flags", "not-need-init,startup-clear"])
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(20)
+    process = subprocess.Popen(
+        [*command, "--flags", "not-need-init,startup-clear"], stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(200):
             if server.exists():
                 break
             time.sleep(0.05)
-        connection.connect(str(server))
-        yield SoftwareTpm(connection)
+        yield process
     finally:
-        connection.close()
         process.terminate()
         process.wait(20)
+
+
+@contextmanager
+def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
+    """A new TPM, started and connected."""
+    with (
+        running(folder),
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+    ):
+        connection.settimeout(20)
+        connection.connect(str(folder / "tpm"))
+        yield SoftwareTpm(connection)

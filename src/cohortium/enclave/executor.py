@@ -100,6 +100,7 @@ def executors(environment: Environment | None = None) -> dict[str, Executor]:
     from cohortium.enclave.executors.sev_snp import SevSnp
     from cohortium.enclave.executors.simulated import Simulated
     from cohortium.enclave.executors.tdx import Tdx
+    from cohortium.enclave.executors.tpm import MeasuredHost
 
     found: dict[str, Any] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
@@ -110,6 +111,7 @@ def executors(environment: Environment | None = None) -> dict[str, Executor]:
         Landlock(),
         Gvisor(),
         Simulated(environment),
+        MeasuredHost(),
         Tdx(),
         SevSnp(),
         Gramine(),

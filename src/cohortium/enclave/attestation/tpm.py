@@ -28,7 +28,8 @@ from cohortium.enclave.attestation.tpm_structures import (
 )
 from cohortium.enclave.attestation.verdict import Verdict
 
-_MOST_TASKS: Final = 10_000
+MOST_TASKS: Final = 10_000
+"""Measurements of tasks in one piece of evidence."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class TpmEvidence:
             raise malformed("its PCRs are none")
         if (
             not isinstance(tasks, list)
-            or len(tasks) > _MOST_TASKS
+            or len(tasks) > MOST_TASKS
             or not all(map(_is_digest, tasks))
         ):
             raise malformed("its measurements of tasks are none")
