@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cohortium.contract.task import Limits
 from cohortium.enclave.fuse import REQUEST_BYTES, Files
 from cohortium.enclave.job import Job, OpenSource
 from cohortium.enclave.unprivileged import mounts_refused
@@ -59,8 +60,8 @@ class Answering:
     """Threads that answer for the mounts of one task until its sandbox is gone.
 
     Args:
-        cpu_s: Processor time that a thread may take: what a task makes others do for it counts
-            too.
+        limits: Of the task; a thread may take as much processor time as it, since what it makes
+            others do for it counts too.
         failed: Called once where an input cannot be given, or takes more than that.
     """
 
@@ -68,10 +69,10 @@ class Answering:
         self,
         sources: Sequence[OpenSource],
         connections: Sequence[int],
-        cpu_s: float,
+        limits: Limits,
         failed: Callable[[], None],
     ) -> None:
-        self._cpu_s = cpu_s
+        self._cpu_s = limits.cpu_s
         self._failed = failed
         self._lock = threading.Lock()
         self._closed = False
@@ -79,6 +80,10 @@ class Answering:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.fault: Exception | None = None
         self.took_too_long = False
+        # A task that waits for an answer cannot be killed; that its time is over must not wait too.
+        self._last = threading.Timer(limits.time_s + _ENDS_WITHIN_S, self.close)
+        self._last.daemon = True
+        self._last.start()
         self._threads = [
             threading.Thread(target=self._answer, args=(source, connection), daemon=True)
             for source, connection in zip(sources, connections, strict=True)
@@ -86,12 +91,17 @@ class Answering:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def ended_it(self) -> bool:
+        """Whether `failed` was called."""
+        return self.took_too_long or self.fault is not None
+
     @classmethod
     def receive(
         cls,
         channel: socket.socket,
         sources: Sequence[OpenSource],
-        cpu_s: float,
+        limits: Limits,
         failed: Callable[[], None],
     ) -> Answering | None:
         """Take the connections that a sandbox gives out; None where it ended before."""
@@ -100,19 +110,20 @@ class Answering:
             for descriptor in found:
                 os.close(descriptor)
             return None
-        return cls(sources, found, cpu_s, failed)
+        return cls(sources, found, limits, failed)
 
     def close(self) -> None:
         """Answer no more: whoever still asks gets an error at once."""
-        if self._closed:
-            return
-        self._closed = True
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             for connection in self._open:
                 # Its number stays taken, so that no late answer goes into another file.
                 os.dup2(nothing, connection, inheritable=False)
             os.close(nothing)
+        self._last.cancel()
         os.eventfd_write(self._wake, 1)
         for thread in self._threads:
             thread.join(_ENDS_WITHIN_S)

@@ -195,7 +195,7 @@ class SupervisedTask:
         sources = [cast("OpenSource", self._job.inputs[slot]) for slot in slots]
         with channel:
             self._answering = Answering.receive(
-                channel, sources, self._job.limits.cpu_s, self._process.kill
+                channel, sources, self._job.limits, self._process.kill
             )
         if self._answering is None:
             raise _Gone
@@ -218,6 +218,8 @@ class SupervisedTask:
         try:
             return receive(self._report, CHUNK_BYTES)
         except ValueError as error:
+            if self._stopped or (self._answering is not None and self._answering.ended_it):
+                return None  # killed in the middle of a frame, by us
             raise ProtocolError("malformed-message", f"From the sandbox: {error}.") from error
 
     def _said(self) -> str:

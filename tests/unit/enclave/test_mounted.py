@@ -235,6 +235,22 @@ def test_a_task_that_waits_for_a_source_can_be_stopped(sandbox: Executor, tmp_pa
     assert time.monotonic() - began < 10
 
 
+def test_a_task_that_waits_for_a_source_ends_when_its_time_is_over(
+    sandbox: Executor, tmp_path: Path
+) -> None:
+    def slow(_offset: int, _into: object) -> int:
+        time.sleep(60)
+        return 0
+
+    small = SMALL.model_copy(update={"time_s": 0.3})
+    made = job(tmp_path, READ, {"held": Held(9000, slow)}, small)
+    running = sandbox.start(sandbox.prepare(replace(made, inputs_by="mount")))
+    began = time.monotonic()
+    assert running.wait().end == "time"
+    running.collect(None)
+    assert time.monotonic() - began < 10
+
+
 def test_what_a_task_makes_others_decrypt_counts_as_its_processor_time(
     sandbox: Executor, tmp_path: Path
 ) -> None:
