@@ -12,6 +12,7 @@ from cohortium.errors import ConflictError, InputError
 from cohortium.sdk.client import Client, fetch_consortium, pinned_http
 from cohortium.sdk.ledger_key import pinned
 from cohortium.sdk.profile import Profile
+from cohortium.sdk.vault_key import own_key, publish, vault_file
 
 
 def enrol(invitation: Invitation, profile_file: Path, *, key_file: Path | None = None) -> Profile:
@@ -19,7 +20,8 @@ def enrol(invitation: Invitation, profile_file: Path, *, key_file: Path | None =
 
     Args:
         invitation: For a researcher; it works once.
-        profile_file: Where the profile goes; a new key goes beside it with the ending ``.key``.
+        profile_file: Where the profile goes; a new key goes beside it with the ending ``.key``, and
+            a vault key, for which outputs of tasks are encrypted, with the ending ``.vault``.
         key_file: An existing key to register instead.
 
     Raises:
@@ -40,6 +42,7 @@ def enrol(invitation: Invitation, profile_file: Path, *, key_file: Path | None =
     http = pinned_http(invitation.hub, info.ca_pem, invitation.ca)
     with Client(http, key=key, fingerprint=invitation.ca) as client:
         client.post("/users", enrolment.sign(key))  # 3
+        publish(client, invitation.name, own_key(vault_file(where), make=True))
         told = ConsortiumInfo.from_json(client.get("/consortium"))  # now from the hub itself
     profile = Profile(
         consortium=invitation.consortium,
