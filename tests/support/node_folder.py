@@ -10,8 +10,8 @@ import pandas as pd
 from tests.support.builders import CONSORTIUM, World
 
 from cohortium.contract.model import Contract
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import Authority
-from cohortium.node import tls
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import open_service
 from cohortium.node.policy import TEMPLATE

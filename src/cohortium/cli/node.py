@@ -316,8 +316,9 @@ def resume(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
 @handle_errors
 def rotate(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     """Make a new TLS key and ask for its certificate over the running node's link."""
+    from cohortium.crypto import tls_keys as tls
     from cohortium.crypto.enrolment import rotation_bytes
-    from cohortium.node import outbox, tls
+    from cohortium.node import outbox
     from cohortium.node.config import NodeDir
 
     node = open_node(dir)

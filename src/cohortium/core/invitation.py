@@ -32,7 +32,7 @@ class Invitation(Document):
     """
 
     v: Literal[1] = 1
-    kind: Literal["site", "researcher"]
+    kind: Literal["site", "researcher", "enclave"]
     consortium: Label
     ca: Digest
     hub: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]+$", max_length=300)]

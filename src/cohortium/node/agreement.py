@@ -7,11 +7,11 @@ in the first contract that its steward signed with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import lru_cache
 
 from cohortium.contract import lifecycle
 from cohortium.contract.model import Contract, Participant, RunRequest, Seat
+from cohortium.contract.signatures import check_signatures
 from cohortium.core.clock import Clock
 from cohortium.errors import IntegrityFailure, PolicyRefusal, VerificationError
 from cohortium.node import statements
@@ -24,34 +24,6 @@ from cohortium.node.store import NodeStore, StoredContract
 def open_request(envelope: bytes) -> tuple[RunRequest, str]:
     """`RunRequest.open`; a run's request is looked at several times."""
     return RunRequest.open(envelope)
-
-
-def check_signatures(contract: Contract, envelopes: Collection[bytes]) -> dict[str, bytes]:
-    """Require every signatory's signature over this very contract; returns envelopes by key.
-
-    Raises:
-        VerificationError: ``bad-signature``, ``unknown-signer`` or ``bad-digest``.
-        PolicyRefusal: ``contract-not-active`` where a signature is missing.
-    """
-    keys = {key: name for name, key in contract.signatories.items()}
-    if len(envelopes) > len(keys):
-        raise VerificationError("unknown-signer", "There are more signatures than participants.")
-    found: dict[str, bytes] = {}
-    for envelope in envelopes:
-        signed, signer = Contract.open(envelope)
-        if signer not in keys:
-            raise VerificationError("unknown-signer", "A signature is not of a participant.")
-        if signed.digest != contract.digest:
-            raise VerificationError("bad-digest", "A signature is over another contract.")
-        found[signer] = envelope
-    missing = sorted(name for key, name in keys.items() if key not in found)
-    if missing:
-        raise PolicyRefusal(
-            "contract-not-active",
-            f"Not signed yet by: {', '.join(missing)}.",
-            missing=missing,
-        )
-    return found
 
 
 class Agreements:

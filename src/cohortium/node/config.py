@@ -75,7 +75,7 @@ class NodeDir:
 
     @property
     def tls(self) -> Path:
-        """One folder for each TLS key; see `cohortium.node.tls`."""
+        """One folder for each TLS key; see `cohortium.crypto.tls_keys`."""
         return self.path / "tls"
 
     @property

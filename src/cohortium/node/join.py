@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from cohortium.core.canonical import canonical, parse_json
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.invitation import Invitation
-from cohortium.core.rest import API, ConsortiumInfo, EnrolmentInfo
-from cohortium.crypto.authority import pinned_certificate
-from cohortium.crypto.enrolment import SiteEnrolment, SiteStatusRequest
-from cohortium.crypto.files import write_atomically, write_private
-from cohortium.crypto.keys import SigningKey, fingerprint
-from cohortium.errors import (
-    CohortiumError,
-    ConflictError,
-    InputError,
-    PeerError,
-    PolicyRefusal,
-    ProtocolError,
-)
-from cohortium.node import tls
+from cohortium.core.rest import ConsortiumInfo
+from cohortium.crypto.files import write_atomically
+from cohortium.errors import InputError
+from cohortium.link.joining import Http, Joined, enrol, open_http
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.policy import TEMPLATE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import httpx
-
-FIRST_POLL_S = 0.1
-POLL_S = 2.0
-TIMEOUT_S = 20.0
-
-Http = Callable[[str, str | None], "httpx.Client"]
-"""Opens a client for a hub's address; without a CA (PEM) it believes nobody's certificate."""
-
-
-@dataclass(frozen=True)
-class Joined:
-    """How far a node is.
-
-    Attributes:
-        status: ``pending`` or ``approved``.
-        ca_fingerprint: Digest of the consortium's CA, to compare with the operator.
-        key_fingerprint: Of this node's contract key, for the operator to compare.
-    """
-
-    name: str
-    consortium: str
-    status: str
-    ca_fingerprint: str
-    key: str
-    key_fingerprint: str
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return dict(vars(self))
-
-
-def open_http(url: str, ca_pem: str | None) -> httpx.Client:
-    """The real client: TLS 1.3, only the consortium's CA."""
-    import httpx
-
-    if ca_pem is None:
-        # First contact: what arrives counts only when its digest is the invitation's.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context = ssl.create_default_context(cadata=ca_pem)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return httpx.Client(base_url=url.rstrip("/") + API, verify=context, timeout=TIMEOUT_S)
+__all__ = ["Joined", "join", "open_http"]
 
 
 def join(
@@ -105,151 +43,35 @@ def join(
             of the invitation.
         ConflictError: ``already-exists`` where the folder is another node's.
     """
-    # 1. The invitation, for a site. 2. The folder is free or of this very invitation. 3. The hub's
-    # CA is the one that the invitation names. 4. Keys, on disk before the hub hears of them.
-    # 5. Enrol once. 6. The certificate, when the operator has approved.
     folder = NodeDir(directory)
-    invitation = Invitation.from_text(text)  # 1
+    invitation = Invitation.from_text(text)
     if invitation.kind != "site":
+        how = "enclave init" if invitation.kind == "enclave" else "user create"
         raise InputError(
-            "bad-input", "This invitation is for a researcher: cohortium user create INVITATION"
+            "bad-input",
+            f"This invitation is for a {invitation.kind}: cohortium {how} INVITATION",
         )
-    enrolled = _require_own_folder(folder, invitation, clock)  # 2
-    info = _fetch_consortium(invitation, http)  # 3
-    key = _prepare_folder(folder, invitation, info, proxy)  # 4
-    with http(invitation.hub, info.ca_pem) as client:
-        if not enrolled:  # 5
-            _enrol(client, folder, invitation, key)
-        joined = Joined(
-            name=invitation.name,
-            consortium=invitation.consortium,
-            status="approved" if tls.has_certificate(folder.tls) else "pending",
-            ca_fingerprint=invitation.ca,
-            key=key.public,
-            key_fingerprint=fingerprint(key.public),
+
+    def prepare(info: ConsortiumInfo) -> None:
+        write_atomically(folder.policy, TEMPLATE.encode())
+        folder.save_config(
+            NodeConfig(
+                name=invitation.name,
+                consortium=invitation.consortium,
+                consortium_fingerprint=invitation.ca,
+                hub_url=invitation.hub,
+                link_address=info.link_address,
+                proxy=proxy,
+            )
         )
-        on_progress(joined)
-        pause_s = FIRST_POLL_S
-        while joined.status != "approved":  # 6
-            if _fetch_certificate(client, folder, invitation, key, clock):
-                joined = replace(joined, status="approved")
-            elif not wait:
-                break
-            else:
-                sleep(pause_s)
-                pause_s = min(2 * pause_s, POLL_S)
-    return joined
 
-
-def _pending(invitation: Invitation, *, enrolled: bool) -> bytes:
-    return canonical({"invitation": invitation.digest, "enrolled": enrolled})
-
-
-def _require_own_folder(folder: NodeDir, invitation: Invitation, clock: Clock) -> bool:
-    """Whether this invitation was used by this folder before."""
-    try:
-        state = parse_json(folder.pending.read_bytes())
-    except OSError:
-        if folder.path.exists() and any(folder.path.iterdir()):
-            raise ConflictError(
-                "already-exists", f"{folder.path} is not empty; choose another folder."
-            ) from None
-        Invitation.from_text(invitation.to_text(), now=clock())
-        return False
-    if not isinstance(state, dict) or state.get("invitation") != invitation.digest:
-        raise ConflictError(
-            "already-exists",
-            f"{folder.path} joined with another invitation; choose another folder.",
-        )
-    return bool(state.get("enrolled"))
-
-
-def _fetch_consortium(invitation: Invitation, http: Http) -> ConsortiumInfo:
-    with http(invitation.hub, None) as client:
-        info = ConsortiumInfo.from_json(_get(client, "/consortium"))
-    return info.model_copy(update={"ca_pem": pinned_certificate(info.ca_pem, invitation.ca)})
-
-
-def _prepare_folder(
-    folder: NodeDir, invitation: Invitation, info: ConsortiumInfo, proxy: str | None
-) -> SigningKey:
-    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.path.chmod(0o700)
-    if folder.contract_key.exists():
-        return SigningKey.load(folder.contract_key)
-    key = SigningKey.generate()
-    write_private(folder.pending, _pending(invitation, enrolled=False))
-    write_atomically(folder.ca, info.ca_pem.encode())
-    write_atomically(folder.policy, TEMPLATE.encode())
-    folder.save_config(
-        NodeConfig(
-            name=invitation.name,
-            consortium=invitation.consortium,
-            consortium_fingerprint=invitation.ca,
-            hub_url=invitation.hub,
-            link_address=info.link_address,
-            proxy=proxy,
-        )
+    return enrol(
+        invitation,
+        folder,
+        prepare,
+        wait=wait,
+        on_progress=on_progress,
+        clock=clock,
+        http=http,
+        sleep=sleep,
     )
-    key.save(folder.contract_key)
-    return key
-
-
-def _enrol(client: httpx.Client, folder: NodeDir, invitation: Invitation, key: SigningKey) -> None:
-    enrolment = SiteEnrolment(
-        ca=invitation.ca,
-        secret=invitation.secret,
-        name=invitation.name,
-        key=key.public,
-        csr_pem=tls.begin(folder.tls, invitation.name).decode(),
-    )
-    _post(client, "/enrol", enrolment.sign(key))
-    write_private(folder.pending, _pending(invitation, enrolled=True))
-
-
-def _fetch_certificate(
-    client: httpx.Client, folder: NodeDir, invitation: Invitation, key: SigningKey, clock: Clock
-) -> bool:
-    question = SiteStatusRequest(ca=invitation.ca, name=invitation.name, at=clock())
-    answer = EnrolmentInfo.from_json(_post(client, "/enrol/status", question.sign(key)))
-    if answer.status in {"suspended", "removed"}:
-        raise PolicyRefusal("not-authorised", f"The operator has {answer.status} this node.")
-    if answer.certificate_pem is None:
-        return False
-    tls.finish(folder.tls, answer.certificate_pem.encode(), folder.ca.read_bytes(), clock)
-    return True
-
-
-def _get(client: httpx.Client, path: str) -> Any:
-    with _reached(client):
-        return _checked(client.get(path))
-
-
-def _post(client: httpx.Client, path: str, envelope: bytes) -> Any:
-    with _reached(client):
-        headers = {"content-type": "application/json"}
-        return _checked(client.post(path, content=envelope, headers=headers))
-
-
-@contextmanager
-def _reached(client: httpx.Client) -> Iterator[None]:
-    import httpx
-
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise PeerError(
-            "peer-unreachable",
-            f"The hub at {client.base_url} cannot be reached ({type(error).__name__}).",
-        ) from error
-
-
-def _checked(response: httpx.Response) -> Any:
-    body = parse_json(response.content)
-    if response.status_code >= 400:
-        wire = body.get("error") if isinstance(body, dict) else None
-        if not isinstance(wire, dict):
-            raise ProtocolError("malformed-message", "The hub answered with an unreadable error.")
-        error: CohortiumError = CohortiumError.from_wire(wire)
-        raise error
-    return body

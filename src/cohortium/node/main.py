@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cohortium.core.clock import system_clock, to_rfc3339
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.files import write_atomically
 from cohortium.errors import InputError, PeerError
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
 from cohortium.link.tls import TlsFiles
-from cohortium.node import journal, outbox, tls
+from cohortium.node import journal, outbox
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.folder import FolderDatasets
 from cohortium.node.policy import PolicyFile

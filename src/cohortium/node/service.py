@@ -20,6 +20,7 @@ from cohortium.analysis.interface import AnyAnalysis, Contribution, Layout, Name
 from cohortium.analysis.screen import screened
 from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
+from cohortium.contract.signatures import check_signatures
 from cohortium.contract.statements import Assignment
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
@@ -45,7 +46,7 @@ from cohortium.link.rounds import (
     put_unmasking,
 )
 from cohortium.node import journal, statements
-from cohortium.node.agreement import check_signatures, own_seat
+from cohortium.node.agreement import own_seat
 from cohortium.node.checked import CheckedRun
 from cohortium.node.datasets import Datasets
 from cohortium.node.drafts import Drafts

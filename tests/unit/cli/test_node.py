@@ -15,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 from cohortium.cli.main import app
 from cohortium.contract.model import Computation, Contract
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.disclosure.limits import Disclosure
-from cohortium.node import journal, outbox, tls
+from cohortium.node import journal, outbox
 
 Run = Callable[..., Any]
 

@@ -14,6 +14,7 @@ import pytest
 
 from cohortium.core.invitation import Invitation
 from cohortium.core.rest import ConsortiumInfo, EnrolmentInfo
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr
 from cohortium.crypto.enrolment import SiteEnrolment, SiteStatusRequest
 from cohortium.crypto.keys import fingerprint
@@ -26,7 +27,6 @@ from cohortium.errors import (
     ProtocolError,
     VerificationError,
 )
-from cohortium.node import tls
 from cohortium.node.config import NodeDir
 from cohortium.node.join import Joined, join, open_http
 from cohortium.node.policy import Policy, PolicyFile

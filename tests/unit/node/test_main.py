@@ -16,12 +16,13 @@ import pytest
 from tests.support.builders import a_vote
 from tests.support.consortium import Consortium
 
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
 from cohortium.crypto.keys import SigningKey, verify
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.server import LinkServer
-from cohortium.node import journal, outbox, tls
+from cohortium.node import journal, outbox
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import Node
 from cohortium.node.policy import TEMPLATE

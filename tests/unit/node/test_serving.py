@@ -14,6 +14,7 @@ from tests.support.life import transition
 from cohortium.core.dictionary import Dictionary, Variable, VariableType
 from cohortium.core.directory import PublishedDataset
 from cohortium.core.publication import Publication
+from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
@@ -26,7 +27,7 @@ from cohortium.errors import (
 )
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message
-from cohortium.node import outbox, tls
+from cohortium.node import outbox
 from cohortium.node.status import build_app
 from cohortium.node.store import NodeStore, Owed
 

@@ -1,4 +1,4 @@
-"""The node's TLS keys: one folder for each, complete or not there, the highest number counts.
+"""TLS keys of who dials the hub: a folder for each, complete or not there, the highest counts.
 
 A key and its certificate change together by the renaming of one folder, so a crash in the middle
 of a rotation leaves the old pair.
@@ -26,13 +26,13 @@ def current(tls: Path) -> Path:
     numbers = [int(folder.name) for folder in tls.glob("*") if folder.name.isdecimal()]
     if not numbers:
         raise InputError(
-            "not-found", "This node has no certificate yet. Finish with: cohortium node join"
+            "not-found", "There is no certificate here yet: run the same join command again."
         )
     return tls / str(max(numbers))
 
 
 def has_certificate(tls: Path) -> bool:
-    """Whether the node was approved."""
+    """Whether the operator has approved it."""
     return any(folder.name.isdecimal() for folder in tls.glob("*"))
 
 
