@@ -52,7 +52,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
         if _CACHE in path.relative_to(folder).parts:
             continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError("bad-input", f"{name!r} is neither a file nor a folder.")
+            raise InputError("bad-input", f"{name} is neither a file nor a folder.")
         if not path.is_file():
             continue
         if fault := _fault(name):

@@ -25,11 +25,17 @@ _NOTHING: Final[Mapping[str, frozenset[str]]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Slot:
-    """A place of a draft that its owners, all of them, fill."""
+    """A place of a draft that its owners, all of them, fill.
+
+    Attributes:
+        described: Whether what fills it has a dictionary: datasets that are computed over do;
+            what is lent to a task need not.
+    """
 
     owners: frozenset[str]
     kind: SlotKind
     required: bool
+    described: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class DraftLife:
     def slots(self) -> dict[str, Slot]:
         """What is to be filled, by name: ``dataset/<participant>``, ``<task>/<input>``."""
         found = {
-            f"dataset/{one.name}": Slot(frozenset({one.name}), "dataset", required=True)
+            f"dataset/{one.name}": Slot(
+                frozenset({one.name}), "dataset", required=True, described=True
+            )
             for one in self.draft.participants
             if one.variables and not isinstance(one, Participant)
         }
@@ -191,7 +199,7 @@ def _check_owners(slot: Slot, said: Assignment, known: Mapping[str, frozenset[st
 def _check_content(slot: Slot, artefact: Artefact) -> None:
     if not artefact.finished:  # 8
         raise ConflictError("wrong-state", f"{artefact.name} is not finished; it has no digest.")
-    if slot.kind == "dataset" and artefact.dictionary_digest is None:
+    if slot.described and artefact.dictionary_digest is None:
         raise InputError("bad-input", f"{artefact.name} is a dataset without a dictionary.")
 
 

@@ -216,6 +216,8 @@ class _Terms(Document):
         ):
             if len(set(listed)) != len(listed):
                 raise ValueError(f"two {what} have the same name")
+        if any(task.name == "dataset" for task in self.tasks):
+            raise ValueError("a task cannot be called dataset: slots of a draft are")
         for computation in self.computations:
             unknown = set(computation.variables or ()) - set(names)
             if unknown:
@@ -228,13 +230,20 @@ class ProposedParticipant(Document):
     """A participant as the researcher names it; by default it gives all the study's variables.
 
     Attributes:
-        dataset: Absent in a draft, where the participant itself says which.
+        dataset: Absent in a draft, where the participant itself says which, and where the study
+            has tasks only, which run on what is lent.
     """
 
     name: Label
     dataset: Name | None = None
     variables: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     sources: dict[Name, Name] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """``Riverside`` is short for ``{name: Riverside}``."""
+        return {"name": value} if isinstance(value, str) else value
 
 
 class ProposedVariable(Document):
@@ -274,6 +283,17 @@ class Proposal(_Terms):
     participants: Annotated[tuple[ProposedParticipant, ...], Field(min_length=2)]
     min_sites: Annotated[int, Field(ge=2)] | None = None
     recipients: Annotated[tuple[Label, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """Enclaves may be named without more; resolving finds their keys."""
+        place = value.get("environment") if isinstance(value, dict) else None
+        enclaves = place.get("enclaves") if isinstance(place, dict) else None
+        if not isinstance(place, dict) or not isinstance(enclaves, list | tuple):
+            return value
+        named = [{"name": one} if isinstance(one, str) else one for one in enclaves]
+        return {**value, "environment": {**place, "enclaves": named}}
 
     @model_validator(mode="after")
     def _proposal_consistent(self) -> Self:
@@ -316,8 +336,7 @@ class _Bound(_Terms, Signable):
                     f"{one.name} gives "
                     + ("variables, and nothing is computed" if one.variables else "no variables")
                 )
-        if any(one.key is None for one in (self.environment or Environment()).enclaves):
-            raise ValueError("an enclave has no key")
+        self._check_enclaves()
         self._check_names([variable.name for variable in self.variables])
         if any(variable.type is VariableType.TEXT for variable in self.variables):
             raise ValueError("free text cannot be a study variable")
@@ -334,6 +353,20 @@ class _Bound(_Terms, Signable):
         if self.expires_at <= self.created_at:
             raise ValueError("the contract expires before it begins")
         return self
+
+    def _check_enclaves(self) -> None:
+        """Each has a key, and it is nobody's who could then pose as an enclave."""
+        enclaves = (self.environment or Environment()).enclaves
+        if any(one.key is None for one in enclaves):
+            raise ValueError("an enclave has no key")
+        for what, listed in (
+            ("name", [one.name for one in enclaves]),
+            ("key", [one.key for one in enclaves]),
+        ):
+            if len(set(listed)) != len(listed):
+                raise ValueError(f"two enclaves have the same {what}")
+        if {one.key for one in enclaves} & set(self.parties.values()):
+            raise ValueError("an enclave has the key of somebody who is named")
 
     def _check_people(self) -> None:
         """One name, one key; whoever is named elsewhere is one of the parties."""
@@ -358,10 +391,8 @@ class _Bound(_Terms, Signable):
                 raise ValueError(f"the owner of {entry.name} has no key here")
         for task in self.tasks:
             task.check_proposer(self.proposed_by.name)
-            readers = {name for slot in task.outputs for name in slot.recipients}
-            if not {task.code.owner, *task.approvers(self.proposed_by.name), *readers} <= {
-                *parties
-            }:
+            approvers = task.approvers(self.proposed_by.name)
+            if not {task.code.owner, *approvers, *task.readers} <= {*parties}:
                 raise ValueError(f"the task {task.name} names people who have no key here")
 
     def _check_noise(self) -> None:

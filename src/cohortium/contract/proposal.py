@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -16,10 +18,12 @@ from cohortium.contract.model import (
     Computation,
     Contract,
     Draft,
+    Environment,
     Proposal,
     Researcher,
 )
 from cohortium.contract.population import contract_population
+from cohortium.contract.programs import BuiltinDigest, with_code
 from cohortium.contract.variables import giver_of, listed, study_variable
 from cohortium.core.clock import to_rfc3339
 from cohortium.core.directory import DirectoryEntry
@@ -40,7 +44,6 @@ _SHARED: Final = (
     "derived",
     "tasks",
     "security_level",
-    "environment",
     "aggregation",
     "disclosure",
     "expires_at",
@@ -48,10 +51,37 @@ _SHARED: Final = (
 """Terms that a contract has as they stand in the proposal."""
 
 
-def read_proposal(text: str) -> Proposal:
-    """Parse a study's YAML (or JSON) file.
+@dataclass(frozen=True)
+class StudyFile:
+    """A study's file as it was read.
 
-    ``expires_at`` may be a date alone: the study then ends with that day, UTC.
+    Attributes:
+        archives: ZIP by digest, of its programs that were read from folders and wheels.
+    """
+
+    proposal: Proposal
+    archives: Mapping[str, bytes]
+
+
+def read_proposal(text: str) -> Proposal:
+    """`read_study` of a text that names programs by their digests.
+
+    Raises:
+        InputError: ``bad-proposal``, with the line of each fault; never anything else.
+    """
+    return read_study(text).proposal
+
+
+def read_study(
+    text: str,
+    base: Path | None = None,
+    builtin: BuiltinDigest | None = None,
+    owner: str | None = None,
+) -> StudyFile:
+    """Parse a study's YAML (or JSON) file, and read the programs that it names.
+
+    ``expires_at`` may be a date alone: the study then ends with that day, UTC. For `base`,
+    `builtin` and `owner` see `cohortium.contract.programs.with_code`.
 
     Raises:
         InputError: ``bad-proposal``, with the line of each fault; never anything else.
@@ -71,12 +101,15 @@ def read_proposal(text: str) -> Proposal:
         raise InputError("bad-proposal", f"The study file is not valid YAML: {error}") from error
     if not isinstance(value, dict):
         raise InputError("bad-proposal", "A study file is a mapping: `study:`, `title:` and so on.")
-    value = _plain(value, depth=0)
+    coded = with_code(_plain(value, depth=0), base, builtin, owner)
+    value = coded.study
     ends = value.get("expires_at")
     if isinstance(ends, date) and not isinstance(ends, datetime):
         value["expires_at"] = datetime.combine(ends, time(23, 59, 59), UTC)
+    if coded.faults:
+        raise _bad_proposal([f"line {_line(root, at)}: {said}" for at, said in coded.faults])
     try:
-        return Proposal.model_validate(value)
+        return StudyFile(Proposal.model_validate(value), coded.archives)
     except ValidationError as error:
         raise _bad_proposal(_faults_with_lines(error, root)) from error
 
@@ -91,6 +124,7 @@ def resolve(
     versions: Mapping[str, int],
     now: datetime,
     amends: Contract | None = None,
+    enclaves: Mapping[str, str] = MappingProxyType({}),
 ) -> Contract:
     """Bind every name of a proposal to a key, a digest, a version and a type.
 
@@ -107,11 +141,13 @@ def resolve(
         users: Researchers' keys by name.
         versions: Of the analyses that are known here.
         amends: The contract in force that this one is to replace.
+        enclaves: Keys of the consortium's enclaves by name. One whose key stands in the file need
+            not be known.
 
     Raises:
         InputError: ``bad-proposal``, with all faults found (first ten) in message and details.
     """
-    around = _Around(directory, consortium, researcher, users, versions, now, amends)
+    around = _Around(directory, consortium, researcher, users, versions, now, amends, enclaves)
     return _bound(Contract, proposal, around)
 
 
@@ -125,6 +161,7 @@ def resolve_draft(
     versions: Mapping[str, int],
     now: datetime,
     amends: Contract | None = None,
+    enclaves: Mapping[str, str] = MappingProxyType({}),
 ) -> Draft:
     """`resolve`, where participants may still have to say which dataset they give, and tasks may
     have unfilled inputs; a variable that only such participants give needs a type.
@@ -132,7 +169,7 @@ def resolve_draft(
     Raises:
         InputError: ``bad-proposal``.
     """
-    around = _Around(directory, consortium, researcher, users, versions, now, amends)
+    around = _Around(directory, consortium, researcher, users, versions, now, amends, enclaves)
     return _bound(Draft, proposal, around)
 
 
@@ -147,6 +184,7 @@ class _Around:
     versions: Mapping[str, int]
     now: datetime
     amends: Contract | None
+    enclaves: Mapping[str, str]
 
 
 _Kind = TypeVar("_Kind", Contract, Draft)
@@ -159,13 +197,14 @@ def _bound(kind: type[_Kind], proposal: Proposal, around: _Around) -> _Kind:
         for participant in proposal.participants
         if (giver := giver_of(participant, proposal, around.directory, faults)) is not None
     ]
-    if kind is Contract:
+    if kind is Contract and not proposal.tasks_only:
         faults += [f"{g.proposed.name} gives no dataset" for g in givers if g.dataset is None]
     variables = [study_variable(variable, givers, faults) for variable in proposal.variables]
     unknown = [name for name in proposal.recipients if name not in around.users]
     if unknown:
         faults.append(f"the consortium has no researcher {listed(unknown)}")
     owners = _owners(proposal, around, faults)
+    environment = _environment(proposal.environment, around, faults)
     computations = [_versioned(entry, around.versions, faults) for entry in proposal.computations]
     if proposal.expires_at <= around.now:
         faults.append(f"the study expired at {to_rfc3339(proposal.expires_at)}")
@@ -180,6 +219,7 @@ def _bound(kind: type[_Kind], proposal: Proposal, around: _Around) -> _Kind:
             **shared,
             version=1 if before is None else before.version + 1,
             amends=None if before is None else before.digest,
+            environment=environment,
             computations=tuple(map(_with_multiplier, computations)),
             min_sites=proposal.min_sites or len(givers),
             consortium=around.consortium,
@@ -210,6 +250,7 @@ def _owners(proposal: Proposal, around: _Around, faults: list[str]) -> tuple[Res
             named.update(dict.fromkeys(slot.owners))
         for output in task.outputs:
             named.update(dict.fromkeys((*output.owners, *output.recipients)))
+        named.update(dict.fromkeys(task.log_recipients))
     known = {p.name for p in proposal.participants} | {*proposal.recipients, around.researcher.name}
     found = []
     for name in sorted(named.keys() - known):
@@ -220,6 +261,23 @@ def _owners(proposal: Proposal, around: _Around, faults: list[str]) -> tuple[Res
         else:
             found.append(Researcher(name=name, key=key))
     return tuple(found)
+
+
+def _environment(
+    said: Environment | None, around: _Around, faults: list[str]
+) -> Environment | None:
+    """With the enclaves' keys."""
+    if said is None:
+        return None
+    bound = []
+    for one in said.enclaves:
+        key = around.enclaves.get(one.name)
+        if key is None and one.key is None:
+            faults.append(f"no enclave is called {one.name!r}; there are {listed(around.enclaves)}")
+        elif None not in {key, one.key} and key != one.key:
+            faults.append(f"the enclave {one.name} has another key in the consortium")
+        bound.append(one.model_copy(update={"key": one.key or key}))
+    return said.model_copy(update={"enclaves": tuple(bound)})
 
 
 def _versioned(entry: Computation, versions: Mapping[str, int], faults: list[str]) -> Computation:

@@ -68,6 +68,12 @@ def giver_of(
     if entry is None:
         faults.append(f"{site!r} is not a member; members are {listed(directory)}")
         return None
+    if proposal.tasks_only and (proposed.dataset or proposed.variables or proposed.sources):
+        faults.append(
+            f"{site} gives a dataset or variables, and nothing is computed over them: tasks run on "
+            "what is lent to their inputs"
+        )
+        return None
     dataset = None if proposed.dataset is None else entry.dataset(proposed.dataset)
     if dataset is None and proposed.dataset is not None:
         published = listed(d.name for d in entry.datasets)
