@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,9 +30,14 @@ DirOption = Annotated[
     typer.Option("--dir", envvar="COHORTIUM_HUB_DIR", help="The hub's folder."),
 ]
 NameArgument = Annotated[
-    str, typer.Argument(help="Name of the institution or person.", show_default=False)
+    str, typer.Argument(help="Name of the institution, person or enclave.", show_default=False)
 ]
 HERE = Path("hub")
+_JOIN = {
+    "site": "cohortium node join INVITATION --dir node",
+    "researcher": "cohortium user create INVITATION",
+    "enclave": "cohortium enclave init INVITATION --dir enclave",
+}
 
 
 @contextmanager
@@ -182,20 +187,29 @@ def invite(
     researcher: Annotated[
         bool, typer.Option("--researcher", help="Invite a person, not an institution.")
     ] = False,
+    enclave: Annotated[
+        bool, typer.Option("--enclave", help="Invite a machine that runs tasks.")
+    ] = False,
     days: Annotated[float, typer.Option(min=0.0, help="Days until it expires.")] = 14.0,
     json: JsonOption = False,
 ) -> None:
-    """Print a one-time invitation for an institution or, with --researcher, a person."""
+    """Print a one-time invitation: for an institution, a person or an enclave."""
+    from cohortium.errors import InputError
+
+    if researcher and enclave:
+        raise InputError("bad-input", "Invite a person or an enclave, not both.")
+    kind: Literal["site", "researcher", "enclave"] = "enclave" if enclave else "site"
+    if researcher:
+        kind = "researcher"
     with _membership(directory) as (folder, membership):
         invitation = membership.invite(
             name,
-            kind="researcher" if researcher else "site",
+            kind=kind,
             hub=folder.rest_address(),
             days=days,
         )
     text = invitation.to_text()
-    run = "cohortium user create INVITATION"
-    run = run if researcher else "cohortium node join INVITATION --dir node"
+    run = _JOIN[kind]
     emit(
         {
             "invitation": text,
@@ -241,6 +255,28 @@ def members(directory: DirOption = HERE, json: JsonOption = False) -> None:
     emit(rows, table(None, columns, cells), json)
 
 
+@app.command()
+@handle_errors
+def enclaves(directory: DirOption = HERE, json: JsonOption = False) -> None:
+    """List the enclaves: status, link, key fingerprint."""
+    with _membership(directory) as (folder, membership):
+        connected = folder.connected()
+        rows = [
+            {**_shown(one), "connected": one.name in connected}
+            for one in membership.store.enclaves()
+        ]
+    cells = [
+        [
+            row["name"],
+            row["status"],
+            "yes" if row["connected"] else "no",
+            row["key_fingerprint"],
+        ]
+        for row in rows
+    ]
+    emit(rows, table(None, ["Name", "Status", "Connected", "Key fingerprint"], cells), json)
+
+
 def _shown(one: Member | User) -> dict[str, Any]:
     from cohortium.crypto.keys import fingerprint
 
@@ -262,7 +298,7 @@ def _change(directory: Path, change: Callable[[Membership], Member], text: str, 
 @app.command()
 @handle_errors
 def approve(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
-    """Let an institution in, after comparing its key fingerprint by telephone."""
+    """Let an institution or an enclave in, after comparing its key fingerprint by telephone."""
     with _membership(directory) as (_, membership):
         member = _shown(membership.approve(name))
     emit(member, f"{name} is approved. Its key fingerprint: {member['key_fingerprint']}", json)
@@ -271,28 +307,28 @@ def approve(name: NameArgument, directory: DirOption = HERE, json: JsonOption = 
 @app.command()
 @handle_errors
 def suspend(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
-    """Keep an institution out for now; its open link is cut within a second."""
+    """Keep an institution or an enclave out for now; its link is cut within a second."""
     _change(directory, lambda members: members.suspend(name), f"{name} is suspended.", json)
 
 
 @app.command()
 @handle_errors
 def reinstate(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
-    """Let a suspended institution in again."""
+    """Let a suspended institution or enclave in again."""
     _change(directory, lambda members: members.reinstate(name), f"{name} is reinstated.", json)
 
 
 @app.command()
 @handle_errors
 def remove(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
-    """Remove an institution for good and revoke its certificates."""
+    """Remove an institution or an enclave for good and revoke its certificates."""
     _change(directory, lambda members: members.remove(name), f"{name} is removed.", json)
 
 
 @app.command()
 @handle_errors
 def revoke(name: NameArgument, directory: DirOption = HERE, json: JsonOption = False) -> None:
-    """Revoke an institution's certificates; it joins again with a new invitation."""
+    """Revoke certificates of an institution or an enclave; it joins anew with an invitation."""
     with _membership(directory) as (_, membership):
         count = membership.revoke_certificates(name)
     emit({"name": name, "revoked": count}, f"{count} certificates of {name} are revoked.", json)

@@ -1,4 +1,4 @@
-"""The one-time invitation: a line of text that an operator hands to an institution or a person."""
+"""The one-time invitation: a line of text that an operator hands to an institution, a person or an enclave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Invitation(Document):
         consortium: The consortium's name.
         ca: Fingerprint of the consortium's CA certificate; the hub's certificate must chain to it.
         hub: REST address, ``https://host:port``.
-        name: The institution or person that may use the invitation.
+        name: The institution, person or enclave that may use the invitation.
         secret: 32 random bytes in unpadded base64url; the hub keeps only its SHA-256.
     """
 

@@ -1,4 +1,4 @@
-"""Stored membership: invitations, institutions, their certificates and datasets, researchers."""
+"""Stored membership: invitations, institutions, enclaves, certificates, datasets, researchers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +22,7 @@ from cohortium.hub.ledger_notes import note, note_change
 from cohortium.hub.tables import certificates, counters, datasets, invitations, members, users
 from cohortium.ledger.entry import (
     DatasetChanged,
+    EnclaveChanged,
     MemberChanged,
     PolicyChanged,
     ResearcherChanged,
@@ -28,11 +30,14 @@ from cohortium.ledger.entry import (
 
 MEMBERSHIP = "membership"
 LEDGER = "ledger"
+MemberKind = Literal["site", "enclave"]
+SITE: Final[MemberKind] = "site"
+ENCLAVE: Final[MemberKind] = "enclave"
 
 
 @dataclass(frozen=True)
 class Member:
-    """An institution.
+    """An institution, or an enclave: that has a link and a key, and is in no quorum.
 
     Attributes:
         node_id: 32 hex digits; the common name of its certificates.
@@ -45,6 +50,12 @@ class Member:
     status: MemberStatus
     csr_pem: str | None
     created_at: str
+    kind: MemberKind = SITE
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        return "an enclave" if self.kind == ENCLAVE else "an institution"
 
 
 @dataclass(frozen=True)
@@ -94,14 +105,15 @@ class MemberStore:
         institutions: Iterable[MemberChanged],
         researchers: Iterable[ResearcherChanged],
         now: datetime,
+        enclaves: Iterable[EnclaveChanged] = (),
     ) -> None:
-        """Members and researchers as a ledger that was taken over has them; they stand on it.
+        """Who is there as a ledger that was taken over has it; it stands on it already.
 
         The certificate that the last fact about an approved member names is let in, and no other.
         """
         moment = to_rfc3339(now)
         with self._db.write() as c:
-            for member in institutions:
+            for member in (*institutions, *enclaves):
                 self._insert_member(
                     c,
                     name=member.name,
@@ -109,6 +121,7 @@ class MemberStore:
                     node_id=secrets.token_hex(16),
                     status=member.status,
                     created_at=moment,
+                    kind=ENCLAVE if isinstance(member, EnclaveChanged) else SITE,
                 )
                 if member.status == "approved" and member.certificate is not None:
                     c.execute(
@@ -148,13 +161,16 @@ class MemberStore:
                 )
             )
 
-    def _redeem(self, c: Connection, digest: str, kind: str, name: str, now: datetime) -> None:
+    def _redeem(
+        self, c: Connection, digest: str, kinds: Iterable[str], name: str, now: datetime
+    ) -> str:
+        """Use up an invitation of one of these kinds; which."""
         # RFC 3339 in UTC with seconds sorts as text.
         used = c.execute(
             update(invitations)
             .where(
                 invitations.c.secret_digest == digest,
-                invitations.c.kind == kind,
+                invitations.c.kind.in_(list(kinds)),
                 invitations.c.name == name,
                 invitations.c.used_at.is_(None),
                 invitations.c.expires_at > to_rfc3339(now),
@@ -167,8 +183,10 @@ class MemberStore:
                 "The invitation is unknown, used, expired or for another name: ask the operator "
                 "for a new one.",
             )
+        found = select(invitations.c.kind).where(invitations.c.secret_digest == digest)
+        return str(c.execute(found).scalar_one())
 
-    # Institutions
+    # Institutions and enclaves
 
     def enrol(
         self, *, secret_digest: str, name: str, key: str, node_id: str, csr_pem: str, now: datetime
@@ -177,12 +195,18 @@ class MemberStore:
 
         Raises:
             VerificationError: ``bad-invitation``; ``key-mismatch`` where the name has another key.
-            ConflictError: ``already-exists`` where the key belongs to another name.
+            ConflictError: ``already-exists`` where the key belongs to another name, or the name to
+                an institution and the invitation is for an enclave, or the reverse.
         """
         with self._db.write() as c:
-            self._redeem(c, secret_digest, "site", name, now)
+            invited = self._redeem(c, secret_digest, (SITE, ENCLAVE), name, now)
+            kind = ENCLAVE if invited == ENCLAVE else SITE
             known = self._member(c, name)
             if known is not None:
+                if known.kind != kind:
+                    raise ConflictError(
+                        "already-exists", f"{name} is {known.what}: choose another name."
+                    )
                 if known.key != key:
                     raise VerificationError(
                         "key-mismatch",
@@ -195,7 +219,7 @@ class MemberStore:
                     .values(status="pending", csr_pem=csr_pem)
                 )
                 if known.status == "approved":  # until the operator approves it anew
-                    note(c, MemberChanged(name=name, key=key, status="suspended"))
+                    note(c, _standing(known, "suspended"))
             else:
                 self._insert_member(
                     c,
@@ -205,12 +229,15 @@ class MemberStore:
                     status="pending",
                     csr_pem=csr_pem,
                     created_at=to_rfc3339(now),
+                    kind=kind,
                 )
             self._touch(c)
         return self.member(name)
 
-    def add_member(self, *, name: str, key: str, node_id: str, now: datetime) -> None:
-        """Add an approved member without certificate, for links that need none."""
+    def add_member(
+        self, *, name: str, key: str, node_id: str, now: datetime, kind: MemberKind = SITE
+    ) -> None:
+        """Add an approved member or enclave without certificate, for links that need none."""
         with self._db.write() as c:
             self._insert_member(
                 c,
@@ -219,8 +246,10 @@ class MemberStore:
                 node_id=node_id,
                 status="approved",
                 created_at=to_rfc3339(now),
+                kind=kind,
             )
-            note(c, MemberChanged(name=name, key=key, status="approved"))
+            fact = EnclaveChanged if kind == ENCLAVE else MemberChanged
+            note(c, fact(name=name, key=key, status="approved"))
             self._touch(c)
 
     def _insert_member(self, c: Connection, **values: str | None) -> None:
@@ -228,7 +257,7 @@ class MemberStore:
             c.execute(insert(members).values(**values))
         except IntegrityError as error:
             raise ConflictError(
-                "already-exists", "A member with this name or key exists already."
+                "already-exists", "A member or an enclave with this name or key exists already."
             ) from error
 
     def _member(self, c: Connection, name: str) -> Member | None:
@@ -236,7 +265,7 @@ class MemberStore:
         return None if row is None else Member(**row)
 
     def find_member(self, name: str) -> Member | None:
-        """The member of that name."""
+        """The member, or the enclave, of that name."""
         with self._db.read() as c:
             return self._member(c, name)
 
@@ -248,10 +277,17 @@ class MemberStore:
         return found
 
     def members(self) -> list[Member]:
-        """All, by name."""
+        """All institutions, by name."""
+        return self._all(SITE)
+
+    def enclaves(self) -> list[Member]:
+        """All enclaves, by name."""
+        return self._all(ENCLAVE)
+
+    def _all(self, kind: MemberKind) -> list[Member]:
+        query = select(members).where(members.c.kind == kind).order_by(members.c.name)
         with self._db.read() as c:
-            rows = c.execute(select(members).order_by(members.c.name)).mappings().all()
-        return [Member(**row) for row in rows]
+            return [Member(**row) for row in c.execute(query).mappings().all()]
 
     def change_status(
         self, name: str, *, allowed: frozenset[MemberStatus], to: MemberStatus
@@ -286,10 +322,7 @@ class MemberStore:
                 .order_by(certificates.c.issued_at.desc(), certificates.c.used_at.is_not(None))
                 .limit(1)
             ).scalar()
-        fact = MemberChanged(
-            name=member.name, key=member.key, status=status, certificate=certificate
-        )
-        note(c, fact)
+        note(c, _standing(member, status, certificate))
 
     # Certificates
 
@@ -304,10 +337,7 @@ class MemberStore:
             c.execute(update(members).where(members.c.name == name).values(csr_pem=None))
             member = self._member(c, name)
             if member is not None and member.status == "approved":  # it changes its certificate
-                fact = MemberChanged(
-                    name=name, key=member.key, status="approved", certificate=fingerprint
-                )
-                note(c, fact)
+                note(c, _standing(member, "approved", fingerprint))
             self._touch(c)
 
     def latest_certificate(self, name: str) -> str | None:
@@ -376,7 +406,7 @@ class MemberStore:
         return int(done.rowcount)
 
     def admissible(self) -> frozenset[str]:
-        """Members that are approved and hold a certificate."""
+        """Members and enclaves that are approved and hold a certificate."""
         with self._db.read() as c:
             rows = c.execute(
                 select(members.c.name)
@@ -429,7 +459,7 @@ class MemberStore:
     def enrol_user(self, *, secret_digest: str, name: str, key: str, now: datetime) -> User:
         """Use up an invitation and add a researcher."""
         with self._db.write() as c:
-            self._redeem(c, secret_digest, "researcher", name, now)
+            self._redeem(c, secret_digest, ("researcher",), name, now)
             self._insert_user(c, name, key, now)
         return User(name, key, "active", to_rfc3339(now))
 
@@ -483,6 +513,16 @@ class MemberStore:
         with self._db.read() as c:
             rows = c.execute(select(users.c.key).where(users.c.status == "removed")).scalars()
             return frozenset(rows)
+
+
+def _standing(
+    member: Member,
+    status: Literal["approved", "suspended", "removed"],
+    certificate: str | None = None,
+) -> MemberChanged | EnclaveChanged:
+    """What the ledger holds of a member or an enclave."""
+    kind = EnclaveChanged if member.kind == ENCLAVE else MemberChanged
+    return kind(name=member.name, key=member.key, status=status, certificate=certificate)
 
 
 def dataset_fact(member: str, dataset: PublishedDataset) -> DatasetChanged:

@@ -19,7 +19,7 @@ from cohortium.crypto.enrolment import (
 )
 from cohortium.crypto.keys import b64url, verify
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
-from cohortium.hub.member_store import Member, MemberStore, User
+from cohortium.hub.member_store import Member, MemberKind, MemberStore, User
 
 INVITATION_DAYS = 14
 STATUS_WINDOW = timedelta(minutes=5)
@@ -28,7 +28,7 @@ E = TypeVar("E", SiteEnrolment, UserEnrolment)
 
 
 class Membership:
-    """Operations on members; the serving hub and the operator's commands both use it.
+    """Operations on members and enclaves; the serving hub and the operator's commands use it.
 
     Args:
         authority: Issues the nodes' certificates; None where the link needs none (in memory).
@@ -59,7 +59,7 @@ class Membership:
         self,
         name: str,
         *,
-        kind: Literal["site", "researcher"],
+        kind: Literal["site", "researcher", "enclave"],
         hub: str,
         days: float = INVITATION_DAYS,
     ) -> Invitation:
@@ -112,9 +112,11 @@ class Membership:
         """Remove a researcher: the hub, and every node that hears of it, refuse the key."""
         return self.store.remove_user(name)
 
-    def add(self, name: str, key: str) -> None:
-        """Admit a member without invitation or certificate, on an in-memory link."""
-        self.store.add_member(name=name, key=key, node_id=self._random(16).hex(), now=self._clock())
+    def add(self, name: str, key: str, kind: MemberKind = "site") -> None:
+        """Admit a member, or an enclave, without invitation or certificate, on an in-memory link."""
+        self.store.add_member(
+            name=name, key=key, node_id=self._random(16).hex(), now=self._clock(), kind=kind
+        )
 
     def add_user(self, name: str, key: str) -> None:
         """Admit a researcher without an invitation."""
@@ -123,7 +125,10 @@ class Membership:
     # Newcomers
 
     def enrol(self, envelope: bytes) -> EnrolmentInfo:
-        """A node enrols with its invitation; the operator's approval is still to come."""
+        """A node or an enclave enrols with its invitation; the operator's approval is to come.
+
+        Which of the two it is stands in what the hub remembers of the invitation.
+        """
         request = self._open(SiteEnrolment, envelope)
         member = self.store.enrol(
             secret_digest=secret_digest(request.secret),

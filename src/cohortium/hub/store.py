@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from cohortium.hub.database import Database
 from cohortium.hub.draft_store import DraftStore
@@ -33,6 +35,7 @@ class HubStore:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         metadata.create_all(self._database.engine)
+        _add_columns(self._database)
         self.ledger = LedgerStore(self._database)
         self.members = MemberStore(self._database)
         self.studies = StudyStore(self._database)
@@ -59,3 +62,19 @@ class HubStore:
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+
+def _add_columns(database: Database) -> None:
+    """Give a database of an earlier release the columns that have come since, with their default."""
+    for table in metadata.sorted_tables:
+        held = {column["name"] for column in inspect(database.engine).get_columns(table.name)}
+        for column in table.columns:
+            if column.name in held:
+                continue
+            with suppress(OperationalError, ProgrammingError), database.write() as c:  # another was
+                kind = column.type.compile(database.engine.dialect)  # first
+                default = getattr(column.server_default, "arg", None)
+                c.exec_driver_sql(
+                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} "
+                    f"NOT NULL DEFAULT '{default}'"
+                )

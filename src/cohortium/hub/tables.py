@@ -46,6 +46,7 @@ members = Table(
     Column("status", String(12), nullable=False),
     Column("csr_pem", Text),
     Column("created_at", String(40), nullable=False),
+    Column("kind", String(12), nullable=False, server_default="site"),
 )
 
 certificates = Table(
@@ -126,6 +127,24 @@ results = Table(
     metadata,
     Column("run", String(32), ForeignKey("runs.id"), primary_key=True),
     Column("document", LargeBinary, nullable=False),
+)
+
+task_runs = Table(
+    "task_runs",
+    metadata,
+    Column("run", String(32), ForeignKey("runs.id"), primary_key=True),
+    Column("enclave", String(200), nullable=False),
+    Column("enclave_key", String(60), nullable=False),
+    Column("outcome", String(80)),
+)
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("key", String(60), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
 )
 
 outbox = Table(

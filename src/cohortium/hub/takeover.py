@@ -1,9 +1,10 @@
 """A new hub that takes over from a copy of the ledger, when the old one is lost.
 
-What the copy gives: who is a member with which key and certificate, who is a researcher, and the
-ledger itself. The certificate authority's key must come from the operator's backup. Datasets and
+What the copy gives: who is a member or an enclave with which key and certificate, who is a
+researcher, and the ledger itself. The certificate authority's key must come from the operator's backup. Datasets and
 policies come from the nodes when they connect, contracts too (see `cohortium.hub.recovery`).
-Invitations, open runs and results are lost with the old hub.
+Invitations, open runs, results, programs of tasks and vault cards are lost with the old hub; who has
+a program puts it there again, and nodes and researchers show their cards anew.
 """
 
 from __future__ import annotations
@@ -137,7 +138,12 @@ def _fill(
         with store.ledger.adopting(log) as take:
             if verify_replica(read, keys[-1], take).note != replica.note:
                 raise ConflictError("wrong-state", "The ledger's copy changed while it was read.")
-        store.members.adopt(standing.institutions.values(), standing.researchers.values(), now)
+        store.members.adopt(
+            standing.institutions.values(),
+            standing.researchers.values(),
+            now,
+            standing.enclaves.values(),
+        )
         while store.ledger.append(log, now):
             pass
     finally:

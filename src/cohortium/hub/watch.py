@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cohortium.errors import CohortiumError
@@ -19,11 +19,21 @@ REVOCATION_TIMEOUT_S = 30.0
 
 
 class MembershipWatch:
-    """Lets the connected nodes feel a change within a second; lives on one event loop."""
+    """Lets the connected nodes feel a change within a second; lives on one event loop.
 
-    def __init__(self, members: MemberStore, peers: Peers) -> None:
+    Args:
+        on_change: Called after each change of who belongs to the consortium.
+    """
+
+    def __init__(
+        self,
+        members: MemberStore,
+        peers: Peers,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._members = members
         self._peers = peers
+        self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -44,6 +54,7 @@ class MembershipWatch:
                 if latest == version:
                     continue
                 self.cut_links()
+                self._on_change()
                 now_revoked = self._members.revoked_keys()
                 if now_revoked != revoked:
                     self.announce_revocations()
@@ -65,7 +76,8 @@ class MembershipWatch:
         """Tell connected nodes the keys of removed researchers; others hear it with Welcome."""
         message = Message()
         message.revocation.revoked_keys.extend(sorted(self._members.revoked_keys()))
-        for site in self._peers.connected():
+        enclaves = {one.name for one in self._members.enclaves()}
+        for site in self._peers.connected() - enclaves:  # they hear which tasks to stop
             self._spawn(self._tell(site, message))
 
     async def _tell(self, site: str, message: Message) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from cohortium.ledger.checkpoint import open_checkpoint, origin
 from cohortium.ledger.entry import (
     ContractChanged,
+    EnclaveChanged,
     Entry,
     Founded,
     MemberChanged,
@@ -31,6 +32,7 @@ class Standing:
         last_at: Date of the last entry.
         log_key: The log's key since a hub took over; None where none ever did.
         institutions: The last fact about each one, by name.
+        enclaves: As of institutions.
         researchers: The last fact about each key.
         statements: What was stated about contracts and drafts, in order.
     """
@@ -40,6 +42,7 @@ class Standing:
     last_at: datetime | None = None
     log_key: str | None = None
     institutions: dict[str, MemberChanged] = field(default_factory=dict)
+    enclaves: dict[str, EnclaveChanged] = field(default_factory=dict)
     researchers: dict[str, ResearcherChanged] = field(default_factory=dict)
     statements: list[ContractChanged] = field(default_factory=list)
 
@@ -68,6 +71,8 @@ class Standing:
                 self.log_key = fact.key
             case MemberChanged():
                 self.institutions[fact.name] = fact
+            case EnclaveChanged():
+                self.enclaves[fact.name] = fact
             case ResearcherChanged():
                 self.researchers[fact.key] = fact
             case ContractChanged():
