@@ -72,6 +72,15 @@ class MemberInfo(DirectoryEntry):
         return f"<Member {self.name} {self.status}, {link}: {datasets}>"
 
 
+class EnclaveInfo(Document):
+    """A machine that runs tasks, in ``GET /enclaves``."""
+
+    name: Label
+    key: str
+    status: MemberStatus
+    connected: bool
+
+
 class UserInfo(Document):
     """A registered researcher."""
 
@@ -190,6 +199,7 @@ class RunInfo(Document):
         rounds: Rounds done.
         seconds: Time spent computing so far.
         bytes: Masked payload bytes that left each site.
+        enclave: Where a task runs, or ran; absent for a computation.
         error: The wire form of the error that ended it.
         progress: 0 to 1.
     """
@@ -207,6 +217,7 @@ class RunInfo(Document):
     rounds: int = 0
     seconds: float = 0.0
     bytes: dict[str, int] = Field(default_factory=dict)
+    enclave: Label | None = None
     error: dict[str, Any] | None = None
     submitted_at: Instant
     finished_at: Instant | None = None
