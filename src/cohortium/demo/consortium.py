@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from cohortium.errors import CohortiumError, PeerError
+from cohortium.errors import CohortiumError, InputError, PeerError
 
 START_TIMEOUT_S = 60.0
 AT_ONCE = max(4, os.cpu_count() or 1)
@@ -36,6 +36,10 @@ def together(work: Callable[[str], object], names: Iterable[str]) -> None:
     """Do `work` for every name, several at the same time; raises what the first of them raised."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(work, names))
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower())
 
 
 def _outcome(arguments: Sequence[str], returncode: int, stdout: bytes, stderr: bytes) -> Any:
@@ -116,7 +120,11 @@ class Consortium:
 
     def node_dir(self, site: str) -> Path:
         """The node's folder of an institution."""
-        return self.root / "nodes" / "".join(c if c.isalnum() else "-" for c in site.lower())
+        return self.root / "nodes" / _slug(site)
+
+    def enclave_dir(self, name: str) -> Path:
+        """The folder of an enclave."""
+        return self.root / "enclaves" / _slug(name)
 
     @property
     def profile(self) -> Path:
@@ -194,6 +202,24 @@ class Consortium:
         """Invite an institution, join, approve it and serve its node."""
         invitation = self.cli("hub", "invite", site)["invitation"]
         arguments = ["node", "join", invitation, "--dir", str(self.node_dir(site))]
+        self._join(site, arguments)
+        self.serve_node(site)
+
+    def add_enclave(self, name: str) -> None:
+        """Invite an enclave, join, approve it, serve it and wait until it is connected."""
+        invitation = self.cli("hub", "invite", name, "--enclave")["invitation"]
+        self._join(name, ["enclave", "init", invitation, "--dir", str(self.enclave_dir(name))])
+        folder = str(self.enclave_dir(name))
+        self._serve(f"enclave/{name}", self.command("enclave", "serve", folder))
+
+        def ready() -> bool:
+            there = self.cli("hub", "enclaves")
+            return name in {one["name"] for one in there if one.get("connected")}
+
+        self._wait_for("the enclave's link", ready)
+
+    def _join(self, name: str, arguments: Sequence[str]) -> None:
+        """Run a command that joins, and approve `name` while it waits."""
         joining = subprocess.Popen(
             self.command(*arguments, "--json"),
             stdout=subprocess.PIPE,
@@ -206,13 +232,12 @@ class Consortium:
             try:
                 said = _until_waiting(joining)
                 if joining.poll() is None:
-                    self.cli("hub", "approve", site)
+                    self.cli("hub", "approve", name)
                 stdout, stderr = joining.communicate(timeout=START_TIMEOUT_S)
             except BaseException:
                 joining.kill()
                 raise
         _outcome(arguments[:2], joining.returncode, stdout, said + stderr)
-        self.serve_node(site)
 
     def serve_node(self, site: str) -> None:
         """Serve a node that has joined."""
@@ -254,8 +279,32 @@ class Consortium:
 
     def wait_active(self, study: str) -> None:
         """Wait until every participant's signature on the study has reached the hub."""
+        self.wait_status(study, "active")
+
+    def wait_status(self, study: str, status: str) -> None:
+        """Wait until the hub knows a study in this state."""
         self._wait_for(
-            "the contract", lambda: self.cli("study", "show", study)["status"] == "active"
+            f"a study that is {status}",
+            lambda: self.cli("study", "show", study)["status"] == status,
+        )
+
+    def wait_drafted(self, site: str, study: str) -> None:
+        """Wait until a draft has arrived at a node."""
+
+        def ready() -> bool:
+            try:
+                self.cli("study", "assign", study, "--dir", str(self.node_dir(site)))
+            except InputError:
+                return False
+            return True
+
+        self._wait_for("the draft", ready)
+
+    def wait_filled(self, study: str) -> None:
+        """Wait until every slot of a draft is filled."""
+        self._wait_for(
+            "what fills the draft",
+            lambda: not self.cli("study", "show", study, "--draft")["unfilled"],
         )
 
     def sign(self, site: str, study: str) -> Any:
@@ -271,7 +320,7 @@ class Consortium:
         self.services[service].start()
 
     def stop(self) -> None:
-        """End every process: nodes first, then the hub."""
+        """End every process: nodes and enclaves first, then the hub."""
         for name in sorted(self.services, key=lambda name: name == "hub"):
             self.services[name].end()
 

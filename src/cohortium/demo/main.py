@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +15,12 @@ from rich.table import Table as RichTable
 
 from cohortium.demo import lung
 from cohortium.demo.consortium import Consortium, together
+from cohortium.demo.steps import new_console, step
 from cohortium.errors import InputError, IntegrityFailure
 
 STUDY = "lung-one-year"
 FORMULA = "died_1y ~ age + sex + ph_ecog + wt_loss"
 BUNDLE = "evidence.json"
-WIDTH = 130
 DESCRIBED = ["age", "wt_loss", "ph_ecog", "time_days"]
 
 PROPOSAL = f"""\
@@ -71,24 +68,24 @@ def run_demo(folder: Path | None = None, *, keep: bool = False, quiet: bool = Fa
             "The demonstration compares with statsmodels: pip install 'cohortium[demo]'",
         ) from error
     root = folder or Path(tempfile.mkdtemp(prefix="cohortium-demo-"))
-    console = _console(quiet)
+    console = new_console(quiet)
     frames = lung.by_site()
     consortium = Consortium(root)
     try:
-        with _step(console, "Start a hub and four hospitals, each with its own keys"):
+        with step(console, "Start a hub and four hospitals, each with its own keys"):
             consortium.start_hub()
             with ThreadPoolExecutor(1) as beside:
                 researcher = beside.submit(consortium.add_researcher, "Dr. Ada Biostat")
                 consortium.add_sites(frames)
             researcher.result()
-        with _step(console, "Each steward registers and confirms the hospital's data"):
+        with step(console, "Each steward registers and confirms the hospital's data"):
             together(lambda site: _register(consortium, site, frames[site]), frames)
-        with _step(console, "The researcher proposes the study, every steward signs it"):
+        with step(console, "The researcher proposes the study, every steward signs it"):
             _agree(consortium, list(frames))
         plot = _analyse(console, consortium, pd.concat(frames.values(), ignore_index=True))
-        with _step(console, "Verify every node's journal and its copy of the ledger"):
+        with step(console, "Verify every node's journal and its copy of the ledger"):
             together(lambda site: _verify(consortium, site), frames)
-        with _step(console, "Export the study's evidence, verify it and both results offline"):
+        with step(console, "Export the study's evidence, verify it and both results offline"):
             evidence = _evidence(consortium)
         _show_evidence(console, evidence)
         if keep:
@@ -100,22 +97,6 @@ def run_demo(folder: Path | None = None, *, keep: bool = False, quiet: bool = Fa
         consortium.stop()
         console.print("Everything is stopped. Run with --keep to leave it running.")
     return plot
-
-
-def _console(quiet: bool) -> Console:
-    """A console; its tables are whole where nobody's terminal limits them."""
-    console = Console(stderr=quiet)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDTH
-    return console
-
-
-@contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    began = time.monotonic()
-    with console.status(what):
-        yield
-    console.print(f"[green]done[/] {what} [dim]({time.monotonic() - began:.1f} s)[/]")
 
 
 def _register(consortium: Consortium, site: str, frame: pd.DataFrame) -> None:
