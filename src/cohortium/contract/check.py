@@ -25,6 +25,7 @@ from cohortium.ledger.entry import room_for_decisions
 LONGEST_WINDOW: Final = timedelta(hours=24)
 CLOCK_SKEW: Final = timedelta(minutes=5)
 OFFERED_LEVELS: Final = frozenset({"L1"})
+_UP_TO_DATE: Final = "UpToDate"
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,14 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
         for task in contract.tasks
         if contract.level_of(task) == "L5" and not task.code.built_in
     ]
+    unmeasured = [
+        task.name
+        for task in contract.tasks
+        if contract.level_of(task) >= "L3" and not environment.measurements
+    ]
+    deciding = [[p.name for p in contract.participants], *(t.lenders for t in contract.tasks)]
+    most = max(deciding, key=len)
+    strictest = any(contract.level_of(task) == "L5" for task in contract.tasks)
     asked = {
         f"security level {contract.security_level} of its computations": above,
         f"the executor {environment.executor}, and has no task": bool(
@@ -258,10 +267,14 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
         f"{', '.join(unnamed)} at a level below L4 without naming the enclaves where it may run "
         "(environment: enclaves)": bool(unnamed),
         f"{', '.join(custom)} at L5, where only built-in tasks run": bool(custom),
+        f"{', '.join(unmeasured)} at L3 or above without saying what evidence must measure "
+        "(environment: measurements)": bool(unmeasured),
+        "L5 with a simulated environment, or on platforms that are not up to date": strictest
+        and (environment.allow_simulated or not set(environment.tcb_states) <= {_UP_TO_DATE}),
         "aggregation in an enclave": contract.aggregation != "masked",
         "custom code": any(entry.code is not None for entry in contract.computations),
-        f"{len(contract.participants)} participants, whose decisions on a run do not fit into one "
-        "entry of the ledger": not room_for_decisions([p.name for p in contract.participants]),
+        f"{len(most)} participants, whose decisions on a run do not fit into one "
+        "entry of the ledger": not room_for_decisions(most),
     }
     return [
         PolicyRefusal(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from cohortium.contract.noise import Noise
-from cohortium.contract.task import Code, ExecutorName, Scalar, SecurityLevel, Task
+from cohortium.contract.task import TASK_PREFIX, Code, ExecutorName, Scalar, SecurityLevel, Task
 from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Digest, Label, Name, Variable, VariableType
 from cohortium.core.model import Document
@@ -216,6 +216,11 @@ class _Terms(Document):
         ):
             if len(set(listed)) != len(listed):
                 raise ValueError(f"two {what} have the same name")
+        if any(
+            covers(entry.name, TASK_PREFIX) or entry.name.startswith(TASK_PREFIX)
+            for entry in self.computations
+        ):
+            raise ValueError("a computation cannot be called task: tasks are")
         if any(task.name == "dataset" for task in self.tasks):
             raise ValueError("a task cannot be called dataset: slots of a draft are")
         for computation in self.computations:

@@ -248,6 +248,12 @@ def _owners(proposal: Proposal, around: _Around, faults: list[str]) -> tuple[Res
     for task in proposal.tasks:
         for slot in task.inputs:
             named.update(dict.fromkeys(slot.owners))
+            without = [name for name in slot.owners if name not in around.directory]
+            if without:
+                faults.append(
+                    f"input {slot.name} of {task.name} belongs to {listed(without)}, who is no "
+                    "member and has no node that could lend it"
+                )
         for output in task.outputs:
             named.update(dict.fromkeys((*output.owners, *output.recipients)))
         named.update(dict.fromkeys(task.log_recipients))

@@ -10,11 +10,23 @@ from tests.support.contracts import ADA, NOW, contract, key, request
 from tests.support.slots import CODE, artefact, filled, task, task_contract
 
 from cohortium.analysis.interface import AnyAnalysis, Params, Scope
-from cohortium.contract.check import Admitted, check_run, unenforceable
+from cohortium.contract.check import Admitted, AdmittedTask, check_run, check_task, unenforceable
 from cohortium.contract.model import Computation, Contract, RunRequest
+from cohortium.contract.task import Code, Task
 from cohortium.core.canonical import digest
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import CohortiumError, InputError, PolicyRefusal, VerificationError
+
+TRAIN = filled(task(), images=artefact("Aarhus"))
+NAMED = {"enclaves": ({"name": "Kiel", "key": key("Kiel").public},)}
+MEASURED = {"measurements": ({"kind": "mrenclave", "value": "0" * 64},)}
+BUILT_IN = CODE.model_copy(update={"name": "builtin:join"})
+
+
+def at(level: str, code: Code = CODE) -> Task:
+    """The task at a level of its own."""
+    return TRAIN.model_copy(update={"security_level": level, "code": code})
+
 
 GLM = {"outcome": "sex", "terms": ["age"], "family": "binomial"}
 
@@ -120,7 +132,17 @@ def test_4_every_participant_has_signed() -> None:
         ({"environment": {"measurements": ({"kind": "mrtd", "value": "0" * 96},)}}, "measure"),
         ({"environment": {"tcb_states": ("UpToDate",)}}, "measurements"),
         ({"aggregation": "enclave"}, "enclave"),
-        ({"tasks": (filled(task(), images=artefact("Aarhus")),)}, "tasks"),
+        ({"tasks": (TRAIN,)}, "train at a level below L4 without naming the enclaves"),
+        ({"tasks": (at("L3"),), "environment": NAMED}, "train at L3 or above without saying what"),
+        ({"tasks": (at("L5"),), "environment": MEASURED}, "train at L5, where only built-in"),
+        (
+            {"tasks": (at("L5", BUILT_IN),), "environment": {**MEASURED, "allow_simulated": True}},
+            "L5 with a simulated environment",
+        ),
+        (
+            {"tasks": (at("L5", BUILT_IN),), "environment": {**MEASURED, "tcb_states": ("Old",)}},
+            "platforms that are not up to date",
+        ),
         ({"computations": ({"name": "stats.*"}, {"name": "own", "code": CODE})}, "custom code"),
     ],
 )
@@ -292,3 +314,61 @@ def test_11_noise_hides_a_person_only_where_the_computation_bounds_what_one_adds
     whole = signed("institution", 0.1)
     assert check(whole, request(whole)).noise is not None
     assert check(contract(), request(contract())).noise is None
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def admit(signed: Contract, **changes: Any) -> AdmittedTask:
+    asked = {"computation": "task.train", "params": {"rate": 0.1}} | changes
+    return check_task(signed, request(signed, **asked), ADA.key, signatures_ok=True, now=NOW)
+
+
+def test_a_run_of_a_task_has_its_arguments_and_its_level() -> None:
+    signed = task_contract(at("L2"), environment=NAMED)
+    admitted = admit(signed)
+    assert admitted.arguments == {"epochs": 10, "rate": 0.1}
+    assert (admitted.task.name, admitted.level) == ("train", "L2")
+    lower = task_contract(
+        at("L1"), environment=NAMED, security_level="L2", computations=(), **ALONE
+    )
+    assert admit(lower).level == "L2"
+
+
+SEATS = tuple({"name": name, "key": key(name).public} for name in ("Aarhus", "Boston"))
+ALONE: dict[str, Any] = {"variables": (), "participants": SEATS}
+
+
+@pytest.mark.parametrize(
+    ("family", "code", "changes"),
+    [
+        (PolicyRefusal, "not-permitted", {"computation": "task.other"}),
+        (PolicyRefusal, "not-permitted", {"params": {"rate": 0.1, "epochs": 11}}),
+        (InputError, "bad-input", {"params": {}}),
+        (InputError, "bad-input", {"params": {"rate": 0.1, "spy": 1}}),
+        (InputError, "bad-input", {"cohort": {"include": ("age > 70",)}}),
+        (VerificationError, "bad-digest", {"contract_digest": digest("other")}),
+        (VerificationError, "stale-request", {"valid_until": NOW + timedelta(hours=25)}),
+        (VerificationError, "unknown-signer", {"researcher": key("Eve").public}),
+    ],
+)
+def test_a_run_of_a_task_is_what_the_contract_says(
+    family: type[CohortiumError], code: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(family) as caught:
+        admit(task_contract(TRAIN, environment=NAMED), **changes)
+    assert caught.value.code == code
+
+
+def test_tasks_without_an_enclave_below_l4_do_not_run() -> None:
+    with pytest.raises(PolicyRefusal, match="without naming the enclaves"):
+        admit(task_contract(TRAIN))
+    assert unenforceable(task_contract(at("L4"), environment=MEASURED)) == []
+    assert unenforceable(task_contract(at("L5", BUILT_IN), environment=MEASURED)) == []
+
+
+def test_a_computation_cannot_pass_for_a_task() -> None:
+    for name in ("task.train", "task.*"):
+        with pytest.raises(ValueError, match="cannot be called task"):
+            contract(computations=({"name": name},))
+    refused(PolicyRefusal, "not-permitted", contract(), request(contract(), computation="task.x"))

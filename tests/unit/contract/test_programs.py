@@ -127,6 +127,7 @@ def test_a_wheel_is_a_program_of_the_files_in_it(folder: Path) -> None:
         ("{name: Lund}", f"{{name: Lund, key: '{ADA.key}'}}", "Lund has another key"),
         ("{name: Lund}", "Kiel", "two enclaves have the same name"),
         ("[Aarhus, Boston]", "[Aarhus, {name: Boston, dataset: lung}]", "what is lent"),
+        ("        owners: [Aarhus]\n", "        owners: [Ada]\n", "has no node that could lend"),
         ("[Boston]\n  - name: join", "[Vigo]\n  - name: join", "nor a member 'Vigo'"),
         ("- name: join", "- name: dataset", "cannot be called dataset"),
     ],

@@ -299,7 +299,7 @@ def test_a_contract_needs_what_a_draft_may_leave_open() -> None:
     assert type(boston) is Seat
     assert boston.variables == ("age", "sex", "wt_loss")
     with pytest.raises(InputError, match="images"):
-        make(TEXT + TASK.replace("Vendor", "Ada").replace("Cairo", "Ada").replace("Bob", "Ada"))
+        make(TEXT + TASK.replace("Vendor", "Ada").replace("Cairo", "Boston").replace("Bob", "Ada"))
 
 
 def test_a_variable_without_a_dictionary_needs_a_type() -> None:
