@@ -208,11 +208,14 @@ def test_a_contracts_task_is_measured_by_what_the_contract_names(
 def test_a_program_that_was_changed_since_its_evidence_is_not_started(
     executor: MeasuredHost, tmp_path: Path
 ) -> None:
-    prepared = executor.prepare(_job(tmp_path))
-    (prepared.job.code / "main.py").write_text("print('other')")
-    with pytest.raises(PolicyRefusal, match="changed since") as caught:
-        executor.start(prepared)
-    assert caught.value.code == "executor-unavailable"
+    by_content = _job(tmp_path)
+    for made in (by_content, replace(by_content, record=task_record(by_content))):
+        prepared = executor.prepare(made)
+        code = made.code / "main.py"
+        code.write_text(code.read_text() + "\nprint('other')")
+        with pytest.raises(PolicyRefusal, match="changed since") as caught:
+            executor.start(prepared)
+        assert caught.value.code == "executor-unavailable"
 
 
 def test_what_an_interruption_left_in_the_log_is_dropped(host: TpmHost) -> None:

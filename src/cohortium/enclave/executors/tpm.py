@@ -11,6 +11,7 @@ from functools import partial
 from typing import ClassVar, Final
 
 from cohortium.contract.task import SecurityLevel
+from cohortium.enclave import manifest
 from cohortium.enclave.attestation.cmw import Record
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.landlock import Landlock
@@ -27,9 +28,11 @@ class MeasuredTask(Prepared):
 
     Attributes:
         record: What is measured for it; see `task_record`.
+        program: Digest of its files when it was prepared.
     """
 
     record: tuple[bytes, ...] = ()
+    program: str = ""
 
 
 class MeasuredHost:
@@ -58,14 +61,17 @@ class MeasuredHost:
         def attest(report_data: bytes) -> Record:
             return Record.evidence("tpm", self._evidence(record, report_data))
 
-        return MeasuredTask(job, {}, attest, record)
+        return MeasuredTask(job, {}, attest, record, manifest.digest(job.code))
 
     def start(self, prepared: Prepared) -> SupervisedTask:
         """See `Executor`; measured first, and not started where that fails."""
         if why := self.missing():
             raise PolicyRefusal("executor-unavailable", f"{self.name}: {'; '.join(why)}.")
         record = task_record(prepared.job)
-        if isinstance(prepared, MeasuredTask) and prepared.record != record:
+        if isinstance(prepared, MeasuredTask) and (prepared.record, prepared.program) != (
+            record,
+            manifest.digest(prepared.job.code),
+        ):
             raise PolicyRefusal(
                 "executor-unavailable",
                 "The program or its inputs were changed since they were measured; start again.",
