@@ -214,7 +214,7 @@ def _compare(console: Console, model: dict[str, Any], tables: dict[str, pd.DataF
         table.add_row(name, f"{value:.9f}", f"{reference.params[name]:.9f}")
     console.print(table)
     theirs = {name: float(reference.params[name]) for name in ours}
-    return max(abs(value - theirs[name]) / abs(theirs[name]) for name, value in ours.items())
+    return max(abs(float(ours[name]) - one) / abs(one) for name, one in theirs.items())
 
 
 def _scan(consortium: Consortium, tables: dict[str, pd.DataFrame]) -> int:

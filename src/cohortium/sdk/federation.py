@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from cohortium.contract.model import Contract, Proposal, Researcher
-from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
+from cohortium.contract.proposal import StudyFile, read_study, resolve, resolve_draft
 from cohortium.core.directory import DirectoryEntry
 from cohortium.core.rest import (
     ConsortiumInfo,
     DraftInfo,
+    EnclaveInfo,
     MemberInfo,
     StudyInfo,
     UserInfo,
@@ -116,7 +117,7 @@ class Federation:
             InputError: ``bad-proposal`` with the line or the site that does not fit.
             ConflictError: ``already-exists``: `amend` a study whose contract is in force.
         """
-        return self.submit_proposal(read_proposal(_proposal_text(proposal)))
+        return self._put(self._read(proposal))
 
     def amend(self, study_id: str, proposal: str | Path) -> Study:
         """Put a new version of a study to its sites; the one in force holds until all have signed.
@@ -131,14 +132,29 @@ class Federation:
                 "stale-version",
                 f"The contract of {study_id} is {before.status}; only one in force is amended.",
             )
-        read = read_proposal(_proposal_text(proposal))
-        return self.submit_proposal(read, amends=before.contract)
+        return self._put(self._read(proposal), amends=before.contract)
 
     def submit_proposal(self, proposal: Proposal, *, amends: Contract | None = None) -> Study:
-        """`propose` or `amend`, from a proposal already read."""
-        contract = resolve(proposal, **self._around(proposal), amends=amends)
+        """`propose` or `amend`, from a proposal already read; its programs are at the hub."""
+        return self._put(StudyFile(proposal, {}), amends=amends)
+
+    def _put(self, file: StudyFile, *, amends: Contract | None = None) -> Study:
+        contract = resolve(file.proposal, **self._around(file.proposal), amends=amends)
+        self._upload(file)
         info = self._client.post("/studies", contract.sign(self._client.key))
         return Study(self._client, StudyInfo.from_json(info))
+
+    def _read(self, proposal: str | Path) -> StudyFile:
+        """A study's file, its programs included; they belong to you where it names no owner."""
+        path, text = _proposal_text(proposal)
+        base = None if path is None else path.absolute().parent
+        owner = self._me(self.users) if "code" in text else None
+        return read_study(text, base, _builtin_digest, owner)
+
+    def _upload(self, file: StudyFile) -> None:
+        """Programs, so that those who sign can read them and an enclave can run them."""
+        for digest, archive in file.archives.items():
+            self._client.put(f"/code/{digest}", archive)
 
     def draft(self, proposal: str | Path) -> DraftedStudy:
         """Put a study to its sites whose datasets they choose themselves: each fills its slots.
@@ -148,10 +164,12 @@ class Federation:
         Raises:
             InputError: ``bad-proposal``.
         """
-        read = read_proposal(_proposal_text(proposal))
+        file = self._read(proposal)
+        read = file.proposal
         in_force = [s for s in self.studies if s.id == read.study and s.status in IN_FORCE]
         amends = in_force[0].contract if in_force else None
         draft = resolve_draft(read, **self._around(read), amends=amends)
+        self._upload(file)
         info = self._client.post("/drafts", draft.sign(self._client.key))
         return DraftedStudy(self._client, DraftInfo.from_json(info))
 
@@ -174,21 +192,36 @@ class Federation:
             for member in self.members
             if member.status == "approved"
         }
-        users = {user.name: user.key for user in self.users}
-        me = next((name for name, key in users.items() if key == self._client.key.public), None)
-        if me is None:
-            raise PolicyRefusal(
-                "not-authorised", "Your key is not registered at this hub, or was removed."
-            )
+        users = self.users
+        me = self._me(users)
         _check_computations(proposal)
         return {
             "directory": directory,
             "consortium": self._client.fingerprint,
             "researcher": Researcher(name=me, key=self._client.key.public),
-            "users": users,
+            "users": {user.name: user.key for user in users},
             "versions": _versions(proposal),
             "now": self._client.clock(),
+            "enclaves": self._enclaves(proposal),
         }
+
+    def _me(self, users: Sequence[UserInfo]) -> str:
+        me = next((user.name for user in users if user.key == self._client.key.public), None)
+        if me is None:
+            raise PolicyRefusal(
+                "not-authorised", "Your key is not registered at this hub, or was removed."
+            )
+        return me
+
+    @property
+    def enclaves(self) -> list[EnclaveInfo]:
+        """The machines that run tasks."""
+        return [EnclaveInfo.from_json(one) for one in _listed(self._client.get("/enclaves"))]
+
+    def _enclaves(self, proposal: Proposal) -> dict[str, str]:
+        if proposal.environment is None or not proposal.environment.enclaves:
+            return {}
+        return {one.name: one.key for one in self.enclaves if one.status == "approved"}
 
     def runs(self, study_id: str | None = None) -> list[Run]:
         """Runs of a study, or of all."""
@@ -342,13 +375,19 @@ def _chosen(versions: Sequence[VersionInfo], wanted: str) -> str:
     raise InputError("not-found", f"The study has no version {wanted}; it has {there}.")
 
 
-def _proposal_text(proposal: str | Path) -> str:
-    """A path, or text: what has a line break is text."""
+def _builtin_digest(name: str) -> str:
+    from cohortium.enclave import builtin
+
+    return builtin.find(name).digest
+
+
+def _proposal_text(proposal: str | Path) -> tuple[Path | None, str]:
+    """The file, where it is one, and its text: what has a line break is text."""
     if isinstance(proposal, str) and "\n" in proposal:
-        return proposal
+        return None, proposal
     path = Path(proposal).expanduser()
     try:
-        return path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("not-found", f"Cannot read a proposal from {path}.") from error
 
