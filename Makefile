@@ -63,7 +63,7 @@ quick: $(STAMP) ## the tests that take less than ten seconds each
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
 
 mutants: $(STAMP) ## take one security check of the secure sum away at a time: a test must fail (ARGS="shamir -j 4")
-	$(BIN)/python tools/mutants.py $(ARGS)
+	$(BIN)/python -m tools.mutants $(ARGS)
 
 docs: $(STAMP) ## the documentation in site/
 	$(BIN)/mkdocs build --strict

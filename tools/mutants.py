@@ -25,10 +25,13 @@ import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+from tools.import_graph import apart_from, module_of
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "tests" / "mutants"
@@ -72,9 +75,14 @@ class Mutant:
         if (found := text.count(self.old)) != 1:
             raise ValueError(f"its `old` text is {found} times in {self.file}, not once")
         mutated = text.replace(self.old, self.new)
-        if ast.dump(ast.parse(mutated)) == ast.dump(ast.parse(text)):
+        if ast.dump(ast.parse(mutated)) == _tree(text):
             raise ValueError("it changes nothing")
         return mutated
+
+
+@lru_cache(maxsize=4)  # the mutants of a file come one after another
+def _tree(text: str) -> str:
+    return ast.dump(ast.parse(text))
 
 
 def load(folder: Path = CORPUS) -> list[Mutant]:
@@ -120,6 +128,7 @@ class Sandbox:
             "PYTHONPATH": str(folder / "src"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
+            "OPENBLAS_NUM_THREADS": "1",
         }
         self._host = subprocess.Popen(
             [sys.executable, "-m", "tools.mutant_host", str(LIMIT_S)],
@@ -144,13 +153,23 @@ class Sandbox:
             path.write_bytes(before)
             compiled.unlink(missing_ok=True)
 
-    def run(self, tests: Iterable[str]) -> Outcome:
-        """Run tests until the first fails."""
+    def run(self, tests: Iterable[str], file: str = "", load: Sequence[str] = ()) -> Outcome:
+        """Run tests until the first fails.
+
+        Args:
+            file: Of the package, which is not loaded beforehand.
+            load: Modules that are loaded once for all runs with this file.
+        """
         report = self._folder / "report.xml"
         report.unlink(missing_ok=True)
         if self._host.stdin is None or self._host.stdout is None:
             raise RuntimeError("the host has no pipes")
-        print(json.dumps([*OPTIONS, f"--junitxml={report}", *tests]), file=self._host.stdin)
+        request = {
+            "stem": module_of(file) if file else "",
+            "load": list(load),
+            "arguments": [*OPTIONS, f"--junitxml={report}", *tests],
+        }
+        print(json.dumps(request), file=self._host.stdin)
         self._host.stdin.flush()
         self._host.stdout.readline()
         return _read(report)
@@ -211,30 +230,50 @@ def check(mutants: Sequence[Mutant], jobs: int, *, green: bool = False) -> int:
     Args:
         green: The tests are known to pass where no check is missing; they are not run once more.
     """
+    by_file: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        by_file.setdefault(mutant.file, []).append(mutant)
+    width = max(len(mutant.name) for mutant in mutants)
+    files = max(len(_short(file)) for file in by_file)
+    survivors = 0
     with sandboxes(jobs) as free, ThreadPoolExecutor(jobs) as pool:
         _require_green([] if green else mutants, free, pool, jobs)
+        print(f"{'mutant':{width}}  {'file':{files}}  {'s':>5}  caught by")
+        largest_first = sorted(by_file.values(), key=len, reverse=True)
+        waiting = [pool.submit(_attempt, free, group) for group in largest_first]
+        for done in as_completed(waiting):
+            for mutant, outcome, seconds in done.result():
+                survivors += not outcome.noticed
+                caught = outcome.noticed
+                told = _brief(outcome.test) if caught else f"NOT CAUGHT: {_reason(outcome)}"
+                row = (
+                    f"{mutant.name:{width}}  {_short(mutant.file):{files}}  {seconds:5.1f}  {told}"
+                )
+                print(row, flush=True)
+    return survivors
 
-        def attempt(mutant: Mutant) -> tuple[Outcome, float]:
-            sandbox = free.get()
+
+def _attempt(
+    free: queue.SimpleQueue[Sandbox], mutants: Sequence[Mutant]
+) -> list[tuple[Mutant, Outcome, float]]:
+    """Try the mutants of one file, one after another."""
+    file, tests = mutants[0].file, {test for mutant in mutants for test in mutant.tests}
+    test_files = {test.partition("::")[0] for test in tests} | {"tests/conftest.py"}
+    load = apart_from(file, test_files, ROOT)
+    sandbox = free.get()
+    outcomes = []
+    try:
+        for mutant in mutants:
             began = time.monotonic()
             try:
                 with sandbox.mutated(mutant):
-                    return sandbox.run(mutant.tests), time.monotonic() - began
+                    outcome = sandbox.run(mutant.tests, file, load)
             except ValueError as error:
-                return Outcome(passed=False, noticed=False, why=f"out of date, {error}"), 0.0
-            finally:
-                free.put(sandbox)
-
-        width = max(len(mutant.name) for mutant in mutants)
-        files = max(len(_short(mutant.file)) for mutant in mutants)
-        print(f"{'mutant':{width}}  {'file':{files}}  {'s':>5}  caught by")
-        survivors = 0
-        for mutant, (outcome, seconds) in zip(mutants, pool.map(attempt, mutants), strict=True):
-            survivors += not outcome.noticed
-            told = _brief(outcome.test) if outcome.noticed else f"NOT CAUGHT: {_reason(outcome)}"
-            row = f"{mutant.name:{width}}  {_short(mutant.file):{files}}  {seconds:5.1f}  {told}"
-            print(row, flush=True)
-    return survivors
+                outcome = Outcome(passed=False, noticed=False, why=f"out of date, {error}")
+            outcomes.append((mutant, outcome, time.monotonic() - began))
+    finally:
+        free.put(sandbox)
+    return outcomes
 
 
 def _require_green(
