@@ -18,7 +18,7 @@ from tests.support.swtpm import running
 from tests.support.tasks import job, run
 
 from cohortium.contract.model import Measurement
-from cohortium.enclave import tpm_exchange
+from cohortium.enclave import tpm_exchange, tpm_host
 from cohortium.enclave.attestation.appraise import Endorsements, appraise
 from cohortium.enclave.attestation.cmw import Record
 from cohortium.enclave.attestation.collateral import Collateral
@@ -225,6 +225,32 @@ def test_what_an_interruption_left_in_the_log_is_dropped(host: TpmHost) -> None:
         file.write(secrets.token_hex(32).encode() + b"\nhalf a li")
     host.measure(two)
     assert host.evidence(two, bytes(64)).tasks == (*one, *two)
+
+
+def test_a_damaged_log_lasts_until_the_next_start() -> None:
+    one, two = (sha256(b"one").digest(),), (sha256(b"two").digest(),)
+    with tempfile.TemporaryDirectory() as folder:
+        host = host_in(Path(folder))
+        with running(Path(folder)):
+            boot(host)
+            host.make_key()
+            host.measure(one)
+            (host.folder / "tasks.log").write_bytes(b"\0" * 200)
+            with pytest.raises(PolicyRefusal, match="its log was lost"):
+                host.measure(two)
+        with running(Path(folder)):
+            boot(host)
+            assert host.evidence(two, bytes(64)).tasks == two
+
+
+def test_a_host_measures_no_more_than_evidence_can_tell(
+    host: TpmHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tpm_host, "MOST_TASKS", 3)
+    host.measure((bytes(32),) * 2)
+    with pytest.raises(PolicyRefusal, match="more than 3 measurements"):
+        host.measure((bytes(32),) * 2)
+    assert len(host.evidence((bytes(32),), bytes(64)).tasks) == 2
 
 
 def test_a_task_is_not_started_where_something_else_was_measured(

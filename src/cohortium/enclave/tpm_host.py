@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ BOOT_PCRS: Final = tuple(range(10))
 _KEY_FILE: Final = "attestation-key.json"
 _LOG_FILE: Final = "tasks.log"
 _LINE_BYTES: Final = 2 * 32 + 1
+_LINE: Final = re.compile(rb"([0-9a-f]{64})\n")
 _BootPcr = Annotated[int, Field(ge=0, le=15)]
 
 
@@ -218,11 +220,7 @@ class _TaskLog:
 
     def settle(self, connection: Tpm) -> None:
         """Keep of it what the register was extended with since the machine booted."""
-        lines = self._file.read().split(b"\n")[:-1]
-        try:
-            written = [bytes.fromhex(line.decode("ascii")) for line in lines]
-        except ValueError as error:
-            raise _unavailable("the log of measured tasks is damaged; restart the host") from error
+        written = _lines(self._file.read())
         self.tasks = _led_to(connection.read((TASK_PCR,))[TASK_PCR], self._base, written)
         self._file.truncate(len(self.tasks) * _LINE_BYTES)
         self._file.seek(0, os.SEEK_END)
@@ -238,6 +236,17 @@ class _TaskLog:
                 self.tasks.append(digest)
         except OSError as error:
             raise _unavailable(f"the log of measured tasks cannot be written: {error}") from error
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The digests before the first line that is none; the register says whether they are all."""
+    out: list[bytes] = []
+    for start in range(0, len(data), _LINE_BYTES):
+        found = _LINE.fullmatch(data, start, min(start + _LINE_BYTES, len(data)))
+        if found is None:
+            break
+        out.append(bytes.fromhex(found[1].decode()))
+    return out
 
 
 def _led_to(value: bytes, base: bytes, written: Sequence[bytes]) -> list[bytes]:
