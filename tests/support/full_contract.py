@@ -81,6 +81,8 @@ def full_contract(**changes: Any) -> Contract:
                 "max_runs": 2,
                 "security_level": "L4",
                 "executor": "gramine-sgx",
+                "limits": {"memory_bytes": 1 << 30, "cpu_s": 600.0, "time_s": 900.0},
+                "log_recipients": ("Ada", "Eve"),
             },
         ),
         "recipients": (ADA, {"name": "Eve", "key": key("Eve").public}),
@@ -88,6 +90,10 @@ def full_contract(**changes: Any) -> Contract:
         "security_level": "L2",
         "environment": {
             "executor": "bubblewrap",
+            "enclaves": (
+                {"name": "Kiel", "key": key("Kiel").public},
+                {"name": "Lund", "key": key("Lund").public},
+            ),
             "measurements": (
                 {"kind": "mrenclave", "value": "ab" * 32},
                 {"kind": "mrsigner", "value": "cd" * 32, "product": 4, "min_svn": 2},

@@ -26,6 +26,7 @@ IDENTITY: Final[Mapping[str, str]] = {
     "computations": "name",
     "recipients": "name",
     "owners": "name",
+    "environment.enclaves": "name",
     "tasks": "name",
     "tasks.*.arguments": "name",
     "tasks.*.inputs": "name",

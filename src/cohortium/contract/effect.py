@@ -120,6 +120,28 @@ def _executor(before: Any, after: Any) -> Effect:
     return _effect(after is None, before is None)
 
 
+def _argument(before: Any, after: Any) -> Effect:
+    """Whoever runs the task may set what the contract does not fix."""
+    free = [one is not None and one.get("value") is None for one in (before, after)]
+    return _effect(free[1] and not free[0], free[0] and not free[1])
+
+
+def _enclaves(before: Iterable[Any], after: Iterable[Any], contract: Mapping[str, Any]) -> Effect:
+    """One more, or another, is looser. Where none is named, tasks below L4 cannot run, and others
+    run wherever evidence is as the contract says.
+    """
+    old, new = ({(one["name"], one["key"]) for one in listed} for listed in (before, after))
+    common = contract["security_level"]
+    levels = [max(common, task.get("security_level") or common) for task in contract["tasks"]]
+    anywhere, nowhere = any(one >= "L4" for one in levels), any(one < "L4" for one in levels)
+    if old and new:
+        return _effect(bool(new - old), bool(old - new))
+    return _effect(
+        bool(old and anywhere) or bool(new and nowhere),
+        bool(old and nowhere) or bool(new and anywhere),
+    )
+
+
 _SIMULATED: Final = _order(False, True)
 
 
@@ -181,8 +203,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "disclosure.quantile_tail": _lower,
     "disclosure.residual_df": _residual_df,
     "disclosure.rounding": _lower,
-    "environment": _environment,
     "environment.allow_simulated": _SIMULATED,
+    "environment.enclaves.*.key": _either,
     "environment.executor": _executor,
     "environment.measurements": _measurements,
     "environment.tcb_states": _tcb_states,
@@ -192,10 +214,19 @@ RULES: Final[Mapping[str, Rule]] = {
     "recipients.*": _permission,
     "security_level": _lower,
     "tasks.*": _permission,
+    "tasks.*.arguments.*": _argument,
     "tasks.*.arguments.*.value": _presence,
     "tasks.*.executor": _executor,
     "tasks.*.inputs.*": _permission,
     "tasks.*.inputs.*.artefact": _permission,
+    "tasks.*.limits": _presence,
+    "tasks.*.limits.cpu_s": _higher,
+    "tasks.*.limits.disk_bytes": _higher,
+    "tasks.*.limits.log_bytes": _higher,
+    "tasks.*.limits.memory_bytes": _higher,
+    "tasks.*.limits.processes": _higher,
+    "tasks.*.limits.time_s": _higher,
+    "tasks.*.log_recipients": _more_or_none,
     "tasks.*.max_runs": _higher,
     "tasks.*.outputs.*": _permission,
     "tasks.*.outputs.*.owners": _more,
@@ -227,7 +258,16 @@ def effect(
     if pattern == "computations.*" and after is None and _still_permitted(path[-1], new):
         return "looser"
     if pattern == "tasks.*.security_level":
-        before, after = before or old["security_level"], after or new["security_level"]
+        before, after = (
+            max(one or common["security_level"], common["security_level"])
+            for one, common in zip(values, contracts, strict=True)
+        )
+    places = [(one.get("environment") or {}).get("enclaves", []) for one in contracts]
+    if pattern == "environment.enclaves.*":
+        return _enclaves(*places, new)
+    if pattern == "environment":
+        found = {_environment(before, after), _enclaves(*places, new)}
+        return _effect("looser" in found, "stricter" in found)
     rule = RULES.get(pattern)
     return "other" if rule is None else rule(before, after)
 

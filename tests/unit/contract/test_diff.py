@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.support.contracts import ADA, AGE, NOW, SEX, WT_LOSS, contract, key
 from tests.support.full_contract import fields, full_contract, mutations
+from tests.support.slots import CLEO, VENDOR, artefact, filled, task
 
 from cohortium.contract.diff import Change, apply, diff, pattern_of
 from cohortium.contract.effect import RULES
@@ -197,6 +198,71 @@ LOOSER: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"environment": {**ENVIRONMENT, "tcb_states": ["UpToDate", "OutOfDate"]}},
     ),
 ]
+
+
+def tasked(environment: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Terms for a contract of tasks alone, at L2 in Kiel's enclave."""
+    made = filled(task(**changes), images=artefact("Aarhus"))
+    return {
+        "tasks": (made,),
+        "owners": (CLEO, VENDOR),
+        "computations": (),
+        "variables": (),
+        "participants": SEATS,
+        "security_level": "L2",
+        "environment": {"enclaves": (KIEL,)} if environment is None else environment,
+    }
+
+
+KIEL, LUND = ({"name": name, "key": key(name).public} for name in ("Kiel", "Lund"))
+SEATS = tuple({"name": name, "key": key(name).public} for name in ("Aarhus", "Boston"))
+OTHER_KIEL = {"name": "Kiel", "key": key("Kiel again").public}
+FREE = ({"name": "epochs"}, {"name": "rate"}, {"name": "seed", "required": False})
+MORE = (*task().arguments, {"name": "path"})
+MODEL = {"name": "model", "owners": ("Ada",), "recipients": ("Ada", "Vendor")}
+LOOSER_TASKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (tasked(), {**tasked(), "security_level": "L1"}),
+    (tasked(security_level="L3"), tasked()),
+    (tasked(), tasked({"enclaves": (KIEL, LUND)})),
+    (tasked({}), tasked()),
+    (tasked(security_level="L4"), tasked({"enclaves": ()}, security_level="L4")),
+    (tasked(), tasked({"enclaves": (KIEL,), "allow_simulated": True})),
+    (tasked({"enclaves": (KIEL,), "executor": "landlock"}), tasked()),
+    (tasked(executor="landlock"), tasked()),
+    (tasked(limits={"time_s": 60.0}), tasked(limits={"time_s": 61.0})),
+    (tasked(limits={"memory_bytes": 1 << 28}), tasked(limits={"memory_bytes": 1 << 29})),
+    (tasked(limits={}), tasked()),
+    (tasked(), tasked(log_recipients=("Ada",))),
+    (tasked(), tasked(outputs=(MODEL,))),
+    (tasked(), tasked(arguments=FREE)),
+    (tasked(), tasked(arguments=MORE)),
+    (tasked(max_runs=1), tasked(max_runs=2)),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), LOOSER_TASKS)
+def test_what_loosens_the_protection_of_what_is_lent_is_marked(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    assert only(old, new).effect == "looser"
+    assert only(new, old).effect == "stricter"
+
+
+def test_another_key_of_an_enclave_is_another_machine() -> None:
+    other = tasked({"enclaves": (OTHER_KIEL,)})
+    assert only(tasked(), other).effect == only(other, tasked()).effect == "looser"
+    text = render_diff(contract(**tasked()), contract(**other))
+    assert "[LOOSENS PROTECTION] The key of enclave Kiel was" in text
+
+
+def test_naming_an_enclave_where_any_could_serve_is_stricter() -> None:
+    mixed = {**tasked({}, security_level="L4"), "security_level": "L1"}
+    assert only(mixed, {**mixed, "environment": {"enclaves": (KIEL,)}}).effect == "stricter"
+    assert only({**mixed, "environment": None}, mixed).effect == "other"
+
+
+def test_a_level_of_a_task_below_the_contracts_changes_nothing() -> None:
+    assert only(tasked(security_level="L1"), tasked()).effect == "other"
 
 
 @pytest.mark.parametrize(("old", "new"), LOOSER)

@@ -127,7 +127,11 @@ def test_a_wheel_is_a_program_of_the_files_in_it(folder: Path) -> None:
         ("{name: Lund}", f"{{name: Lund, key: '{ADA.key}'}}", "Lund has another key"),
         ("{name: Lund}", "Kiel", "two enclaves have the same name"),
         ("[Aarhus, Boston]", "[Aarhus, {name: Boston, dataset: lung}]", "what is lent"),
-        ("        owners: [Aarhus]\n", "        owners: [Ada]\n", "has no node that could lend"),
+        (
+            "code: builtin:join\n",
+            "code: builtin:join\n    inputs: [{name: x, kind: model, owners: [Ada], required: no}]\n",
+            "input x of join belongs to Ada, who .* has no node that could lend it",
+        ),
         ("[Boston]\n  - name: join", "[Vigo]\n  - name: join", "nor a member 'Vigo'"),
         ("- name: join", "- name: dataset", "cannot be called dataset"),
     ],

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 from tests.support.contracts import ADA, AGE, NOW, SEX, contract, key
 from tests.support.full_contract import Field, fields, full_contract, mutations
+from tests.support.slots import CODE, artefact, filled, task, task_contract
 
 from cohortium.contract.diff import IDENTITY, KEYED
 from cohortium.contract.draft import DraftLife
@@ -85,6 +86,66 @@ def test_the_chinese_text_says_the_same() -> None:
     ):
         assert fact in text, fact
     assert "掩码求和" in render(contract(), language="zh")
+
+
+def _lent() -> Contract:
+    """Tasks alone: a built-in program that Aarhus lends to, in one enclave, simulated."""
+    code = CODE.model_copy(update={"name": "builtin:join", "public": True})
+    limits = {"memory_bytes": 3 << 30, "disk_bytes": 70_000, "time_s": 90.5, "log_bytes": 2048}
+    made = task(code=code, limits=limits, log_recipients=("Ada",), security_level="L4")
+    return task_contract(
+        filled(made, images=artefact("Aarhus", dictionary_digest=None)),
+        computations=(),
+        variables=(),
+        participants=tuple({"name": n, "key": key(n).public} for n in ("Aarhus", "Boston")),
+        environment={
+            "enclaves": ({"name": "Kiel", "key": key("Kiel").public},),
+            "measurements": ({"kind": "simulated", "value": "ab" * 32},),
+            "allow_simulated": True,
+        },
+    )
+
+
+def test_the_text_says_what_a_lender_agrees_to() -> None:
+    text = " ".join(render(_lent(), ["Aarhus"]).split())
+    for fact in (
+        "Aarhus (signed) gives no dataset to computations; what it lends to tasks",
+        "6. Permitted computations - none",
+        f"in the version with {CODE.content_digest}; for it answers Vendor (public)",
+        "program builtin:join of this release of Cohortium",
+        "a run has at most: memory 3072 MiB; processor time 3600 s; duration 90.5 s;",
+        "outputs 70000 B; processes 256; printed text 2 KiB;",
+        "security level L4 (in a hardware trusted execution environment), or the contract's",
+        f"filled with scans of Aarhus, {artefact('Aarhus').content_digest}",
+        "data keys come from the nodes of Aarhus, each once for a run",
+        "output model: belongs to Ada (alone); may be read by Ada",
+        "what the program prints may be read by Ada",
+        "tasks are subject to the security level only",
+        "A SIMULATED ENVIRONMENT IS ACCEPTED, WHICH PROTECTS NOTHING",
+        "measurement simulated of the environment must be one of: " + "ab" * 32,
+        "one of the enclaves in which alone tasks may run: Kiel signs with key "
+        + fingerprint(key("Kiel").public),
+    ):
+        assert fact in text, fact
+    assert "criteria" not in text
+    plain = " ".join(render(task_contract()).split())
+    assert "program trainer of Vendor (private, with its owner's approval)" in plain
+    assert "it is started as its file task.yaml says" in plain
+    assert "a run has at most what the program's task.yaml says" in plain
+    assert "what the program prints is read by nobody" in plain
+
+
+def test_the_chinese_text_says_it_to_the_lender_too() -> None:
+    text = render(_lent(), language="zh").replace("\n    ", "")
+    for fact in (
+        "Cohortium 内置程序 builtin:join",
+        "内存 3072 MiB；处理器时间 3600 秒；时长 90.5 秒；输出 70000 B；进程数 256",
+        "数据密钥由 Aarhus 的节点发放，每次运行各发放一次",
+        "程序的打印内容可由 Ada 查阅",
+        "接受模拟环境；模拟环境不提供任何保护",
+        f"其中之一为 Kiel签署所用密钥的指纹 {fingerprint(key('Kiel').public)}",
+    ):
+        assert fact in text, fact
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -241,13 +302,13 @@ def _drafted() -> DraftLife:
     draft = Draft.from_json(data)
     lung = {"name": "lung", "content_digest": digest("lung"), "owners": ["Aarhus"]}
     life = DraftLife(draft, draft.digest, {})
-    for slot, artefact in (("dataset/Aarhus", lung), ("train/images", scans)):
+    for slot, what in (("dataset/Aarhus", lung), ("train/images", scans)):
         said = Assignment.model_validate(
             {
                 "study": "lung",
                 "draft_digest": draft.digest,
                 "slot": slot,
-                "artefact": artefact,
+                "artefact": what,
                 "author": "Aarhus",
                 "at": NOW,
             }

@@ -14,7 +14,7 @@ criterion · 排除标准 exclusion criterion · 计算 computation · 任务 ta
 范数 norm · 隐私预算 privacy budget · 合谋 to collude · 摘要值 digest · 密钥指纹 key fingerprint ·
 安全等级 security level · 执行器 executor · 可信执行环境 trusted execution environment · 飞地
 enclave · 可信计算基 trusted computing base · 度量值 measurement · 模拟环境 simulated environment ·
-放宽保护 to loosen protection · 加强保护 to tighten protection
+出借 to lend · 放宽保护 to loosen protection · 加强保护 to tighten protection
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Final
 from cohortium.contract.render.phrases import Headings, Phrases
 
 _LEVELS: Final = {
-    "L1": "L1（由机构内的进程运行）",
-    "L2": "L2（在机构内无网络连接的沙箱中运行）",
+    "L1": "L1（由独立的进程运行）",
+    "L2": "L2（在无网络连接的沙箱中运行）",
     "L3": "L3（在启动过程与程序均经 TPM 度量的主机上的沙箱中运行）",
     "L4": "L4（在硬件可信执行环境中运行）",
     "L5": "L5（在处于生产模式且为最新状态的硬件可信执行环境中运行，仅限内置计算）",
@@ -63,6 +63,7 @@ CHINESE: Final = Phrases(
     source="变量{name}取自其数据列{column}",
     dataset="数据集{name}",
     dataset_missing="尚未指定数据集",
+    gives_nothing="不向计算提供数据集；其为任务出借的内容列于各任务之下",
     content="数据集内容的摘要值{digest}",
     dictionary="数据字典的摘要值{digest}",
     key="签署所用密钥的指纹{key}",
@@ -91,6 +92,13 @@ CHINESE: Final = Phrases(
     code="自定义代码{name}，所有方为{owner}（{access}），{digest}",
     code_public="公开",
     code_private="非公开，须经所有方同意",
+    program=(
+        "程序{name}，所有方为{owner}（{access}），{digest}；其启动方式以程序内的 task.yaml 为准，"
+        "该文件属于上述摘要值所涵盖的内容"
+    ),
+    program_built_in=(
+        "Cohortium 内置程序{name}，其版本以{digest}为准；责任方为{owner}（{access}）"
+    ),
     for_all="本合同列明的全部研究者均可运行",
     only_for="仅下列研究者可以运行：{names}",
     exact="求和结果为精确值，不加噪声",
@@ -125,8 +133,20 @@ CHINESE: Final = Phrases(
     not_joint="单独所有",
     level="安全等级{level}",
     level_of_contract="安全等级以本合同为准",
+    level_of_task="安全等级{level}；本合同的安全等级较高的，以本合同为准",
     executor="仅可由执行器{executor}执行",
     executor_any="可由符合该安全等级的任何执行器执行",
+    limits=(
+        "每次运行的上限：内存{memory}；处理器时间{cpu}秒；时长{time}秒；输出{disk}；进程数{processes}；"
+        "打印内容{log}；task.yaml 所定上限较低的，从其规定"
+    ),
+    limits_of_program="每次运行的上限以程序的 task.yaml 为准",
+    log="程序的打印内容可由{names}查阅",
+    log_nobody="程序的打印内容不供任何人查阅",
+    lends=(
+        "数据密钥由{names}的节点发放，每次运行各发放一次；其中任何一方撤销或者暂停合同后，不再发放"
+    ),
+    lends_nobody="没有任何一方为其出借内容",
     parties_of_run="每次运行均为至少{min_sites}家参与机构（共{participants}家）贡献的汇总",
     masked="各机构的贡献以掩码求和方式汇总；中心端可获知合计值，但无法获知任一机构单独的贡献",
     enclave=(
@@ -153,6 +173,7 @@ CHINESE: Final = Phrases(
     by_site="可披露单一机构的数值",
     not_by_site="不披露任何单一机构的数值，仅披露各机构合计的数值",
     differencing="若两个人群相差的人数少于{min_cell}人，则不同时披露关于二者的结果（防差分披露）",
+    tasks_apart="本条之中，仅安全等级适用于任务：任务所输出的，即为其程序所写出的内容",
     measurement="运行环境的度量值{kind}应为下列值之一：",
     signed_product="{value}，产品编号{product}，安全版本不低于{min_svn}",
     measurements_none="不要求运行环境具有特定的度量值",
@@ -161,6 +182,8 @@ CHINESE: Final = Phrases(
     environment_none="除安全等级外，本合同未设定运行环境条款；不接受模拟环境",
     simulated="接受模拟环境；模拟环境不提供任何保护",
     not_simulated="不接受模拟环境",
+    enclave_named="任务仅可在所列飞地内运行，其中之一为{name}",
+    enclaves_none=("未列明任何飞地：自 L4 等级起，凡由硬件证明符合本条规定的飞地，均可运行任务"),
     person="{name}",
     proposer="发起人{name}",
     owner="{name}为任务或者计算所用代码或者数据的所有方",
@@ -248,6 +271,7 @@ CHINESE: Final = Phrases(
         "participants.*.sources.*": "同名数据列",
         "tasks.*.arguments.*.value": "不固定",
         "tasks.*.executor": "符合安全等级的任何执行器",
+        "tasks.*.limits": "以程序的 task.yaml 为准",
         "tasks.*.max_runs": "不限",
         "tasks.*.security_level": "以本合同为准",
         "environment.executor": "符合安全等级的任何执行器",
@@ -304,6 +328,9 @@ CHINESE: Final = Phrases(
         "disclosure.rounding": "人数取整的基数",
         "environment": "运行环境条款",
         "environment.allow_simulated": "模拟环境",
+        "environment.enclaves": "飞地",
+        "environment.enclaves.*": "飞地{name}",
+        "environment.enclaves.*.key": "密钥",
         "environment.executor": "执行器",
         "environment.measurements": "可接受的度量值清单",
         "environment.tcb_states": "可信计算基的允许状态清单",
@@ -350,6 +377,14 @@ CHINESE: Final = Phrases(
         "tasks.*.inputs.*.kind": "种类",
         "tasks.*.inputs.*.owners": "所有方名单",
         "tasks.*.inputs.*.required": "填入要求",
+        "tasks.*.limits": "每次运行的上限",
+        "tasks.*.limits.cpu_s": "处理器时间上限（秒）",
+        "tasks.*.limits.disk_bytes": "输出上限（字节）",
+        "tasks.*.limits.log_bytes": "打印内容上限（字节）",
+        "tasks.*.limits.memory_bytes": "内存上限（字节）",
+        "tasks.*.limits.processes": "进程数上限",
+        "tasks.*.limits.time_s": "时长上限（秒）",
+        "tasks.*.log_recipients": "打印内容可查阅者名单",
         "tasks.*.max_runs": "运行次数上限",
         "tasks.*.outputs": "输出项",
         "tasks.*.outputs.*": "输出项{name}",

@@ -10,6 +10,7 @@ from cohortium.contract.model import (
     Cohort,
     Computation,
     Contact,
+    Enclave,
     Environment,
     Measurement,
     Participant,
@@ -19,7 +20,16 @@ from cohortium.contract.model import (
 from cohortium.contract.noise import Noise
 from cohortium.contract.render.layout import Free, Item, name, quoted, say, value
 from cohortium.contract.render.phrases import Phrases
-from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputSlot, Task
+from cohortium.contract.task import (
+    MIB,
+    Argument,
+    Artefact,
+    Code,
+    InputSlot,
+    Limits,
+    OutputSlot,
+    Task,
+)
 from cohortium.core.dictionary import Variable
 from cohortium.core.selection import Derived
 from cohortium.crypto.keys import fingerprint
@@ -28,6 +38,14 @@ from cohortium.crypto.keys import fingerprint
 def moment(when: datetime) -> str:
     """``2026-11-22 09:30:00 UTC``, in any language."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest binary unit that says them exactly."""
+    for unit, name_of_unit in ((MIB, "MiB"), (1024, "KiB")):
+        if count and count % unit == 0:
+            return f"{count // unit} {name_of_unit}"
+    return f"{count} B"
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,8 @@ class Clauses:
     def offer(self, one: Participant | Seat, everything: frozenset[str]) -> Item:
         """What an institution gives."""
         words = self.words
+        if not one.variables and not isinstance(one, Participant):
+            return [words.gives_nothing, self.key(one.key)]
         dataset = (
             say(words.dataset, name=one.dataset)
             if isinstance(one, Participant)
@@ -174,18 +194,46 @@ class Clauses:
         level = (
             words.level_of_contract
             if one.security_level is None
-            else say(words.level, level=self.word("security_level", one.security_level))
+            else say(words.level_of_task, level=self.word("security_level", one.security_level))
         )
         facts = words.semicolon.join(
             [self._runs(one.max_runs), level, self._executor(one.executor)]
         )
         return [
             say(words.computation, name=one.name, facts=facts),
-            self.code(one.code),
+            self.program(one.code),
+            words.limits_of_program if one.limits is None else self.limits(one.limits),
             *(self.argument(argument) for argument in one.arguments),
             *(line for slot in one.inputs for line in self.input(slot)),
+            say(words.lends, names=self.names(one.lenders)) if one.lenders else words.lends_nobody,
             *(self.output(slot) for slot in one.outputs),
+            say(words.log, names=self.names(one.log_recipients))
+            if one.log_recipients
+            else words.log_nobody,
         ]
+
+    def program(self, one: Code) -> str:
+        """What a task runs."""
+        words = self.words
+        return say(
+            words.program_built_in if one.built_in else words.program,
+            name=one.name,
+            owner=name(one.owner),
+            access=words.code_public if one.public else words.code_private,
+            digest=one.content_digest,
+        )
+
+    def limits(self, one: Limits) -> str:
+        """Most of what a run of a task may use."""
+        return say(
+            self.words.limits,
+            memory=_size(one.memory_bytes),
+            cpu=value(one.cpu_s),
+            time=value(one.time_s),
+            disk=_size(one.disk_bytes),
+            processes=one.processes,
+            log=_size(one.log_bytes),
+        )
 
     def _executor(self, executor: str | None) -> str:
         words = self.words
@@ -256,6 +304,14 @@ class Clauses:
         states = self.names(one.tcb_states)
         yield [say(words.tcb_states, states=states) if one.tcb_states else words.tcb_states_none]
         yield [words.simulated if one.allow_simulated else words.not_simulated]
+        for enclave in one.enclaves:
+            yield [say(words.enclave_named, name=name(enclave.name)), *self.enclave(enclave)]
+        if not one.enclaves:
+            yield [words.enclaves_none]
+
+    def enclave(self, one: Enclave) -> Item:
+        """The key of an enclave."""
+        return [] if one.key is None else [self.key(one.key)]
 
     def _measured(self, one: Measurement) -> str:
         if one.product is None and one.min_svn is None:

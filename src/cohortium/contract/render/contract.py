@@ -153,7 +153,7 @@ def _terms(
         ],
         [clauses.variable(one) for one in contract.variables],
         [clauses.derived(one) for one in contract.derived],
-        list(clauses.cohort(contract.cohort)),
+        [] if contract.tasks_only else list(clauses.cohort(contract.cohort)),
         [clauses.computation(one) for one in contract.computations],
         [clauses.task(one) for one in contract.tasks],
         [clauses.person(one) for one in contract.recipients],
@@ -176,6 +176,7 @@ def _protection(contract: Contract | Draft, words: Phrases) -> list[Item]:
         ],
         [words.masked if contract.aggregation == "masked" else words.enclave],
         *([sentence] for sentence in limit_sentences(contract.disclosure, words)),
+        *([[words.tasks_apart]] if contract.tasks else []),
         [say(words.level, level=level)],
     ]
 

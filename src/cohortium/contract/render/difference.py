@@ -12,6 +12,7 @@ from cohortium.contract.model import (
     Computation,
     Contact,
     Contract,
+    Enclave,
     Environment,
     Participant,
     Researcher,
@@ -20,7 +21,7 @@ from cohortium.contract.noise import Noise
 from cohortium.contract.render.catalogue import phrases
 from cohortium.contract.render.clauses import Clauses, moment
 from cohortium.contract.render.layout import Free, Item, bulleted, name, say, value, wrap
-from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputSlot, Task
+from cohortium.contract.task import Argument, Artefact, Code, InputSlot, Limits, OutputSlot, Task
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import parse_rfc3339
 from cohortium.core.dictionary import Variable
@@ -161,6 +162,8 @@ class _Difference:
                 return clauses.offer(part, self._everything)
             case Researcher():
                 return [clauses.key(part.key)]
+            case Enclave():
+                return clauses.enclave(part)
             case Contact():
                 return clauses.contact(part)
             case Variable():
@@ -173,6 +176,8 @@ class _Difference:
                 return clauses.noise(part)
             case Code():
                 return [clauses.code(part)]
+            case Limits():
+                return [clauses.limits(part)]
             case Cohort():
                 return _flat(clauses.cohort(part))
             case Environment():

@@ -7,8 +7,8 @@ from typing import Final
 from cohortium.contract.render.phrases import Headings, Phrases
 
 _LEVELS: Final = {
-    "L1": "L1 (in a process at the institution)",
-    "L2": "L2 (in a sandbox without network at the institution)",
+    "L1": "L1 (in a process of its own)",
+    "L2": "L2 (in a sandbox without network)",
     "L3": "L3 (in a sandbox on a host whose boot and program are measured by a TPM)",
     "L4": "L4 (in a hardware trusted execution environment)",
     "L5": (
@@ -49,6 +49,7 @@ ENGLISH: Final = Phrases(
     source="reads {name} from its column {column}",
     dataset="dataset {name}",
     dataset_missing="no dataset assigned yet",
+    gives_nothing="gives no dataset to computations; what it lends to tasks stands with these",
     content="dataset content {digest}",
     dictionary="dataset dictionary {digest}",
     key="signs with key {key}",
@@ -77,6 +78,14 @@ ENGLISH: Final = Phrases(
     code="custom code {name} of {owner} ({access}), {digest}",
     code_public="public",
     code_private="private, with its owner's approval",
+    program=(
+        "program {name} of {owner} ({access}), {digest}; it is started as its file task.yaml says, "
+        "which is part of what this digest is of"
+    ),
+    program_built_in=(
+        "program {name} of this release of Cohortium, in the version with {digest}; for it answers "
+        "{owner} ({access})"
+    ),
     for_all="may be run by all researchers of this contract",
     only_for="may be run only by {names}",
     exact="sums are exact, without noise",
@@ -115,8 +124,21 @@ ENGLISH: Final = Phrases(
     not_joint="alone",
     level="security level {level}",
     level_of_contract="security level of the contract",
+    level_of_task="security level {level}, or the contract's where that is higher",
     executor="executed by {executor} only",
     executor_any="executed by any executor of the security level",
+    limits=(
+        "a run has at most: memory {memory}; processor time {cpu} s; duration {time} s; outputs "
+        "{disk}; processes {processes}; printed text {log}; less where task.yaml says less"
+    ),
+    limits_of_program="a run has at most what the program's task.yaml says",
+    log="what the program prints may be read by {names}",
+    log_nobody="what the program prints is read by nobody",
+    lends=(
+        "data keys come from the nodes of {names}, each once for a run; whoever of them revokes or "
+        "suspends the contract hands out no more"
+    ),
+    lends_nobody="nobody lends anything to it",
     parties_of_run="each run is a sum over at least {min_sites} of the {participants} participants",
     masked=(
         "contributions are summed under masks; the hub sees the totals, and no institution's own "
@@ -151,6 +173,10 @@ ENGLISH: Final = Phrases(
         "results about two groups of persons that differ by fewer than {min_cell} persons are not "
         "both released"
     ),
+    tasks_apart=(
+        "of this section, tasks are subject to the security level only: what a task gives is what "
+        "its program writes"
+    ),
     measurement="measurement {kind} of the environment must be one of:",
     signed_product="{value}, product {product}, security version {min_svn} or later",
     measurements_none="no measurement of the environment is required",
@@ -161,6 +187,11 @@ ENGLISH: Final = Phrases(
     ),
     simulated="A SIMULATED ENVIRONMENT IS ACCEPTED, WHICH PROTECTS NOTHING",
     not_simulated="a simulated environment is refused",
+    enclave_named="one of the enclaves in which alone tasks may run: {name}",
+    enclaves_none=(
+        "no enclave is named: from level L4 on, tasks may run in any whose hardware proves that it "
+        "is as this section says"
+    ),
     person="{name}",
     proposer="proposed by {name}",
     owner="{name}, who owns code or data that tasks or computations use",
@@ -255,6 +286,7 @@ ENGLISH: Final = Phrases(
         "participants.*.sources.*": "the column of the same name",
         "tasks.*.arguments.*.value": "not fixed",
         "tasks.*.executor": "any of the security level",
+        "tasks.*.limits": "those of the program's task.yaml",
         "tasks.*.max_runs": "unlimited",
         "tasks.*.security_level": "that of the contract",
         "environment.executor": "any of the security level",
@@ -311,6 +343,9 @@ ENGLISH: Final = Phrases(
         "disclosure.rounding": "the base to which counts of persons are rounded",
         "environment": "the terms on where computations run",
         "environment.allow_simulated": "a simulated environment",
+        "environment.enclaves": "the enclaves",
+        "environment.enclaves.*": "enclave {name}",
+        "environment.enclaves.*.key": "the key",
         "environment.executor": "the executor",
         "environment.measurements": "the list of accepted measurements",
         "environment.tcb_states": "the list of allowed states of the trusted computing base",
@@ -357,6 +392,14 @@ ENGLISH: Final = Phrases(
         "tasks.*.inputs.*.kind": "the kind",
         "tasks.*.inputs.*.owners": "the list of owners",
         "tasks.*.inputs.*.required": "the filling",
+        "tasks.*.limits": "the limits of a run",
+        "tasks.*.limits.cpu_s": "the most processor time (seconds)",
+        "tasks.*.limits.disk_bytes": "the most outputs (bytes)",
+        "tasks.*.limits.log_bytes": "the most printed text (bytes)",
+        "tasks.*.limits.memory_bytes": "the most memory (bytes)",
+        "tasks.*.limits.processes": "the most processes",
+        "tasks.*.limits.time_s": "the longest duration (seconds)",
+        "tasks.*.log_recipients": "the list of readers of what the program prints",
         "tasks.*.max_runs": "the number of runs",
         "tasks.*.outputs": "the outputs",
         "tasks.*.outputs.*": "output {name}",

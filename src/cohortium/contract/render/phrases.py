@@ -55,6 +55,7 @@ class Phrases:
     source: str
     dataset: str
     dataset_missing: str
+    gives_nothing: str
     content: str
     dictionary: str
     key: str
@@ -85,6 +86,8 @@ class Phrases:
     code: str
     code_public: str
     code_private: str
+    program: str
+    program_built_in: str
     for_all: str
     only_for: str
     exact: str
@@ -108,8 +111,15 @@ class Phrases:
     not_joint: str
     level: str
     level_of_contract: str
+    level_of_task: str
     executor: str
     executor_any: str
+    limits: str
+    limits_of_program: str
+    log: str
+    log_nobody: str
+    lends: str
+    lends_nobody: str
 
     # Protection and environment
     parties_of_run: str
@@ -128,6 +138,7 @@ class Phrases:
     by_site: str
     not_by_site: str
     differencing: str
+    tasks_apart: str
     measurement: str
     signed_product: str
     measurements_none: str
@@ -136,6 +147,8 @@ class Phrases:
     environment_none: str
     simulated: str
     not_simulated: str
+    enclave_named: str
+    enclaves_none: str
 
     # People, time, signatures
     person: str
