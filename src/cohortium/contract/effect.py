@@ -262,11 +262,11 @@ def effect(
             max(one or common["security_level"], common["security_level"])
             for one, common in zip(values, contracts, strict=True)
         )
-    places = [(one.get("environment") or {}).get("enclaves", []) for one in contracts]
+    was, is_ = ((one.get("environment") or {}).get("enclaves", []) for one in contracts)
     if pattern == "environment.enclaves.*":
-        return _enclaves(*places, new)
+        return _enclaves(was, is_, new)
     if pattern == "environment":
-        found = {_environment(before, after), _enclaves(*places, new)}
+        found = {_environment(before, after), _enclaves(was, is_, new)}
         return _effect("looser" in found, "stricter" in found)
     rule = RULES.get(pattern)
     return "other" if rule is None else rule(before, after)

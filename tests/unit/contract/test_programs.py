@@ -129,7 +129,7 @@ def test_a_wheel_is_a_program_of_the_files_in_it(folder: Path) -> None:
         ("[Aarhus, Boston]", "[Aarhus, {name: Boston, dataset: lung}]", "what is lent"),
         (
             "code: builtin:join\n",
-            "code: builtin:join\n    inputs: [{name: x, kind: model, owners: [Ada], required: no}]\n",
+            "code: builtin:join\n    inputs: [{name: x, kind: model, owners: [Ada]}]\n",
             "input x of join belongs to Ada, who .* has no node that could lend it",
         ),
         ("[Boston]\n  - name: join", "[Vigo]\n  - name: join", "nor a member 'Vigo'"),

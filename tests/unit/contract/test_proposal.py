@@ -73,7 +73,7 @@ def test_names_become_keys_digests_and_types() -> None:
     made = make()
     members = directory()
     assert [v.model_dump() for v in made.variables] == [v.model_dump() for v in (AGE, SEX, WT_LOSS)]
-    for participant in made.participants:
+    for participant in made.givers:
         assert participant.key == key(participant.name).public
         published = members[participant.name].dataset("lung")
         assert published is not None

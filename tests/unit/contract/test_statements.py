@@ -96,7 +96,7 @@ def test_what_was_assigned_stands_in_the_contract() -> None:
         said = assignment(life, slot, name, artefact(name))
         life = life.assign(said, key(name).public, NOW)
     made = life.assemble()
-    boston = made.participant("Boston")
+    boston = made.giver("Boston")
     assert boston is not None
     given = artefact("Boston")
     assert (boston.dataset, boston.dataset_digest) == (given.name, given.content_digest)
