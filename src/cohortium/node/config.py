@@ -94,6 +94,31 @@ class NodeDir:
         return self.path / "datasets"
 
     @property
+    def vault_key(self) -> Path:
+        """The key for which files are encrypted that it lends or is given."""
+        return self.path / "vault.key"
+
+    @property
+    def lent(self) -> Path:
+        """What it lends to tasks."""
+        return self.path / "lent"
+
+    @property
+    def received(self) -> Path:
+        """Outputs of tasks that are for this institution, encrypted."""
+        return self.path / "received"
+
+    @property
+    def code(self) -> Path:
+        """Programs of tasks, to read before a contract is signed."""
+        return self.path / "code"
+
+    @property
+    def collateral(self) -> Path:
+        """What quotes of platforms are judged by; see `cohortium enclave collateral`."""
+        return self.path / "collateral"
+
+    @property
     def address(self) -> Path:
         """Where the serving node answers: ``{"status": "http://127.0.0.1:PORT", "pid": ...}``."""
         return self.path / "address.json"

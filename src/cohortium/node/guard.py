@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.analysis.screen import Screen
@@ -283,11 +284,7 @@ class Guard:
             raise PolicyRefusal(
                 "run-limit", f"The {entry.max_runs} runs of {entry.name} are used up at this site."
             )
-        limit = self._policy().max_runs_per_day
-        if limit is not None:
-            since = to_rfc3339(self._clock() - DAY)
-            if self._store.runs_since(since) >= limit:
-                raise PolicyRefusal("site-policy", f"This site takes part in {limit} runs a day.")
+        require_runs_today(self._store, self._policy().max_runs_per_day, self._clock())
 
     def require_budget(self, run: CheckedRun) -> int:
         """The sums with noise that were paid for; the next one can be.
@@ -580,6 +577,16 @@ def _other_parties() -> PolicyRefusal:
         "The sums of this run were over other parties: the difference would show single sites. "
         "Resume the run when the same sites are connected.",
     )
+
+
+def require_runs_today(store: NodeStore, limit: int | None, now: datetime) -> None:
+    """Refuse one run more than the site's policy lets begin in 24 hours.
+
+    Raises:
+        PolicyRefusal: ``site-policy``.
+    """
+    if limit is not None and store.runs_since(to_rfc3339(now - DAY)) >= limit:
+        raise PolicyRefusal("site-policy", f"This site takes part in {limit} runs a day.")
 
 
 def party_list(sites: Collection[str]) -> str:

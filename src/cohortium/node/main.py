@@ -24,6 +24,7 @@ from cohortium.link.tls import TlsFiles
 from cohortium.node import journal, outbox
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.folder import FolderDatasets
+from cohortium.node.lending import Lending
 from cohortium.node.policy import PolicyFile
 from cohortium.node.service import NodeService
 from cohortium.node.store import NodeStore, Owed
@@ -45,6 +46,7 @@ def open_service(folder: NodeDir, config: NodeConfig) -> NodeService:
         store=NodeStore(folder.store),
         datasets=FolderDatasets(folder.datasets, system_clock),
         policy=PolicyFile(folder.policy),
+        lending=Lending.of(folder, system_clock),
     )
 
 

@@ -108,11 +108,20 @@ class OwnEntries:
                 return self._false_decision(fact.run_id, fact.sites[own])
             case RunEnded():
                 return self._false_rounds(fact)
-            case KeyReleased() if fact.holder == own and not said("evidence", fact.evidence):
-                return "this site released no data key on that evidence"
+            case KeyReleased() if fact.holder == own:
+                return self._false_release(fact)
             case _:
                 pass
         return None
+
+    def _false_release(self, fact: KeyReleased) -> str | None:
+        rows = self._store.execute(
+            "SELECT recipient, release FROM task_releases WHERE run_id = ?", fact.run_id
+        )
+        made = [(recipient, digest_bytes(release)) for recipient, release in rows]
+        if made == [(fact.recipient, fact.evidence)]:
+            return None
+        return f"this site released no such data key to run {fact.run_id}"
 
     def _false_statement(self, fact: ContractChanged, people: Sequence[Fact]) -> str | None:
         found = statements.find(self._store, fact.statement)

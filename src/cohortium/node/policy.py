@@ -18,6 +18,7 @@ from cohortium.crypto.files import write_atomically
 from cohortium.crypto.keys import fingerprint
 from cohortium.disclosure.limits import Disclosure, Dominance, Persons
 from cohortium.errors import InputError, PolicyRefusal
+from cohortium.node.task_rules import TaskRules
 
 DAY = timedelta(days=1)
 
@@ -68,6 +69,16 @@ deny_researchers: []
 # Most runs in any 24 hours; leave it empty for no limit.
 max_runs_per_day:
 
+# Tasks on what this site lends (cohortium lend).
+tasks:
+  allow: true            # false: nothing lent leaves; built-in: only to Cohortium's own programs
+  min_level: L1          # least security level of a task, L1 to L5
+  simulated: true        # false: no simulated enclave, even where a contract allows one
+  platforms:             # machines: PPIDs, chip ids, names of TPM keys; L3 and L5 need the list
+  advisories: []         # Intel's advisories that may be open on a platform
+  min_tcb_evaluation: 0  # oldest number of Intel's rules (tcbEvaluationDataNumber)
+  min_snp_tcb:           # AMD's least versions, such as {bootloader: 3, snp: 8, microcode: 115}
+
 # true stops everything at once (cohortium node pause, cohortium node resume).
 paused: false
 """
@@ -91,6 +102,7 @@ class Policy(Document):
     deny_computations: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
     deny_researchers: tuple[Annotated[str, StringConstraints(max_length=200)], ...] = ()
     max_runs_per_day: Annotated[int, Field(ge=0)] | None = None
+    tasks: TaskRules = TaskRules()
     paused: bool = False
 
     def disclosure(self, contract: Contract) -> Disclosure:

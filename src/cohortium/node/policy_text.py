@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from cohortium.contract.render import limit_sentences, phrases
 from cohortium.disclosure.limits import Disclosure
 from cohortium.node.policy import ON_TOTALS, Policy
+from cohortium.node.task_rules import TaskRules
 
 _ENGLISH: Final[Mapping[str, str]] = {
     "paused": "This site is paused: every computation is refused, whatever a contract says.",
@@ -19,6 +20,10 @@ _ENGLISH: Final[Mapping[str, str]] = {
     "min_sites": "A joint computation has at least {value} institutions, this one included.",
     "deny_computations": "These never run here: {names}.",
     "deny_researchers": "These researchers may not compute here: {names}.",
+    "no_tasks": "What this site lends goes to no task.",
+    "built_in": "What this site lends goes to built-in programs only.",
+    "min_level": "What this site lends goes to tasks at {value} or above only.",
+    "no_simulated": "Evidence of a simulated enclave is refused, whatever a contract says.",
     "runs": "This site takes part in at most {value} runs in any 24 hours.",
     "no_runs": "The number of runs a day is not limited.",
     "again": "The file is read before every decision; one that cannot be read allows nothing.",
@@ -33,6 +38,10 @@ _CHINESE: Final[Mapping[str, str]] = {
     "min_sites": "联合计算至少有 {value} 家机构参与（含本机构）。",
     "deny_computations": "下列计算在本机构一律不执行：{names}。",
     "deny_researchers": "下列研究者不得在本机构计算：{names}。",
+    "no_tasks": "本机构出借的内容不提供给任何任务。",
+    "built_in": "本机构出借的内容仅提供给内置程序。",
+    "min_level": "本机构出借的内容仅提供给安全级别不低于 {value} 的任务。",
+    "no_simulated": "模拟可信执行环境的证据一律拒绝，无论合同如何约定。",
     "runs": "本机构在任意 24 小时内最多参与 {value} 次运行。",
     "no_runs": "不限制每日运行次数。",
     "again": "每次决定之前都会重新读取该文件；无法读取时，一切均不允许。",
@@ -77,6 +86,19 @@ def explain(policy: Policy, language: str = "en") -> list[str]:
         *(f"  - {sentence}" for sentence in sentences),
         *(own[key].format(names=own["between"].join(names)) for key, names in named if names),
         own["min_sites"].format(value=policy.min_sites),
+        *_of_tasks(policy.tasks, own),
         own["no_runs"] if runs is None else own["runs"].format(value=runs),
         own["again"],
     ]
+
+
+def _of_tasks(rules: TaskRules, own: Mapping[str, str]) -> Iterator[str]:
+    if rules.allow is False:
+        yield own["no_tasks"]
+        return
+    if rules.allow == "built-in":
+        yield own["built_in"]
+    if rules.min_level != "L1":
+        yield own["min_level"].format(value=rules.min_level)
+    if not rules.simulated:
+        yield own["no_simulated"]

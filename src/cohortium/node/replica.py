@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -228,20 +228,22 @@ class Replica:
             if ended or one in stated or (one in told and self._tells_of(one)):
                 self.forget_run(one)
 
-    def expect_end(self, run_id: str, number: int = 0) -> None:
+    def expect_end(self, run_id: str, number: int = 0, *, lasts: timedelta = timedelta(0)) -> None:
         """Round `number` of a run was just answered here: the ledger owes how the run ends.
 
         A run that failed may go on, and then ends once more; the round in which it failed may just
         have been answered too late.
+
+        Args:
+            lasts: How long it may go on without asking this site again.
         """
         ends = [fact for fact in self.facts("run.ended", run_id) if isinstance(fact, RunEnded)]
         if ends:
             last = ends[-1].rounds[-1].last if ends[-1].rounds else 0
             if ends[-1].status != "failed" or number <= last + 1:
                 return
-        self._store.execute(
-            "INSERT OR REPLACE INTO ledger_due VALUES (?, ?)", END + run_id, self._store.now()
-        )
+        since = to_rfc3339(parse_rfc3339(self._store.now()) + lasts)
+        self._store.execute("INSERT OR REPLACE INTO ledger_due VALUES (?, ?)", END + run_id, since)
 
     def expect_statement(self, envelope: bytes) -> None:
         """The hub has taken a statement of this site, and owes its entry."""

@@ -62,6 +62,14 @@ CREATE TABLE IF NOT EXISTS released_rows (
     study TEXT NOT NULL, digest TEXT NOT NULL, salt BLOB NOT NULL, columns BLOB NOT NULL,
     hashes BLOB NOT NULL, PRIMARY KEY (study, digest)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS task_releases (
+    run_id TEXT PRIMARY KEY REFERENCES runs, recipient TEXT NOT NULL, release BLOB NOT NULL,
+    offer BLOB NOT NULL, evidence BLOB NOT NULL, at TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS task_releases_keep BEFORE UPDATE ON task_releases
+    BEGIN SELECT RAISE(ABORT, 'keys that were released stay released'); END;
+CREATE TRIGGER IF NOT EXISTS task_releases_stay BEFORE DELETE ON task_releases
+    BEGIN SELECT RAISE(ABORT, 'keys that were released stay released'); END;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, kind TEXT NOT NULL,
     body BLOB NOT NULL, created_at TEXT NOT NULL, settled_at TEXT, answer TEXT

@@ -61,6 +61,7 @@ from cohortium.node.guard import (
     party_list,
 )
 from cohortium.node.identity import Identity
+from cohortium.node.lending import Lending
 from cohortium.node.life import activate, end, hear
 from cohortium.node.noise import RoundNoise, to_bytes
 from cohortium.node.persons import Persons, require_no_small_gap
@@ -69,6 +70,8 @@ from cohortium.node.released import ReleasedSets
 from cohortium.node.screening import Screening, Telling
 from cohortium.node.singling import Singling
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
+from cohortium.node.task_runs import is_task
+from cohortium.node.task_service import TaskService
 from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
 from cohortium.secagg.party import Party, PartyRound
@@ -104,6 +107,7 @@ class NodeService:
         clock: The time that windows are checked against.
         random: Source of the runs' secrets.
         find: The registry of analyses.
+        lending: What it lends to tasks; None: nothing.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class NodeService:
         clock: Clock = system_clock,
         random: Callable[[int], bytes] = os.urandom,
         find: Find = find_builtin,
+        lending: Lending | None = None,
     ) -> None:
         self.identity = identity
         self.store = store
@@ -123,6 +128,7 @@ class NodeService:
         self.persons = Persons(datasets)
         self.policy = policy
         self.clock = clock
+        self.lending = lending
         self.drafts = Drafts(identity, store, clock)
         self._random = random
         self.witness = Witness(identity, store, clock)
@@ -131,6 +137,15 @@ class NodeService:
         self._singling = Singling(self.persons)
         self._guard = Guard(identity, store, policy, find, clock, screening=self._screening)
         self._noise = RoundNoise(store)
+        self._tasks = TaskService(
+            identity=identity,
+            store=store,
+            lending=lending,
+            agreements=self._guard.agreements,
+            policy=policy,
+            clock=clock,
+            refusals=self._refusals,
+        )
 
     # The link
 
@@ -187,6 +202,8 @@ class NodeService:
             "run_end": lambda: self._end(message.run_end),
             "ledger_update": lambda: self.witness.update(message.ledger_update, turn),
             "statements_request": lambda: self._give_back(message.statements_request),
+            "task_channel": lambda: self._tasks.channel(message.task_channel),
+            "task_fetch": lambda: self._tasks.fetch(message.task_fetch),
         }
         try:
             if kind not in handlers:
@@ -579,11 +596,14 @@ class NodeService:
             if outcome is None:
                 raise ProtocolError("malformed-message", "A run does not end that way.")
             run = self.store.run(end.run_id)
-            if run is not None and run.secret is not None and run.status != outcome:
+            if run is not None and is_task(run):
+                self._tasks.end(run, outcome, end.error)
+            elif run is not None and run.secret is not None and run.status != outcome:
                 about |= {"contract": run.contract_digest, "computation": run.computation}
                 error = end.error if end.error in CATALOGUE else None
                 self.store.end_run(end.run_id, outcome)
                 journal.append(self.store, "end", {**about, "outcome": outcome, "error": error})
+        self._tasks.forget(end.run_id)
         if outcome != "failed":
             self._guard.forget(end.run_id)
             self._noise.forget(end.run_id)

@@ -1,0 +1,231 @@
+"""Outputs of tasks that are for this institution: ciphertext, until a steward opens it.
+
+    received/RUN/received.json     what there is, and the enclave's signed outcome
+    received/RUN/SLOT/data         the vault file, or the folder of vault files
+
+A run appears once all that it gave is here and is what its enclave signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from cohortium.contract.model import StudyId
+from cohortium.contract.task import TaskName
+from cohortium.core.clock import Instant
+from cohortium.core.dictionary import Label
+from cohortium.core.model import Document
+from cohortium.crypto.files import write_atomically
+from cohortium.enclave.exchange import Base64, LentFile, Made, TaskOutcome
+from cohortium.enclave.job import Ending
+from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.ledger.entry import RunId
+from cohortium.node.taken_in import OnBytes, place, sync_folder
+from cohortium.node.vault_key import VaultKey
+from cohortium.vault.reader import VaultReader
+
+RECORD: Final = "received.json"
+_BUFFER_BYTES: Final = 4 << 20
+
+
+class Received(Document):
+    """What a run gave to this institution.
+
+    Attributes:
+        outputs: Those for this institution; none where the run gave it nothing.
+        outcome: Envelope of the enclave's `TaskOutcome`.
+    """
+
+    schema_id: Literal["cohortium/received/1"] = "cohortium/received/1"
+    run_id: RunId
+    study: StudyId
+    task: TaskName
+    enclave: Label
+    end: Ending
+    outputs: tuple[Made, ...]
+    outcome: Base64
+    at: Instant
+
+    @property
+    def stored_bytes(self) -> int:
+        """Ciphertext."""
+        return sum(one.size_bytes for made in self.outputs for one in made.files.files)
+
+
+class ReceivedFolder:
+    """The outputs that this node holds.
+
+    Args:
+        folder: Where they are.
+        vault: The key that opens them.
+    """
+
+    def __init__(self, folder: Path, vault: VaultKey) -> None:
+        self._folder = folder
+        self._vault = vault
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run was looked at, and all that it gave is here."""
+        return (self._folder / run_id / RECORD).is_file()
+
+    def all(self) -> list[Received]:
+        """Every run that gave something, the newest first."""
+        found = [
+            Received.from_bytes(path.read_bytes()) for path in self._folder.glob(f"*/{RECORD}")
+        ]
+        return sorted((one for one in found if one.outputs), key=lambda one: one.at, reverse=True)
+
+    def find(self, run: str) -> Received:
+        """A run by its id, or the first letters of one.
+
+        Raises:
+            InputError: ``not-found``; ``bad-input`` where there are several.
+        """
+        found = [one for one in self.all() if len(run) >= 4 and one.run_id.startswith(run)]
+        if len(found) != 1:
+            code = "bad-input" if found else "not-found"
+            raise InputError(
+                code,
+                f"{len(found)} runs that gave something begin with {run[:40]!r}. "
+                "See: cohortium lend received",
+            )
+        return found[0]
+
+    # Fetching
+
+    def missing(self, run_id: str, outputs: Iterable[Made]) -> list[tuple[str, LentFile]]:
+        """The files that are still to be fetched, each with its slot."""
+        stage = self._stage(run_id)
+        return [
+            (made.slot, one)
+            for made in outputs
+            for one in made.files.files
+            if not place(stage / made.slot, one.path).is_file()
+        ]
+
+    async def put(
+        self, run_id: str, slot: str, file: LentFile, parts: AsyncIterator[bytes]
+    ) -> None:
+        """Keep a file as it comes; it is there once all of it is what the enclave signed.
+
+        Raises:
+            VerificationError: ``bad-digest``.
+        """
+        target = place(self._stage(run_id) / slot, file.path)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._stage(run_id) / f".{secrets.token_hex(6)}.part"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with temporary.open("xb") as out:
+                async for part in parts:
+                    digest.update(part)
+                    size += len(part)
+                    out.write(part)
+                out.flush()
+                os.fsync(out.fileno())
+            if (size, f"sha256:{digest.hexdigest()}") != (file.size_bytes, file.content_digest):
+                raise VerificationError(
+                    "bad-digest", f"What came of {slot} is not what the enclave has signed."
+                )
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def finish(self, outcome: TaskOutcome, envelope: bytes, outputs: tuple[Made, ...]) -> None:
+        """All that a run gave is here."""
+        stage = self._stage(outcome.run_id)
+        stage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        record = Received(
+            run_id=outcome.run_id,
+            study=outcome.study,
+            task=outcome.task,
+            enclave=outcome.enclave,
+            end=outcome.end,
+            outputs=outputs,
+            outcome=base64.b64encode(envelope).decode(),
+            at=outcome.at,
+        )
+        write_atomically(stage / RECORD, record.to_bytes(), mode=0o600)
+        stage.rename(self._folder / outcome.run_id)
+        sync_folder(self._folder)
+
+    def _stage(self, run_id: str) -> Path:
+        return self._folder / f".{run_id}"
+
+    # Opening
+
+    def open(
+        self, run: str, slot: str, target: Path, on_bytes: OnBytes = lambda _n: None
+    ) -> list[Path]:
+        """Decrypt an output into a folder; returns the files.
+
+        Raises:
+            InputError: ``not-found``; ``bad-input``.
+            ConflictError: ``already-exists``: nothing is overwritten.
+            VerificationError: A file is not intact.
+            PolicyRefusal: ``not-authorised``: it is for another key.
+        """
+        received = self.find(run)
+        made = next((one for one in received.outputs if one.slot == slot), None)
+        if made is None:
+            there = ", ".join(one.slot for one in received.outputs)
+            raise InputError(
+                "not-found", f"The run gave no {slot!r} to this site; it gave {there}."
+            )
+        folder = self._folder / received.run_id / slot
+        targets = {one.path: target / (one.path or slot) for one in made.files.files}
+        for to in targets.values():
+            if to.exists() or to.is_symlink():
+                raise ConflictError("already-exists", f"There is a {to}; name another folder.")
+        for path, to in targets.items():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            self._decrypt(place(folder, path), to, on_bytes)
+        return sorted(targets.values())
+
+    def _decrypt(self, source: Path, target: Path, on_bytes: OnBytes) -> None:
+        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with (
+                os.fdopen(descriptor, "wb") as plain,
+                VaultReader.open(source, self._vault.keyring) as file,
+            ):
+                buffer = memoryview(bytearray(max(1, min(file.size, _BUFFER_BYTES))))
+                while n := file.readinto(buffer):
+                    plain.write(buffer[:n])
+                    on_bytes(n)
+            temporary.replace(target)
+        except OSError as error:
+            raise InputError("bad-input", f"Cannot write {target}: {error.strerror}.") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, run: str) -> Received:
+        """Delete what a run gave; that it was looked at is remembered.
+
+        Raises:
+            InputError: As `find`.
+        """
+        received = self.find(run)
+        emptied = received.model_copy(update={"outputs": ()})
+        folder = self._folder / received.run_id
+        write_atomically(folder / RECORD, emptied.to_bytes(), mode=0o600)
+        for made in received.outputs:
+            shutil.rmtree(folder / made.slot, ignore_errors=True)
+        return received
+
+
+def outcome_of(received: Received) -> TaskOutcome:
+    """The enclave's signed word on a run that is here.
+
+    Raises:
+        CohortiumError: It was altered here.
+    """
+    return TaskOutcome.open(base64.b64decode(received.outcome))[0]
