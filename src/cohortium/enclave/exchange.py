@@ -132,10 +132,20 @@ class Release(Signable):
 
 
 class Made(Document):
-    """An output as it left the enclave: vault files, encrypted for its recipients."""
+    """An output as it left the enclave: an archive, encrypted for its recipients.
+
+    See `cohortium.enclave.output_archive`; its files' names are nobody's business on the way.
+    """
 
     slot: Name
-    files: LentFiles
+    size_bytes: Annotated[int, Field(ge=1)]
+    content_digest: Digest
+
+    @property
+    def files(self) -> LentFiles:
+        """As it may be lent again."""
+        file = LentFile(path="", size_bytes=self.size_bytes, content_digest=self.content_digest)
+        return LentFiles(files=(file,))
 
 
 class TaskOutcome(Signable):

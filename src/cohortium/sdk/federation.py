@@ -117,7 +117,9 @@ class Federation:
             InputError: ``bad-proposal`` with the line or the site that does not fit.
             ConflictError: ``already-exists``: `amend` a study whose contract is in force.
         """
-        return self._put(self._read(proposal))
+        file = self._read(proposal)
+        self._upload(file)
+        return self.submit_proposal(file.proposal)
 
     def amend(self, study_id: str, proposal: str | Path) -> Study:
         """Put a new version of a study to its sites; the one in force holds until all have signed.
@@ -132,15 +134,13 @@ class Federation:
                 "stale-version",
                 f"The contract of {study_id} is {before.status}; only one in force is amended.",
             )
-        return self._put(self._read(proposal), amends=before.contract)
+        file = self._read(proposal)
+        self._upload(file)
+        return self.submit_proposal(file.proposal, amends=before.contract)
 
     def submit_proposal(self, proposal: Proposal, *, amends: Contract | None = None) -> Study:
         """`propose` or `amend`, from a proposal already read; its programs are at the hub."""
-        return self._put(StudyFile(proposal, {}), amends=amends)
-
-    def _put(self, file: StudyFile, *, amends: Contract | None = None) -> Study:
-        contract = resolve(file.proposal, **self._around(file.proposal), amends=amends)
-        self._upload(file)
+        contract = resolve(proposal, **self._around(proposal), amends=amends)
         info = self._client.post("/studies", contract.sign(self._client.key))
         return Study(self._client, StudyInfo.from_json(info))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cohortium.contract.model import Contract, Environment
 from cohortium.contract.task import InputSlot, OutputSlot, Scalar, SecurityLevel, Task
-from cohortium.enclave.exchange import LOG_SLOT, LentFile, TaskOutcome
+from cohortium.enclave.exchange import LOG_SLOT, Made, TaskOutcome
+from cohortium.enclave.output_archive import members, unpack
 from cohortium.errors import (
     ConflictError,
     InputError,
@@ -35,9 +37,8 @@ if TYPE_CHECKING:
     from cohortium.sdk.run import Run
     from cohortium.sdk.study import Study
 
-PART_BYTES = 1 << 20
 OnBytes = Callable[[str, int, int], None]
-"""Told a file's name, bytes so far and bytes in all."""
+"""Told an output's name, bytes so far and bytes in all."""
 
 
 class StudyTask:
@@ -143,9 +144,9 @@ class TaskResult(Result):
         self._readable |= {LOG_SLOT} if mine in task.log_recipients else set()
 
     @property
-    def outputs(self) -> dict[str, tuple[LentFile, ...]]:
-        """The files of each output; sizes are of the ciphertext."""
-        return {one.slot: one.files.files for one in self.outcome.outputs if one.slot != LOG_SLOT}
+    def outputs(self) -> dict[str, int]:
+        """Bytes of each output as it left the enclave, encrypted and padded."""
+        return {one.slot: one.size_bytes for one in self.outcome.outputs if one.slot != LOG_SLOT}
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -155,14 +156,18 @@ class TaskResult(Result):
     @cached_property
     def log(self) -> str | None:
         """What the program printed; None where the contract does not give it to you."""
-        return _text(self.read(LOG_SLOT)) if self._has_log else None
+        made = {one.slot for one in self.outcome.outputs}
+        if LOG_SLOT not in self._readable & made:
+            return None
+        return self.read(LOG_SLOT).decode(errors="replace")
 
-    @property
-    def _has_log(self) -> bool:
-        return LOG_SLOT in self._readable and LOG_SLOT in {o.slot for o in self.outcome.outputs}
+    def files(self, slot: str) -> dict[str, int]:
+        """Name and bytes of each file of an output that is for you."""
+        with self._opened(slot) as reader:
+            return {name: len(content.read()) for name, content in members(reader)}
 
     def read(self, slot: str, path: str | None = None) -> bytes:
-        """One decrypted file of an output.
+        """One file of an output.
 
         Args:
             path: Which, where the output has several.
@@ -170,19 +175,19 @@ class TaskResult(Result):
         Raises:
             InputError: ``not-found``, ``vault-key-missing``.
             PolicyRefusal: ``not-authorised`` where it is not for you.
-            VerificationError: It is not the file that the enclave signed.
+            VerificationError: It is not what the enclave signed.
         """
-        files = self._files(slot)
-        if path is None and len(files) > 1:
-            names = ", ".join(one.path for one in files[:10])
+        with self._opened(slot) as reader:
+            found: dict[str, bytes] = {
+                name: content.read() for name, content in members(reader) if path in {None, name}
+            }
+        if len(found) > 1:
+            names = ", ".join(list(found)[:10])
             raise InputError("bad-input", f"{slot} has several files; name one of {names}.")
-        found = next((one for one in files if path in {None, one.path}), None)
-        if found is None:
-            raise InputError("not-found", f"{slot} has no file {path!r}.")
-        with tempfile.TemporaryDirectory(prefix="cohortium-") as folder:
-            encrypted = self._fetch(slot, found, Path(folder), None)
-            with VaultReader.open(encrypted, self._keyring()) as reader:
-                return reader.read()
+        if not found:
+            what = "no file" if path is None else f"no file {path!r}"
+            raise InputError("not-found", f"{slot} has {what}.")
+        return next(iter(found.values()))
 
     def download(
         self,
@@ -205,27 +210,27 @@ class TaskResult(Result):
         chosen = tuple(self.readable if slots is None else slots)
         if not chosen:
             raise PolicyRefusal("not-authorised", "No output of this task is for you.")
-        wanted = {slot: self._files(slot) for slot in chosen}
-        keyring, top = self._keyring(), Path(to).expanduser()
-        there = [top / slot for slot in wanted if (top / slot).exists()]
+        for slot in chosen:
+            self._made(slot)
+        top = Path(to).expanduser()
+        there = [top / slot for slot in chosen if (top / slot).exists()]
         if there:
             raise ConflictError("already-exists", f"{there[0]} is there already; name another.")
+        top.mkdir(parents=True, exist_ok=True)
         written: dict[str, list[Path]] = {}
-        for slot, files in wanted.items():
-            for one in files:
-                place = top / slot / (one.path or slot)
-                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with tempfile.TemporaryDirectory(prefix=".cohortium-", dir=top) as folder:
-                    encrypted = self._fetch(slot, one, Path(folder), on_bytes)
-                    _decrypt(encrypted, place, keyring)
-                written.setdefault(slot, []).append(place)
+        for slot in chosen:
+            # Beside its place until it is whole: a folder that is there is a whole output.
+            with tempfile.TemporaryDirectory(prefix=".cohortium-", dir=top) as folder:
+                part = Path(folder) / slot
+                part.mkdir(mode=0o700)
+                with self._opened(slot, on_bytes) as reader:
+                    names = [one.relative_to(part) for one in unpack(reader, part)]
+                part.rename(top / slot)
+            written[slot] = [top / slot / name for name in names]
         return written
 
-    def _keyring(self) -> Keyring:
-        return Keyring([own_key(self._client.vault_file)])
-
-    def _files(self, slot: str) -> tuple[LentFile, ...]:
-        made = {one.slot: one.files.files for one in self.outcome.outputs}
+    def _made(self, slot: str) -> Made:
+        made = {one.slot: one for one in self.outcome.outputs}
         if slot not in made:
             raise InputError(
                 "not-found", f"The task gave no {slot!r}; it gave {', '.join(made) or 'nothing'}."
@@ -234,35 +239,40 @@ class TaskResult(Result):
             raise PolicyRefusal("not-authorised", f"The contract does not give you {slot}.")
         return made[slot]
 
-    def _fetch(self, slot: str, file: LentFile, folder: Path, on_bytes: OnBytes | None) -> Path:
+    @contextmanager
+    def _opened(self, slot: str, on_bytes: OnBytes | None = None) -> Iterator[VaultReader]:
+        """An output's archive, decrypted as it is read; only its ciphertext is on the disk."""
+        made = self._made(slot)
+        keyring = Keyring([own_key(self._client.vault_file)])
+        with tempfile.TemporaryDirectory(prefix="cohortium-") as folder:
+            encrypted = self._fetch(made, Path(folder) / "output", on_bytes)
+            with VaultReader.open(encrypted, keyring) as reader:
+                yield reader
+
+    def _fetch(self, made: Made, place: Path, on_bytes: OnBytes | None) -> Path:
         """The ciphertext, checked against the enclave's signed digest."""
-        place, found, size = folder / "file", sha256(), 0
+        found, size = sha256(), 0
         with place.open("wb") as out:
-            path = f"/runs/{self.run.id}/outputs/{slot}"
-            for part in self._client.download(path, path=file.path):
+            for part in self._client.download(f"/runs/{self.run.id}/outputs/{made.slot}"):
                 size += len(part)
-                if size > file.size_bytes:
+                if size > made.size_bytes:
                     break
                 found.update(part)
                 out.write(part)
                 if on_bytes is not None:
-                    on_bytes(f"{slot}/{file.path}" if file.path else slot, size, file.size_bytes)
-        if size != file.size_bytes or f"sha256:{found.hexdigest()}" != file.content_digest:
+                    on_bytes(made.slot, size, made.size_bytes)
+        if size != made.size_bytes or f"sha256:{found.hexdigest()}" != made.content_digest:
             raise VerificationError(
-                "bad-digest", f"The hub gave another file for {slot} than the enclave made."
+                "bad-digest", f"The hub gave another file for {made.slot} than the enclave made."
             )
         return place
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for each file: output, path, bytes of ciphertext, whether it is for you."""
+        """One row for each output: its name, bytes as encrypted, whether it is for you."""
         import pandas as pd
 
-        rows = [
-            (slot, one.path or slot, one.size_bytes, slot in self._readable)
-            for slot, files in self.outputs.items()
-            for one in files
-        ]
-        return pd.DataFrame(rows, columns=["output", "file", "bytes", "for_you"])
+        rows = [(slot, size, slot in self._readable) for slot, size in self.outputs.items()]
+        return pd.DataFrame(rows, columns=["output", "encrypted_bytes", "for_you"])
 
     def interpret(self, lang: Language = "en") -> str:
         """See `Result.interpret`."""
@@ -305,20 +315,3 @@ def _verified(run: RunInfo, data: Mapping[str, Any], contract: Contract) -> Task
             "unknown-signer", f"{outcome.enclave} is not an enclave that the contract names."
         )
     return outcome
-
-
-def _decrypt(encrypted: Path, place: Path, keyring: Keyring) -> None:
-    """Whole and verified, or not at all."""
-    part = place.with_name(place.name + ".part")
-    try:
-        with VaultReader.open(encrypted, keyring) as reader, part.open("xb") as out:
-            while data := reader.read(PART_BYTES):
-                out.write(data)
-        part.rename(place)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")

@@ -18,7 +18,8 @@ from cohortium.contract.model import Contract, Enclave, Environment, Researcher,
 from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputSlot, Task
 from cohortium.core.canonical import digest_bytes, parse_json
 from cohortium.core.rest import StudyInfo
-from cohortium.enclave.exchange import LOG_SLOT, LentFile, LentFiles, Made, TaskOutcome
+from cohortium.enclave.exchange import LOG_SLOT, Made, TaskOutcome
+from cohortium.enclave.output_archive import ArchivedOutputs
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
@@ -87,13 +88,20 @@ def encrypted(content: bytes, to: PublicKey, folder: Path) -> bytes:
     return place.read_bytes()
 
 
-def lent(files: dict[str, bytes]) -> LentFiles:
-    return LentFiles(
-        files=tuple(
-            LentFile(path=path, size_bytes=len(data), content_digest=digest_bytes(data))
-            for path, data in sorted(files.items())
-        )
-    )
+def archive(files: dict[str, bytes]) -> bytes:
+    made = BytesIO()
+
+    class Kept(BytesIO):
+        def close(self) -> None:
+            made.write(self.getvalue())
+
+    sink = ArchivedOutputs(lambda _: Kept())
+    for name, data in files.items():
+        sink.begin("slot", name, len(data))
+        sink.write(data)
+        sink.end()
+    sink.close()
+    return made.getvalue()
 
 
 class Hub:
@@ -103,31 +111,25 @@ class Hub:
         self.file = vault_file(folder / "ada.key")
         own = own_key(self.file, make=True).public
         other = PrivateKey.generate().public
+        report = {"report.json": b'{"dice": 0.742}', "roc/curve.csv": b"x,y\n"}
         self.outputs = {
-            "report": {
-                "report.json": encrypted(b'{"dice": 0.742}', own, folder),
-                "roc/curve.csv": encrypted(b"x,y\n", own, folder),
-            },
-            "model": {"": encrypted(b"weights", other, folder)},
-            LOG_SLOT: {"": encrypted("épreuve 1\n".encode(), own, folder)},
+            "report": encrypted(archive(report), own, folder),
+            "model": encrypted(archive({"model": b"weights"}), other, folder),
+            LOG_SLOT: encrypted(archive({"log.txt": "épreuve 1\n".encode()}), own, folder),
         }
         self.signer = ENCLAVE
         self.changes: dict[str, Any] = {}
 
     def client(self) -> Client:
         answers: dict[str, Any] = {
-            f"GET /runs/{RUN_ID}/outputs/{slot}": self._file(files)
-            for slot, files in self.outputs.items()
+            f"GET /runs/{RUN_ID}/outputs/{slot}": lambda _, slot=slot: httpx.Response(
+                200, content=self.outputs[slot]
+            )
+            for slot in self.outputs
         }
         client = FakeHub(answers).client()
         client.vault_file = self.file
         return client
-
-    @staticmethod
-    def _file(files: dict[str, bytes]) -> Callable[[httpx.Request], httpx.Response]:
-        return lambda request: httpx.Response(
-            200, content=files[request.url.params.get("path", "")]
-        )
 
     def outcome(self) -> TaskOutcome:
         fields: dict[str, Any] = {
@@ -143,7 +145,8 @@ class Hub:
             "end": "succeeded",
             "seconds": 1.5,
             "outputs": tuple(
-                Made(slot=slot, files=lent(files)) for slot, files in self.outputs.items()
+                Made(slot=slot, size_bytes=len(data), content_digest=digest_bytes(data))
+                for slot, data in self.outputs.items()
             ),
             "at": NOW,
         }
@@ -188,11 +191,12 @@ def test_what_is_for_the_researcher_is_decrypted_into_a_new_folder(
     assert seen[-1][1] == seen[-1][2] > 0
     assert result.log == "épreuve 1\n"
     assert result.read("report", "roc/curve.csv") == b"x,y\n"
+    assert result.files("report") == {"report.json": 15, "roc/curve.csv": 4}
     with pytest.raises(ConflictError) as caught:
         result.download(tmp_path / "out")
     assert caught.value.code == "already-exists"
     frame = result.to_frame()
-    assert set(frame["file"]) == {"report.json", "roc/curve.csv", "model"}
+    assert set(frame["output"]) == {"report", "model"}
     assert frame.loc[frame["output"] == "model", "for_you"].tolist() == [False]
     assert "2 outputs, 1 of them for you" in str(result.summary())
     assert "1项可由您读取" in result.interpret("zh")
@@ -215,18 +219,17 @@ def test_what_is_for_others_is_not_asked_for(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["altered", "longer", "shorter", "another"])
 def test_a_hub_that_gives_another_file_is_found_out(hub: Hub, tmp_path: Path, how: str) -> None:
     result = hub.result()
-    files = hub.outputs["report"]
-    good = files["report.json"]
-    files["report.json"] = {
+    good = hub.outputs["report"]
+    hub.outputs["report"] = {
         "altered": good[:-1] + bytes([good[-1] ^ 1]),
         "longer": good + b"x",
         "shorter": good[:-1],
-        "another": files["roc/curve.csv"],
+        "another": hub.outputs[LOG_SLOT],
     }[how]
     with pytest.raises(VerificationError) as caught:
         result.download(tmp_path / "out")
     assert caught.value.code == "bad-digest"
-    assert not (tmp_path / "out/report/report.json").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def swapped_end(hub: Hub) -> dict[str, Any]:
