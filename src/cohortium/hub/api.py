@@ -34,6 +34,7 @@ from cohortium.hub.ledger_api import ledger_routes
 from cohortium.hub.limits import CONTRACT_BYTES, RUN_BYTES, SMALL_BYTES, RateLimit, read_body
 from cohortium.hub.member_store import User
 from cohortium.hub.service import Hub
+from cohortium.hub.task_api import task_routes
 from cohortium.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def build_app(hub: Hub) -> FastAPI:
         _open_routes(hub, limit),
         _directory_routes(hub, authentication),
         _run_routes(hub, authentication),
+        task_routes(hub, lambda request, limit: _sender(request, authentication, limit)),
         ledger_routes(hub.store.ledger, hub.log, lambda request: _sender(request, authentication)),
     ):
         app.include_router(routes, prefix=API)

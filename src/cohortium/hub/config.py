@@ -34,6 +34,8 @@ class HubConfig(Settings):
         round_timeout_s: How long a round waits for each site in each of its steps; 3 hours at most.
         straggler_s: How long a round that may lose sites waits for the others once enough have
             answered, and at least as long as those took; 3 hours at most.
+        output_gib: How much ciphertext a run of a task may leave at the hub, in GiB, whatever its
+            contract says.
         requests_per_minute: From one address, to what is open without a researcher's key; and from
             one researcher, orders that are refused and go on the ledger.
         entries_per_minute: From one researcher or institution, of what goes on the ledger of every
@@ -52,6 +54,7 @@ class HubConfig(Settings):
     gather_timeout_s: Gather = 10.0
     round_timeout_s: Step = 120.0
     straggler_s: Step = 30.0
+    output_gib: Annotated[float, Field(gt=0)] = 16.0
     requests_per_minute: Annotated[int, Field(ge=1)] = 120
     entries_per_minute: Annotated[int, Field(ge=1)] = 300
 

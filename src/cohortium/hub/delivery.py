@@ -8,6 +8,7 @@ import logging
 from cohortium.errors import CohortiumError, PeerError
 from cohortium.hub.outbox import Owed
 from cohortium.hub.store import HubStore
+from cohortium.hub.tasks import is_task
 from cohortium.hub.witnesses import in_thread
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect
@@ -51,6 +52,8 @@ class Delivery:
         taken: list[Owed] = []
         try:
             for item in self._store.outbox.owed(site):
+                if item.kind == "run-end" and self._waits(item.subject):
+                    continue
                 try:
                     message = self._message(item)
                     if message is not None:
@@ -64,6 +67,13 @@ class Delivery:
         finally:
             if taken:
                 await in_thread(self._store.outbox.settle, taken)
+
+    def _waits(self, run_id: str) -> bool:
+        """Whether a run's outputs are not to be fetched before its end is final on the ledger."""
+        run = self._store.runs.find(run_id)
+        if run is None or run.info.status != "succeeded" or run.released:
+            return False
+        return is_task(run.info.computation)
 
     def _message(self, item: Owed) -> Message | None:
         message = Message()

@@ -1,7 +1,8 @@
 """Progress of the runs under way, for whoever listens; nothing here needs to survive a crash.
 
 Event numbers are round numbers, so that a run that is replayed after a crash repeats none. While a
-run waits for its witnesses there is an event, with the last round's number, for each change.
+run waits for its witnesses, or where it is one of a task, which has no rounds, there is an event
+with the last round's number for each change.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from cohortium.contract.task import TASK_PREFIX
 from cohortium.core.rest import FINAL, RunInfo
 
 HEARTBEAT_S = 15.0
@@ -86,9 +88,11 @@ class RunEvents:
                 if info.status in FINAL:
                     yield Event(info.rounds + 1, info)
                     return
-                waits = info.status == "witnessing" and info.message != said
+                task = info.computation.startswith(TASK_PREFIX) and bool(info.message)
+                told = f"{info.message} {info.progress if task else ''}"
+                waits = (task or info.status == "witnessing") and told != said
                 if info.rounds > last or waits:
-                    last, said = max(last, info.rounds), info.message
+                    last, said = max(last, info.rounds), told
                     yield Event(last, info)
                 try:
                     await asyncio.wait_for(waiting.wait(), HEARTBEAT_S)

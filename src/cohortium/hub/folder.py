@@ -58,6 +58,11 @@ class HubFolder:
         """Folder of large journal entries."""
         return self.path / "objects"
 
+    @property
+    def tasks(self) -> Path:
+        """Folder of programs and of outputs of tasks."""
+        return self.path / "tasks"
+
     def config(self) -> HubConfig:
         """The settings; InputError where this is no hub's directory."""
         return HubConfig.load(self.path)

@@ -92,6 +92,7 @@ async def _serve(folder: HubFolder, on_ready: Callable[[dict[str, Any]], None]) 
         config=config,
         ledger_key=folder.ledger_key(store),
         earlier_keys=folder.ledger_keys()[:-1],
+        folder=folder.tasks,
     )
 
     def on_connect(site: str) -> None:

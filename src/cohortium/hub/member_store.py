@@ -113,7 +113,8 @@ class MemberStore:
         """
         moment = to_rfc3339(now)
         with self._db.write() as c:
-            for member in (*institutions, *enclaves):
+            changed: list[MemberChanged | EnclaveChanged] = [*institutions, *enclaves]
+            for member in changed:
                 self._insert_member(
                     c,
                     name=member.name,

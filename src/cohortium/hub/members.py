@@ -113,7 +113,7 @@ class Membership:
         return self.store.remove_user(name)
 
     def add(self, name: str, key: str, kind: MemberKind = "site") -> None:
-        """Admit a member, or an enclave, without invitation or certificate, on an in-memory link."""
+        """Admit a member or an enclave without invitation and certificate, on an in-memory link."""
         self.store.add_member(
             name=name, key=key, node_id=self._random(16).hex(), now=self._clock(), kind=kind
         )

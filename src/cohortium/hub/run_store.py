@@ -21,7 +21,7 @@ from cohortium.errors import CohortiumError, ConflictError, InputError, PeerErro
 from cohortium.hub.database import Database
 from cohortium.hub.ledger_notes import fits, keep, latest, note, note_change
 from cohortium.hub.outbox import owe_all
-from cohortium.hub.tables import documents, releases, results, runs
+from cohortium.hub.tables import documents, releases, results, runs, task_runs
 from cohortium.ledger.entry import (
     Code,
     Rounds,
@@ -73,6 +73,7 @@ def _stored(row: Row[Any]) -> StoredRun:
         rounds=row.rounds,
         seconds=row.seconds,
         bytes=json.loads(row.payload_bytes),
+        enclave=row.enclave,
         error=None if row.error is None else json.loads(row.error),
         submitted_at=parse_rfc3339(row.submitted_at),
         finished_at=None if row.finished_at is None else parse_rfc3339(row.finished_at),
@@ -83,8 +84,10 @@ def _stored(row: Row[Any]) -> StoredRun:
 
 
 def _runs() -> Select[Any]:
-    return select(runs, releases.c.nonce, releases.c.size.label("final_size")).join(
-        releases, releases.c.run == runs.c.id, isouter=True
+    return (
+        select(runs, releases.c.nonce, releases.c.size.label("final_size"), task_runs.c.enclave)
+        .join(releases, releases.c.run == runs.c.id, isouter=True)
+        .join(task_runs, task_runs.c.run == runs.c.id, isouter=True)
     )
 
 

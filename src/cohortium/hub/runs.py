@@ -34,6 +34,7 @@ from cohortium.errors import (
     PolicyRefusal,
     ProtocolError,
 )
+from cohortium.hub.endings import resumable
 from cohortium.hub.events import RunEvents
 from cohortium.hub.exchange import Exchange, named
 from cohortium.hub.live import Live, MeasuredJournal, Memory
@@ -41,6 +42,8 @@ from cohortium.hub.run_store import StoredRun
 from cohortium.hub.screening import Comparison, Turn, Turns
 from cohortium.hub.secure_sum import Patience, SecureSum
 from cohortium.hub.store import HubStore
+from cohortium.hub.task_runs import TaskRuns
+from cohortium.hub.tasks import is_task
 from cohortium.ledger.entry import Rounds
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect, raise_if_error
@@ -59,13 +62,6 @@ Answers = dict[str, bytes | CohortiumError]
 
 WITNESSED_S = 0.1
 """Members that are there have witnessed a run's end by then, and nobody need hear of waiting."""
-
-RESUMABLE_CODES = frozenset({"too-few-sites", "masks-do-not-cancel", "round-burnt"})
-
-
-def resumable(error: CohortiumError) -> bool:
-    """Whether asking the sites again can succeed; they keep the run's keys until then."""
-    return isinstance(error, PeerError) or error.code in RESUMABLE_CODES
 
 
 def _beside(work: Callable[[], None]) -> concurrent.futures.Future[None]:
@@ -87,6 +83,7 @@ class RunDriver:
     """Executes runs that `Hub` has admitted and stored.
 
     Args:
+        tasks: Executes runs of tasks.
         finished: Called in the run's thread when a run has ended, for better or worse.
     """
 
@@ -100,6 +97,7 @@ class RunDriver:
         find_analysis: Callable[[str], AnyAnalysis],
         gather_timeout_s: float,
         patience: Patience,
+        tasks: TaskRuns,
         finished: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -109,6 +107,7 @@ class RunDriver:
         self._find_analysis = find_analysis
         self._gather_timeout_s = gather_timeout_s
         self._patience = patience
+        self._tasks = tasks
         self._finished = finished
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: dict[str, Live] = {}
@@ -164,6 +163,8 @@ class RunDriver:
             self._finished(run_id)
 
     def _compute(self, run: StoredRun, journal: Journal, live: Live) -> bytes:
+        if is_task(run.info.computation):
+            return self._tasks.execute(run, journal, live, self.on_loop)
         version = self._store.studies.get(run.info.contract_digest)
         permits(version, run.request.computation, self._clock())
         admitted = check_run(

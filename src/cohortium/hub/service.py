@@ -6,11 +6,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.contract.check import check_run
 from cohortium.contract.lifecycle import Version, permits
-from cohortium.contract.model import RunRequest
+from cohortium.contract.model import Contract, Draft, RunRequest
 from cohortium.contract.statements import Assignment
 from cohortium.core.canonical import parse_json
 from cohortium.core.clock import Clock, system_clock
@@ -40,6 +41,8 @@ from cohortium.hub.audit import AuditExport
 from cohortium.hub.config import HubConfig
 from cohortium.hub.delivery import Delivery
 from cohortium.hub.drafts import Drafts
+from cohortium.hub.enclave_handler import EnclaveHandler
+from cohortium.hub.endings import resumable
 from cohortium.hub.events import Event, RunEvents
 from cohortium.hub.ledger import Ledger
 from cohortium.hub.ledger_store import Log
@@ -49,11 +52,14 @@ from cohortium.hub.members import Membership
 from cohortium.hub.recovery import Recovery
 from cohortium.hub.run_store import StoredRun
 from cohortium.hub.runner import Runner
-from cohortium.hub.runs import RunDriver, resumable
+from cohortium.hub.runs import RunDriver
 from cohortium.hub.secure_sum import Patience
 from cohortium.hub.site_handler import SiteHandler
 from cohortium.hub.store import HubStore
 from cohortium.hub.studies import Studies
+from cohortium.hub.task_relay import TaskRelay
+from cohortium.hub.task_runs import TaskRuns
+from cohortium.hub.tasks import Reader, Tasks, is_task
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
 
@@ -80,6 +86,7 @@ class Hub:
         runner: Executes runs.
         ledger_key: Signs the ledger; None only for a hub in memory, which begins a new one.
         earlier_keys: Verifier keys of hubs that this one took over from, oldest first.
+        folder: For programs and outputs of tasks; None only for a hub in memory.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class Hub:
         find_analysis: Callable[[str], AnyAnalysis] = find_builtin,
         ledger_key: SigningKey | None = None,
         earlier_keys: Sequence[str] = (),
+        folder: Path | None = None,
     ) -> None:
         self.store = store
         key = ledger_key or SigningKey.generate()
@@ -114,6 +122,7 @@ class Hub:
             store.studies, store.members, fingerprint=consortium.fingerprint, clock=clock
         )
         self.drafts = Drafts(store.drafts, self.studies, store.members, clock)
+        self.tasks = Tasks(store, folder=folder, clock=clock, connected=self.connected)
         self._runner = runner
         self._find_analysis = find_analysis
         self._denials = RateLimit(self.config.requests_per_minute)
@@ -121,6 +130,8 @@ class Hub:
         self._events = RunEvents()
         self._peers: Peers | None = None
         self._driver: RunDriver | None = None
+        self._task_runs: TaskRuns | None = None
+        self._relay: TaskRelay | None = None
         self._delivery: Delivery | None = None
         self._watch: MembershipWatch | None = None
         self._recovery: Recovery | None = None
@@ -129,7 +140,7 @@ class Hub:
             self.log,
             clock=clock,
             participants=self._participant_keys,
-            released=self._events.changed,
+            released=self._released,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -146,6 +157,7 @@ class Hub:
         self._loop, self._peers = loop, peers
         self._events.bind(loop)
         self._delivery = Delivery(self.store, peers)
+        self._task_runs, self._relay = self._tasks_over(peers)
         self._driver = RunDriver(
             self.store,
             peers,
@@ -154,6 +166,7 @@ class Hub:
             find_analysis=self._find_analysis,
             gather_timeout_s=self.config.gather_timeout_s,
             patience=Patience(self.config.round_timeout_s, self.config.straggler_s),
+            tasks=self._task_runs,
             finished=self._run_finished,
         )
         self._driver.bind(loop)
@@ -164,9 +177,9 @@ class Hub:
         self.store.on_noted(self.ledger.sequence, self.ledger.noted)
         await self.ledger.start(peers, watch=watch)
         self._recovery = Recovery(self.store.recovery, peers, self._approved)
-        for site in peers.connected():
+        for site in peers.connected() - self._enclave_names():
             self._recovery.on_connect(site)
-        self._watch = MembershipWatch(self.store.members, peers)
+        self._watch = MembershipWatch(self.store.members, peers, self._stop_revoked)
         if watch:
             self._watch.start()
 
@@ -180,7 +193,36 @@ class Hub:
             await self._delivery.close()
         if self._recovery is not None:
             await self._recovery.close()
+        if self._task_runs is not None:
+            await self._task_runs.close()
         await self.ledger.close()
+
+    def _tasks_over(self, peers: Peers) -> tuple[TaskRuns, TaskRelay]:
+        tasks, config = self.tasks, self.config
+        runs = TaskRuns(
+            self.store,
+            peers,
+            tasks.board,
+            programs=tasks.programs,
+            outputs=tasks.outputs,
+            clock=self.clock,
+            gather_timeout_s=config.gather_timeout_s,
+            away_timeout_s=config.round_timeout_s,
+        )
+        relay = TaskRelay(
+            self.store,
+            peers,
+            tasks.board,
+            outputs=tasks.outputs,
+            most_bytes=int(config.output_gib * 1024**3),
+            clock=self.clock,
+            spend=self._entries.take,
+            changed=self._events.changed,
+        )
+        return runs, relay
+
+    def _enclave_names(self) -> frozenset[str]:
+        return frozenset(one.name for one in self.store.members.enclaves())
 
     async def delivered(self) -> None:
         """Wait until connected nodes have what they are owed."""
@@ -270,7 +312,10 @@ class Hub:
         """See `Studies.propose`; connected participants get it at once."""
         _, _, delivery = self._started()
         self._entries.take(user.key)
+        contract, _ = Contract.open(envelope, key=user.key)
+        self.tasks.require_programs(contract)
         info = self.studies.propose(envelope, user)
+        self.tasks.keep_programs(contract)
         self._stop_runs(info.id)
         delivery.wake_all()
         return info
@@ -279,7 +324,10 @@ class Hub:
         """See `Drafts.add`; connected owners of its slots get it at once."""
         _, _, delivery = self._started()
         self._entries.take(user.key)
+        draft, _ = Draft.open(envelope, key=user.key)
+        self.tasks.require_programs(draft)
         info = self.drafts.add(envelope, user)
+        self.tasks.keep_programs(draft)
         delivery.wake_all()
         return info
 
@@ -325,6 +373,23 @@ class Hub:
             except PolicyRefusal as refusal:
                 self._driver.interrupt(run.info.id, refusal)
 
+    def _stop_revoked(self) -> None:
+        """End the tasks under way that were ordered by researchers who are no longer here.
+
+        What is summed ends at the sites, each of which hears of it.
+        """
+        if self._driver is None:
+            return
+        revoked = self.store.members.revoked_keys()
+        for run in self.store.runs.open():
+            if is_task(run.info.computation) and run.info.researcher in revoked:
+                refusal = PolicyRefusal("not-authorised", "The researcher's key was removed.")
+                self._driver.interrupt(run.info.id, refusal)
+
+    def spend(self, key: str) -> None:
+        """Count what somebody leaves at the hub; raises ``too-many-requests``."""
+        self._entries.take(key)
+
     # Runs
 
     def submit(self, envelope: bytes, user: User) -> RunInfo:
@@ -363,6 +428,9 @@ class Hub:
             permits(version, request.computation, self.clock())
         elif signer == request.researcher:  # who learns nothing of its state
             raise PolicyRefusal("not-authorised", "You are not in a contract with that digest.")
+        if is_task(request.computation):
+            self.tasks.admit(version, request, signer)
+            return
         admitted = check_run(
             version.contract,
             request,
@@ -406,6 +474,8 @@ class Hub:
             return live
         if run.info.status != "succeeded":
             return run.info
+        if is_task(run.info.computation):
+            return self._witnessing(run)
         contract = self.store.studies.contract(run.info.contract_digest)
         names = (participant.name for participant in contract.participants)
         absent = tuple(name for name in names if name not in run.info.participants)
@@ -480,6 +550,28 @@ class Hub:
         except CohortiumError:
             return None  # who asks for it hears why
 
+    def outcome(self, run_id: str, user: User) -> bytes:
+        """A task's signed outcome, for who may see its run or read an output of it."""
+        run, reader = self.store.runs.get(run_id), Reader(user.name, user.key)
+        if not self.tasks.is_reader(run, reader):
+            self._visible(run_id, user)
+        return self.tasks.outcome(run)
+
+    def output(self, run_id: str, slot: str, path: str, user: User) -> Path:
+        """Where the ciphertext of a task's output is, for who may read it."""
+        run, reader = self.store.runs.get(run_id), Reader(user.name, user.key)
+        if not self.tasks.is_reader(run, reader):
+            self._visible(run_id, user)
+        return self.tasks.output(run, slot, path, reader)
+
+    def _sites(self, run: StoredRun) -> list[str]:
+        """Who is to hear that a run is over."""
+        contract = self.store.studies.contract(run.info.contract_digest)
+        task = contract.task_of(run.info.computation)
+        if task is not None and self._task_runs is not None:
+            return list(self._task_runs.sites(contract, task))
+        return [participant.name for participant in contract.participants]
+
     def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
         """The run's events."""
         self._visible(run_id, user)
@@ -489,14 +581,11 @@ class Hub:
         """Stop a run, or give up one that could be resumed; the sites forget its keys."""
         _, driver, delivery = self._started()
         run = self._visible(run_id, user)
-        contract = self.store.studies.contract(run.info.contract_digest)
-        self.store.runs.cancel(
-            run_id,
-            self.clock(),
-            [participant.name for participant in contract.participants],
-            driver.sums(run_id),
-        )
+        self.store.runs.cancel(run_id, self.clock(), self._sites(run), driver.sums(run_id))
         driver.interrupt(run_id)
+        if is_task(run.info.computation) and self._task_runs is not None:
+            cancelled = ConflictError("run-cancelled", "The run was cancelled.")
+            self._task_runs.stop(run_id, cancelled)
         self._events.changed(run_id)
         delivery.wake_all()
         return self.run(run_id, user)
@@ -545,6 +634,12 @@ class Hub:
         with suppress(RuntimeError):  # the loop closed meanwhile
             loop.call_soon_threadsafe(self._tell_soon if succeeded else delivery.wake_all)
 
+    def _released(self, run_id: str) -> None:
+        """A run's result may be given out, or more is known of its wait; on the event loop."""
+        self._events.changed(run_id)
+        if self._delivery is not None and self.store.tasks.assigned(run_id) is not None:
+            self._delivery.wake_all()
+
     def _tell_soon(self) -> None:
         if self._telling is None and self._loop is not None:
             self._telling = self._loop.call_later(FORGET_S, self._tell)
@@ -557,7 +652,19 @@ class Hub:
     # The link
 
     def handler_for(self, site: str) -> Handler:
-        """What answers a member's requests."""
+        """What answers a member's requests, or an enclave's."""
+        member = self.store.members.find_member(site)
+        if member is not None and member.kind == "enclave":
+            if self._relay is None:
+                raise RuntimeError("the hub has not been started")
+            return EnclaveHandler(
+                site,
+                fingerprint=self.consortium.fingerprint,
+                ledger_key=self.log.verifier.text,
+                newest=self.ledger.newest,
+                members=self.members,
+                relay=self._relay,
+            )
         return SiteHandler(
             site,
             fingerprint=self.consortium.fingerprint,
@@ -566,12 +673,16 @@ class Hub:
             members=self.members,
             studies=self.store.studies,
             drafts=self.store.drafts,
+            tasks=self.tasks,
             say=self.hear,
             spend=self._entries.take,
         )
 
     def on_connect(self, site: str) -> None:
         """A member's link is up: hand over what it missed."""
+        if site in self._enclave_names():
+            self.tasks.board.reconnected(site)
+            return
         if self._delivery is not None:
             self._delivery.wake(site)
         if self._recovery is not None:

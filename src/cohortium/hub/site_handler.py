@@ -10,6 +10,7 @@ from cohortium.errors import CohortiumError, IntegrityFailure, ProtocolError
 from cohortium.hub.draft_store import DraftStore
 from cohortium.hub.members import Membership
 from cohortium.hub.study_store import StudyStore
+from cohortium.hub.tasks import Reader, Tasks
 from cohortium.ledger.entry import PolicyChanged
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message
@@ -38,6 +39,7 @@ class SiteHandler:
         members: Membership,
         studies: StudyStore,
         drafts: DraftStore,
+        tasks: Tasks,
         say: Callable[[str, bytes], object],
         spend: Callable[[str], None],
     ) -> None:
@@ -48,6 +50,7 @@ class SiteHandler:
         self._members = members
         self._studies = studies
         self._drafts = drafts
+        self._tasks = tasks
         self._say = say
         self._spend = spend
 
@@ -62,6 +65,9 @@ class SiteHandler:
             return error_message(
                 IntegrityFailure("internal", "The hub failed on this message; see its log.")
             )
+
+    def _reader(self) -> Reader:
+        return Reader(self._site, self._members.store.member(self._site).key)
 
     def _answer(self, message: Message) -> Message:
         site = self._site
@@ -88,6 +94,10 @@ class SiteHandler:
             rotation = message.rotate_certificate
             reply.certificate.pem = self._members.rotate(site, rotation.csr_pem, rotation.signature)
             return reply
+        elif body == "publish_card":
+            self._tasks.take_card(self._reader(), message.publish_card.envelope)
+        elif body == "task_fetch":
+            return self._tasks.piece(self._reader(), message.task_fetch)
         else:
             raise ProtocolError("unexpected-message", f"The hub does not expect {body} here.")
         reply.ack.SetInParent()

@@ -18,6 +18,7 @@ from cohortium.hub.recovery import RecoveryStore
 from cohortium.hub.run_store import RunStore
 from cohortium.hub.study_store import StudyStore
 from cohortium.hub.tables import metadata
+from cohortium.hub.task_store import TaskStore
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class HubStore:
         self.studies = StudyStore(self._database)
         self.drafts = DraftStore(self._database)
         self.runs = RunStore(self._database)
+        self.tasks = TaskStore(self._database)
         self.outbox = Outbox(self._database)
         self.recovery = RecoveryStore(self._database)
 
@@ -65,7 +67,7 @@ class HubStore:
 
 
 def _add_columns(database: Database) -> None:
-    """Give a database of an earlier release the columns that have come since, with their default."""
+    """Give a database of an earlier release the columns that came since, with their defaults."""
     for table in metadata.sorted_tables:
         held = {column["name"] for column in inspect(database.engine).get_columns(table.name)}
         for column in table.columns:

@@ -1,10 +1,10 @@
 """A new hub that takes over from a copy of the ledger, when the old one is lost.
 
 What the copy gives: who is a member or an enclave with which key and certificate, who is a
-researcher, and the ledger itself. The certificate authority's key must come from the operator's backup. Datasets and
-policies come from the nodes when they connect, contracts too (see `cohortium.hub.recovery`).
-Invitations, open runs, results, programs of tasks and vault cards are lost with the old hub; who has
-a program puts it there again, and nodes and researchers show their cards anew.
+researcher, and the ledger itself. The certificate authority's key must come from the operator's
+backup. Datasets and policies come from the nodes when they connect, contracts too (see
+`cohortium.hub.recovery`). Invitations, open runs, results, programs of tasks and vault cards are
+lost with the old hub; who has a program puts it there again, and cards are shown anew.
 """
 
 from __future__ import annotations
