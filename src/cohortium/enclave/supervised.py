@@ -23,6 +23,7 @@ from cohortium.enclave.inside.frames import (
     INPUT,
     LOG,
     OUTPUT,
+    PARTS,
     SPEC,
     STARTED,
     Incoming,
@@ -140,7 +141,8 @@ class SupervisedTask:
         told, channel, there = _with_channel(told)
         control, self._control = os.pipe()
         self._report, report = os.pipe()
-        fcntl.fcntl(report, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        for pipe in (control, report):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         whole = package_parent is None
         passed = (control, report, *([] if there is None else [there.fileno()]))
         arguments = [*command, *([] if whole else boot(str(package_parent), control, report))]
@@ -202,7 +204,7 @@ class SupervisedTask:
 
     def _send_inputs(self, mounted: tuple[str, ...]) -> None:
         writer = Outgoing(lambda part: _tell(self._control, INPUT, part))
-        with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=writer, mode="w|", **PARTS) as archive:
             for slot, source in self._job.inputs.items():
                 if not isinstance(source, Path) and slot not in mounted:
                     add(archive, slot, source)
@@ -260,6 +262,8 @@ class SupervisedTask:
         answering = self._answering
         if answering is not None and answering.took_too_long and not self._stopped:
             end = "cpu"
+        if self._stopped and end == "failed":
+            end = "stopped"  # its mounts may have ended before it did
         fault = None if answering is None or self._stopped else answering.fault
         self._outcome = Outcome(end if fault is None else "failed", bytes(log), **more)
         if fault is not None:
@@ -299,7 +303,7 @@ class SupervisedTask:
         total, count = 0, 0
         stream = Incoming(self._next_output)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=stream, mode="r|", **PARTS) as archive:
                 for member in archive:
                     slot, _, path = member.name.partition("/")
                     total, count = total + member.size, count + 1

@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from cohortium.crypto.keys import PREFIX, SigningKey, b64url, verify
@@ -187,6 +187,7 @@ def _parse_fixed(data: bytes) -> tuple[int, bytes, int, bytes, int]:
     return bits, file_id, version, writer, n
 
 
+@lru_cache(maxsize=32)
 def parse_header(data: bytes) -> Header:
     """Read and verify a header, all of it; whether the writer counts, the caller decides.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 SPEC: Final = b"S"
@@ -25,6 +26,12 @@ OUTPUT: Final = b"O"
 """To the executor: part of a tar archive of outputs; an empty one ends it."""
 
 CHUNK_BYTES: Final = 1 << 18
+PARTS: Final[Mapping[str, Any]] = {
+    "format": tarfile.PAX_FORMAT,
+    "bufsize": CHUNK_BYTES,
+    "copybufsize": CHUNK_BYTES,
+}
+"""Of archives that stream; tarfile's own parts have 10 KiB."""
 _HEADER: Final = struct.Struct(">cI")
 
 

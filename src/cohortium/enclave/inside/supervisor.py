@@ -29,6 +29,7 @@ from cohortium.enclave.inside.frames import (
     INPUT,
     LOG,
     OUTPUT,
+    PARTS,
     SPEC,
     STARTED,
     Incoming,
@@ -107,9 +108,8 @@ class Supervisor:
     def _take_inputs(self) -> None:
         if not self._spec["streamed"]:
             return
-        with tarfile.open(
-            fileobj=Incoming(lambda: _next_input(self._control)), mode="r|"
-        ) as archive:
+        stream = Incoming(lambda: _next_input(self._control))
+        with tarfile.open(fileobj=stream, mode="r|", **PARTS) as archive:
             for member in archive:
                 place = self._folder / "inputs" / member.name
                 if ".." in place.parts or not place.is_relative_to(self._folder / "inputs"):
@@ -245,7 +245,7 @@ class Supervisor:
         writer = io.BufferedWriter(
             Outgoing(lambda part: send(self._report, OUTPUT, part)), CHUNK_BYTES
         )
-        with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=writer, mode="w|", **PARTS) as archive:
             for path, name in self._outputs():
                 member = archive.gettarinfo(path, name)
                 member.uid = member.gid = 0
