@@ -5,6 +5,8 @@ cohortium enclave try FOLDER --input images=FILE --results FOLDER
 cohortium enclave try builtin:join --input left=FILE --input right=FILE --argument id=COLUMN
 cohortium enclave collateral import FILE
 cohortium enclave tpm request FILE
+cohortium enclave init INVITATION --dir D
+cohortium enclave serve D
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cohortium.cli import collateral, tpm
+from cohortium.cli import collateral, enclave_worker, tpm
 from cohortium.cli.output import JsonOption, emit, handle_errors, plain
 from cohortium.errors import ConflictError, InputError
 
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Where programs run on lent data: what this machine can offer, and a try of a program.",
+    help="Where programs run on lent data: what this machine can offer, a try of a program, and "
+    "the worker that runs contracts' tasks.",
 )
 app.add_typer(collateral.app, name="collateral")
 app.add_typer(tpm.app, name="tpm")
+enclave_worker.register(app)
 
 
 @app.command()

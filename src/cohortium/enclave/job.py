@@ -79,6 +79,8 @@ class Job:
         inputs_by: Copied into the sandbox's memory, or decrypted as they are read.
         record: What a measured host measures before it starts, where a contract names it; see
             `cohortium.enclave.task_record`.
+        measured: Digest of the program, where a contract names it: what a simulated TEE says that
+            it measured, whatever a run's arguments are.
     """
 
     argv: tuple[str, ...]
@@ -90,6 +92,7 @@ class Job:
     readable: tuple[Path, ...] = ()
     inputs_by: InputsBy = "auto"
     record: tuple[bytes, ...] = ()
+    measured: str | None = None
 
     def command(self, folder: str, python: str) -> list[str]:
         """The program and its arguments where `folder` has code, inputs and outputs.

@@ -79,7 +79,7 @@ def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer
     known = {one: one.missing() for one in executors}
     out: list[Offer] = []
     for level in LEVELS:
-        able = [one for one in known if _reaches(one, level)]
+        able = [one for one in known if reaches(one, level)]
         running = tuple(one.name for one in able if not known[one])
         wanted = f"an executor that reaches {level}"
         if running:
@@ -94,7 +94,8 @@ def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer
     return tuple(out)
 
 
-def _reaches(executor: Executor, level: SecurityLevel) -> bool:
+def reaches(executor: Executor, level: SecurityLevel) -> bool:
+    """Whether an executor can offer a level, on a machine where it can run."""
     # A TPM's evidence is of its own kind: what needs other hardware does not stand in for it.
     if level == "L3":
         return executor.level == level

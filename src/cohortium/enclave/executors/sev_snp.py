@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from cohortium.enclave import tsm
+from cohortium.enclave.attestation.appraise import snp_evidence
+from cohortium.enclave.attestation.cmw import Record
+from cohortium.enclave.attestation.verdict import EvidenceKind
 from cohortium.enclave.executors.confidential import ConfidentialMachine
+from cohortium.enclave.snp_certificates import certificates
 
 
 class SevSnp(ConfidentialMachine):
@@ -13,3 +18,13 @@ class SevSnp(ConfidentialMachine):
     name: ClassVar[str] = "sev-snp"
     provider: ClassVar[str] = "sev_guest"
     device: ClassVar[str] = "dev/sev-guest"
+    kind: ClassVar[EvidenceKind] = "sev-snp"
+
+    def evidence(self, report_data: bytes) -> Record:
+        """See `ConfidentialMachine`; with the certificates that the host gives to its guests.
+
+        Raises:
+            PolicyRefusal: ``executor-unavailable`` where it gives none.
+        """
+        found = tsm.report(report_data, provider=self.provider, root=self._root)
+        return snp_evidence(found.outblob, *certificates(found.auxblob))

@@ -5,11 +5,13 @@ It protects from its operator no more than the sandbox does, so its level is the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Final
 
 from cohortium.contract.model import Environment
 from cohortium.contract.task import SecurityLevel
 from cohortium.core.canonical import digest as digest_of
+from cohortium.enclave.attestation.cmw import Record
 from cohortium.enclave.attestation.simulated import SimulatedEvidence
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.landlock import Landlock
@@ -45,7 +47,12 @@ class Simulated:
     def prepare(self, job: Job) -> Prepared:
         """See `Executor`; the file says what its evidence will say."""
         self._sandbox.prepare(job)
-        return Prepared(job, {"measurement": measurement(job).encode()})
+        measured = measurement(job)
+
+        def attest(report_data: bytes) -> Record:
+            return Record.evidence("simulated", _evidence(measured, report_data))
+
+        return Prepared(job, {"measurement": measured.encode()}, attest)
 
     def start(self, prepared: Prepared) -> SupervisedTask:
         """See `Executor`."""
@@ -56,16 +63,19 @@ class Simulated:
                 "says allow_simulated.",
             )
         measured = measurement(prepared.job)
+        return self._sandbox.start(prepared, attest=partial(_evidence, measured))
 
-        def attest(report_data: bytes) -> bytes:
-            evidence = SimulatedEvidence(measurement=measured, report_data=report_data.hex())
-            return evidence.to_bytes()
 
-        return self._sandbox.start(prepared, attest=attest)
+def _evidence(measured: str, report_data: bytes) -> bytes:
+    return SimulatedEvidence(measurement=measured, report_data=report_data.hex()).to_bytes()
 
 
 def measurement(job: Job) -> str:
-    """What stands for a measurement: the digest of the program and of how it is started."""
+    """What stands for a measurement: the digest of the program, as a contract names it; without a
+    contract, of the program and of how it is started.
+    """
+    if job.measured is not None:
+        return job.measured.removeprefix("sha256:")
     measured = digest_of(
         {
             "argv": list(job.argv),

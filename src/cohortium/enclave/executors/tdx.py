@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from cohortium.enclave.attestation.verdict import EvidenceKind
 from cohortium.enclave.executors.confidential import ConfidentialMachine
 
 
@@ -13,3 +14,4 @@ class Tdx(ConfidentialMachine):
     name: ClassVar[str] = "tdx"
     provider: ClassVar[str] = "tdx_guest"
     device: ClassVar[str] = "dev/tdx_guest"
+    kind: ClassVar[EvidenceKind] = "tdx"
