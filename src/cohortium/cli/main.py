@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "audit": ("cohortium.cli.audit", "Export the evidence of a study, and verify it offline."),
     "enclave": ("cohortium.cli.enclave", "Where programs run on lent data, and a try of one."),
     "user": ("cohortium.cli.user", "Your own key and profile as a researcher."),
+    "lend": ("cohortium.cli.lend", "Lend data to tasks; open what tasks gave your institution."),
     "vault": ("cohortium.cli.vault", "Encrypted files: keys, put, get, share, verify."),
     "demo": ("cohortium.cli.demo", "Show it all: a hub, four hospitals, one joint analysis."),
 }

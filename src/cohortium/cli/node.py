@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cohortium.cli.node_code import code
 from cohortium.cli.node_ledger import app as ledger_app
 from cohortium.cli.node_policy import app as policy_app
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
@@ -19,6 +20,7 @@ peers_app = typer.Typer(no_args_is_help=True, help="The other institutions' keys
 app.add_typer(peers_app, name="peers")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.command()(code)
 
 DirOption = Annotated[
     Path,

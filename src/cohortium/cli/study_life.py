@@ -45,21 +45,27 @@ def assign(
     slot: Annotated[
         str | None, typer.Argument(help="The slot; without it all are listed.", show_default=False)
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Argument(help="The dataset that fills it.", show_default=False)
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="The dataset that fills it; of a task's input, what is lent.", show_default=False
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say which of this institution's datasets fills a slot of a draft."""
+    """Say which of this institution's datasets, or of what it lends, fills a slot of a draft."""
     from cohortium.errors import InputError
 
     node = open_node(dir)
     if slot is None:
         life = node.drafts.find(study)
-    elif dataset is None:
-        raise InputError("bad-input", f"Name the dataset: cohortium study assign {study} {slot} X")
+    elif what is None:
+        raise InputError(
+            "bad-input", f"Name what fills it: cohortium study assign {study} {slot} X"
+        )
     else:
-        life = node.drafts.assign(study, slot, dataset, node.datasets)
+        lent = node.lending.lent if node.lending else None
+        life = node.drafts.assign(study, slot, what, node.datasets, lent)
     rows = [
         {
             "slot": name,

@@ -18,7 +18,7 @@ from cohortium.errors import (
     PolicyRefusal,
     VerificationError,
 )
-from cohortium.node import journal, statements
+from cohortium.node import journal, statements, task_review
 from cohortium.node.agreement import own_seat, require_known_peers
 from cohortium.node.datasets import Datasets
 from cohortium.node.identity import Identity
@@ -124,7 +124,10 @@ def review(node: NodeService, stored: StoredContract, language: str = "en") -> R
         changes=() if before is None else diff(before, contract),
         keys=_keys(contract, node.identity, node.store),
         problems=tuple(_problems(node, contract)),
-        warnings=tuple(_warnings(contract, node.policy(), node.store)),
+        warnings=(
+            *_warnings(contract, node.policy(), node.store),
+            *task_review.warnings(contract, node.identity.name, node.lending),
+        ),
     )
 
 
@@ -162,7 +165,7 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
     """Every reason why this site cannot sign."""
     # 1. Our own name, key and consortium. 2. The others' keys. 3. Not expired. 4. No more than this
     # node can enforce, and criteria that it understands. 5. The site's policy. 6. The dataset, its
-    # digests and its variables. 7. Not ended; what it amends is in force.
+    # digests and its variables. 7. Not ended; what it amends is in force. 8. Its tasks.
 
     def own_entry() -> None:  # 1
         own_seat(contract, node.identity)
@@ -176,9 +179,11 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
 
     def own_policy() -> None:  # 5
         policy = node.policy()
-        for computation in contract.computations:
+        names = [one.name for one in contract.computations]
+        names += [t.computation for t in contract.tasks if node.identity.name in t.lenders]
+        for name in names:
             for researcher in contract.recipients:
-                policy.require_allowed(computation.name, researcher)
+                policy.require_allowed(name, researcher)
 
     def cohort() -> None:  # 4
         contract_population(contract)
@@ -195,7 +200,14 @@ def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:
             check()
         except CohortiumError as error:
             found.append(error)
-    return found
+    try:
+        policy = node.policy()
+    except CohortiumError:
+        return found  # by own_policy
+    return [
+        *found,
+        *task_review.problems(contract, node.identity.name, policy, node.lending),  # 8
+    ]
 
 
 def _check_standing(node: NodeService, contract: Contract) -> None:
@@ -286,6 +298,8 @@ def sign(node: NodeService, reviewed: Review) -> bytes:
         refused = {**about, "why": problem.message}
         journal.append(store, "sign", refused, allowed=False, code=problem.code)
         raise problem
+    if node.lending is not None and task_review.concerned(reviewed.contract, identity.name):
+        _ = node.lending.vault.private  # from now on others encrypt for it
     with store.transaction():
         stored = store.contract(digest)
         if stored is None or stored.state == "refused":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -25,10 +26,13 @@ from cohortium.ledger.entry import ContractAction
 from cohortium.node import journal, statements
 from cohortium.node.datasets import Datasets
 from cohortium.node.identity import Identity
+from cohortium.node.lent import LentFolder
 from cohortium.node.outbox import owe_statement
 from cohortium.node.store import NodeStore
 
 About = dict[str, object]
+OF_DATASETS: Final = "dataset/"
+"""Slots of participants; all others are inputs of tasks."""
 
 
 class Drafts:
@@ -125,33 +129,33 @@ class Drafts:
         studies = dict.fromkeys(study for _, study in self._store.drafts())
         return [life for study in studies if not (life := self.find(study)).ended]
 
-    def assign(self, name: str, slot: str, dataset: str, datasets: Datasets) -> DraftLife:
+    def assign(
+        self,
+        name: str,
+        slot: str,
+        what: str,
+        datasets: Datasets,
+        lent: LentFolder | None = None,
+    ) -> DraftLife:
         """Sign what fills a slot of this site, and owe it to the hub; durable on return.
 
+        Args:
+            what: Name of a dataset; for a task's input, of what is lent.
+
         Raises:
-            InputError: ``not-found``.
+            InputError: ``not-found``; ``bad-input`` where it is of another kind than the slot.
             ConflictError: ``wrong-state``: the dictionary is not confirmed, or the slot is filled.
             PolicyRefusal: ``not-authorised`` where the slot is another's.
         """
         life, identity = self.find(name), self._identity
-        if not datasets.get(dataset).confirmed:
-            raise ConflictError(
-                "wrong-state", f"Confirm the dictionary first: cohortium data confirm {dataset}"
-            )
-        published = next((one for one in datasets.published() if one.name == dataset), None)
-        if published is None:
-            raise InputError("not-found", f"There is no dataset {dataset!r} here.")
         try:
             said = Assignment(
                 study=life.draft.study,
                 draft_digest=life.digest,
                 slot=slot,
-                artefact=Artefact(
-                    name=dataset,
-                    content_digest=published.content_digest,
-                    owners=(identity.name,),
-                    dictionary_digest=published.dictionary.digest,
-                ),
+                artefact=self._dataset(what, datasets)
+                if slot.startswith(OF_DATASETS)
+                else _lent(life, slot, what, identity.name, lent),
                 author=identity.name,
                 at=self._clock(),
             )
@@ -167,5 +171,49 @@ class Drafts:
             if self._keep(envelope, life.digest, "assign", identity.name, key):
                 owe_statement(self._store, envelope)
                 about = {"draft": life.digest, "study": life.draft.study, "slot": slot}
-                journal.append(self._store, "assign", about | {"dataset": dataset})
+                filled = {"dataset" if slot.startswith(OF_DATASETS) else "lent": what}
+                journal.append(self._store, "assign", about | filled)
         return assigned
+
+    def _dataset(self, name: str, datasets: Datasets) -> Artefact:
+        if not datasets.get(name).confirmed:
+            raise ConflictError(
+                "wrong-state", f"Confirm the dictionary first: cohortium data confirm {name}"
+            )
+        published = next((one for one in datasets.published() if one.name == name), None)
+        if published is None:
+            raise InputError("not-found", f"There is no dataset {name!r} here.")
+        return Artefact(
+            name=name,
+            content_digest=published.content_digest,
+            owners=(self._identity.name,),
+            dictionary_digest=published.dictionary.digest,
+        )
+
+
+def _lent(life: DraftLife, slot: str, name: str, own: str, folder: LentFolder | None) -> Artefact:
+    """What is lent, as the artefact that all owners of a slot assign alike."""
+    place = life.slots.get(slot)
+    if place is None:
+        raise InputError(
+            "not-found",
+            f"The draft has no free slot {slot!r}; it has: {', '.join(life.slots)}.",
+        )
+    if folder is None:
+        raise InputError("not-found", "This node lends nothing.")
+    lent = folder.get(name)
+    folder.require_here(lent)
+    if lent.kind != place.kind:
+        raise InputError(
+            "bad-input", f"{slot} takes a {place.kind}, and {name} is lent as {lent.kind}."
+        )
+    for said in life.assigned.get(slot, {}).values():
+        if said.author != own and said.artefact.content_digest == lent.artefact:
+            return said.artefact  # under the name that the first of its owners gave it
+    owners = next(
+        one.owners
+        for task in life.draft.tasks
+        for one in task.inputs
+        if f"{task.name}/{one.name}" == slot
+    )
+    return Artefact(name=name, content_digest=lent.artefact, owners=owners)

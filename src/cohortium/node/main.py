@@ -22,6 +22,7 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
 from cohortium.link.tls import TlsFiles
 from cohortium.node import journal, outbox
+from cohortium.node.collecting import Collector
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.folder import FolderDatasets
 from cohortium.node.lending import Lending
@@ -33,6 +34,7 @@ from cohortium.node.watch import keep_watch
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
+COLLECT_S = 0.5
 SEND_TIMEOUT_S = 30.0
 TIDY_S = 3600.0
 KEEP_SECRETS = timedelta(days=7)
@@ -101,6 +103,7 @@ class Node:
                 for work in (
                     self._keep_link(),
                     self._keep_sending(),
+                    self._keep_collecting(),
                     self._keep_tidy(),
                     keep_watch(self._service.witness, lambda: self._link.connected),
                     self._serve_status(),
@@ -133,10 +136,23 @@ class Node:
             self._service.expire_runs(to_rfc3339(system_clock() - KEEP_SECRETS))
             await asyncio.sleep(TIDY_S)
 
+    async def _keep_collecting(self) -> None:
+        """Fetch programs to review, and outputs that are for this institution."""
+        lending = self._service.lending
+        if lending is None:
+            return
+        collector = Collector(self._service, lending, self._request)
+        while True:
+            await asyncio.sleep(COLLECT_S)
+            if self._link.connected:
+                with suppress(PeerError):
+                    await collector.collect()
+
     async def _keep_sending(self) -> None:
         """Notice what is owed, also what the command line queued, and send it while connected."""
         seen: object = None
         told: str | None = None
+        card: object = None
         later = outbox.Later()
         while True:
             await asyncio.sleep(POLL_S)
@@ -148,9 +164,22 @@ class Node:
                 outbox.owe_datasets(self._service.store, published, again=again)
                 seen = marks
             told = self._owe_policy(None if again else told)
+            card = await asyncio.to_thread(self._owe_card, None if again else card)
             if self._link.connected:
                 with suppress(PeerError):
                     await outbox.flush(self._service.store, self._request, self._on_reply, later)
+
+    def _owe_card(self, told: object) -> object:
+        """Tell of the vault key, once there is one; whoever encrypts for this site needs it."""
+        lending = self._service.lending
+        if lending is None or not lending.vault.exists:
+            return told
+        mark = lending.vault.mark
+        if mark != told:
+            with suppress(InputError):
+                card = lending.vault.card(self._service.identity, system_clock)
+                outbox.owe_card(self._service.store, card)
+        return mark
 
     def _owe_policy(self, told: str | None) -> str | None:
         """Tell of another policy than `told`; one that cannot be read allows nothing."""

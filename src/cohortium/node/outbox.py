@@ -39,6 +39,12 @@ def owe_statement(store: NodeStore, envelope: bytes) -> None:
     store.owe(f"statement:{digest_bytes(envelope)}", "statement", envelope)
 
 
+def owe_card(store: NodeStore, envelope: bytes) -> None:
+    """Queue this site's signed word on its vault key."""
+    with store.transaction():
+        store.owe("vault-key", "publish_card", envelope)
+
+
 def owe_rotation(store: NodeStore, csr_pem: bytes, signature: bytes) -> None:
     """Queue a request for a certificate of a new TLS key."""
     message = pb.RotateCertificate(csr_pem=csr_pem, signature=signature)
@@ -102,6 +108,8 @@ def message_of(owed: Owed) -> pb.Message:
         return pb.Message(publish_dataset=pb.PublishDataset(json=owed.body))
     if owed.kind == "rotate_certificate":
         return pb.Message(rotate_certificate=pb.RotateCertificate.FromString(owed.body))
+    if owed.kind == "publish_card":
+        return pb.Message(publish_card=pb.PublishCard(envelope=owed.body))
     if owed.kind == "policy_digest":
         return pb.Message(policy_digest=pb.PolicyDigest(digest=owed.body.decode()))
     raise IntegrityFailure("broken-store", f"The outbox holds a message of kind {owed.kind!r}.")
