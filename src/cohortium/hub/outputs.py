@@ -1,4 +1,4 @@
-"""Outputs of tasks as enclaves send them: files of ciphertext, named by digest of slot and path."""
+"""Outputs of tasks as enclaves send them: one encrypted archive for each slot of a run."""
 
 from __future__ import annotations
 
@@ -8,59 +8,36 @@ import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from cohortium.contract.task import Task
-from cohortium.enclave.exchange import MOST_FILES, PIECE_BYTES, LentFile, Made
+from cohortium.enclave.exchange import PIECE_BYTES, Made
 from cohortium.errors import InputError, PolicyRefusal, ProtocolError, VerificationError
 from cohortium.hub.blobs import Place
+from cohortium.vault.header import MAX_BYTES as HEADER_BYTES
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
-_HEADER_BYTES: Final = 1024
-_RECIPIENT_BYTES: Final = 1200
-"""Of a vault file; its chunks add less than a hundredth."""
+_SLOT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_ARCHIVE_BYTES: Final = 100 * 1024 * 1024
+"""What an archive has besides its files' contents: a kilobyte for each of a hundred thousand."""
+_LEAST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Room:
-    """How much ciphertext a run may leave here: so much, and so much more for each file."""
+def room(task: Task, most_bytes: int) -> int:
+    """How much ciphertext a run may leave here.
 
-    least_bytes: int
-    file_bytes: int
-    most_bytes: int
-
-    @classmethod
-    def of(cls, task: Task, most_bytes: int) -> Room:
-        """Of a run of a task; the limits of one whose contract sets none are its program's."""
-        a_file = _HEADER_BYTES + _RECIPIENT_BYTES * (len(task.readers) + 1)
-        if task.limits is None:
-            return cls(most_bytes, 0, most_bytes)
-        plain = task.limits.disk_bytes + task.limits.log_bytes
-        return cls(plain + plain // 64, a_file, most_bytes)
-
-    def suffices(self, n_files: int, n_bytes: int) -> bool:
-        """Whether so many files of so many bytes together are within it."""
-        most = min(self.least_bytes + n_files * self.file_bytes, self.most_bytes)
-        return n_files <= MOST_FILES and n_bytes <= most
-
-
-@dataclass
-class _Held:
-    """What is here of a run."""
-
-    sizes: dict[str, int] = field(default_factory=dict)
-    total: int = 0
-
-    def put(self, name: str, size: int) -> None:
-        self.total += size - self.sizes.get(name, 0)
-        self.sizes[name] = size
-
-    def drop(self, name: str) -> None:
-        self.total -= self.sizes.pop(name)
+    Args:
+        most_bytes: Whatever the contract says. Where it sets no limits, a program's own count,
+            which its archive says to the enclave.
+    """
+    if task.limits is None:
+        return most_bytes
+    plain = task.limits.disk_bytes + task.limits.log_bytes + _ARCHIVE_BYTES
+    padded = plain + plain // 8 + plain // 64  # of the archive, and of its chunks
+    return min(most_bytes, padded + (len(task.outputs) + 1) * (_LEAST_BYTES + HEADER_BYTES))
 
 
 class Outputs:
@@ -68,7 +45,7 @@ class Outputs:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._held: dict[str, _Held] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def _folder(self, run_id: str) -> Path:
@@ -76,23 +53,28 @@ class Outputs:
             raise RuntimeError("not a run id")
         return self._place.path / run_id
 
-    def file(self, run_id: str, slot: str, path: str) -> Path:
-        """Where the file of that path of an output is."""
-        return self._folder(run_id) / _name(slot, path)
+    def file(self, run_id: str, slot: str) -> Path:
+        """Where an output is, or would be.
 
-    def _known(self, run_id: str) -> _Held:
-        if run_id not in self._held:
-            held, folder = _Held(), self._folder(run_id)
+        Raises:
+            InputError: ``not-found`` for what is no slot's name.
+        """
+        if not _SLOT.fullmatch(slot):
+            raise InputError("not-found", "The run has no such output.")
+        return self._folder(run_id) / f"{slot}.vault"
+
+    def _known(self, run_id: str) -> dict[str, int]:
+        if run_id not in self._sizes:
+            folder = self._folder(run_id)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for one in folder.iterdir():
-                held.put(one.name, one.stat().st_size)
-            self._held[run_id] = held
-        return self._held[run_id]
+            self._sizes[run_id] = {one.name: one.stat().st_size for one in folder.iterdir()}
+        return self._sizes[run_id]
 
-    def write(
-        self, run_id: str, slot: str, path: str, offset: int, data: bytes, *, room: Room
-    ) -> None:
+    def write(self, run_id: str, slot: str, offset: int, data: bytes, *, most_bytes: int) -> None:
         """Take a piece; what is before it is here.
+
+        Args:
+            most_bytes: Of all outputs of the run together.
 
         Raises:
             ProtocolError: ``malformed-message`` for a piece that does not join, or is too long.
@@ -100,18 +82,17 @@ class Outputs:
         """
         if len(data) > PIECE_BYTES:
             raise ProtocolError("malformed-message", "A piece of an output is too long.")
+        place = self.file(run_id, slot)
         with self._locks[run_id]:
-            held, name = self._known(run_id), _name(slot, path)
-            before = held.sizes.get(name, 0)
+            sizes = self._known(run_id)
+            before = sizes.get(place.name, 0)
             if offset > before:
                 raise ProtocolError("malformed-message", "A piece of an output is missing.")
             size = max(before, offset + len(data))
-            n_files = len(held.sizes) + (name not in held.sizes)
-            if not room.suffices(n_files, held.total - before + size):
+            if sum(sizes.values()) - before + size > most_bytes:
                 raise PolicyRefusal(
                     "task-output", "The task's outputs are more than the contract's limits allow."
                 )
-            place = self._folder(run_id) / name
             descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 view = memoryview(data)
@@ -120,7 +101,7 @@ class Outputs:
                     view, offset = view[done:], offset + done
             finally:
                 os.close(descriptor)
-            held.put(name, size)
+            sizes[place.name] = size
 
     def settle(self, run_id: str, made: Iterable[Made]) -> None:
         """The outputs are these: each is here as it was signed; whatever else came goes.
@@ -129,40 +110,36 @@ class Outputs:
             VerificationError: ``bad-digest``.
         """
         with self._locks[run_id]:
-            held, folder = self._known(run_id), self._folder(run_id)
-            named = {_name(one.slot, file.path): file for one in made for file in one.files.files}
-            for name, file in named.items():
-                _check(folder / name, file)
-                held.put(name, file.size_bytes)
-            for name in held.sizes.keys() - named.keys():
+            sizes, folder = self._known(run_id), self._folder(run_id)
+            named = {self.file(run_id, one.slot).name: one for one in made}
+            for name, one in named.items():
+                _check(folder / name, one)
+                sizes[name] = one.size_bytes
+            for name in sizes.keys() - named.keys():
                 (folder / name).unlink(missing_ok=True)
-                held.drop(name)
+                del sizes[name]
             _sync(folder)
 
-    def read(self, run_id: str, slot: str, path: str, offset: int) -> tuple[bytes, int]:
-        """A piece of a file, and the size of all of it.
+    def read(self, run_id: str, slot: str, offset: int) -> tuple[bytes, int]:
+        """A piece of an output, and the size of all of it.
 
         Raises:
             InputError: ``not-found``.
         """
         try:
-            with self.file(run_id, slot, path).open("rb") as file:
+            with self.file(run_id, slot).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(min(offset, size))
                 return file.read(PIECE_BYTES), size
         except FileNotFoundError as error:
-            raise InputError("not-found", f"The run has no such file of {slot}.") from error
+            raise InputError("not-found", "The run has no such output.") from error
 
     def drop(self, run_id: str) -> None:
         """Delete what came of a run."""
         with self._locks[run_id]:
-            self._held.pop(run_id, None)
+            self._sizes.pop(run_id, None)
             shutil.rmtree(self._folder(run_id), ignore_errors=True)
         self._locks.pop(run_id, None)
-
-
-def _name(slot: str, path: str) -> str:
-    return sha256(f"{slot}\0{path}".encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:
@@ -173,8 +150,8 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check(place: Path, file: LentFile) -> None:
-    """The file is as it was signed, and on the disk."""
+def _check(place: Path, made: Made) -> None:
+    """The output is as it was signed, and on the disk."""
     wrong = VerificationError(
         "bad-digest", "An output that came from the enclave is not the one that it signed."
     )
@@ -183,13 +160,13 @@ def _check(place: Path, file: LentFile) -> None:
     except FileNotFoundError as error:
         raise wrong from error
     try:
-        if os.fstat(descriptor).st_size > file.size_bytes:  # it was begun anew
-            os.ftruncate(descriptor, file.size_bytes)
+        if os.fstat(descriptor).st_size > made.size_bytes:  # it was begun anew
+            os.ftruncate(descriptor, made.size_bytes)
         found, size = sha256(), 0
         while data := os.pread(descriptor, _READ_BYTES, size):
             found.update(data)
             size += len(data)
-        if size != file.size_bytes or f"sha256:{found.hexdigest()}" != file.content_digest:
+        if size != made.size_bytes or f"sha256:{found.hexdigest()}" != made.content_digest:
             raise wrong
         os.fsync(descriptor)
     finally:

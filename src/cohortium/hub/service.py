@@ -557,12 +557,12 @@ class Hub:
             self._visible(run_id, user)
         return self.tasks.outcome(run)
 
-    def output(self, run_id: str, slot: str, path: str, user: User) -> Path:
+    def output(self, run_id: str, slot: str, user: User) -> Path:
         """Where the ciphertext of a task's output is, for who may read it."""
         run, reader = self.store.runs.get(run_id), Reader(user.name, user.key)
         if not self.tasks.is_reader(run, reader):
             self._visible(run_id, user)
-        return self.tasks.output(run, slot, path, reader)
+        return self.tasks.output(run, slot, reader)
 
     def _sites(self, run: StoredRun) -> list[str]:
         """Who is to hear that a run is over."""

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 
 from cohortium.contract.code import MAX_ARCHIVE_BYTES
 from cohortium.core.rest import EnclaveInfo
+from cohortium.errors import InputError
 from cohortium.hub.limits import SMALL_BYTES
 from cohortium.hub.member_store import User
 from cohortium.hub.service import Hub
@@ -71,8 +72,10 @@ def task_routes(hub: Hub, sender: Sender) -> APIRouter:
         slot: _Text,
         path: Annotated[str, Query(max_length=1000)] = "",
     ) -> FileResponse:
-        """The ciphertext of one file of an output that is for you."""
+        """The ciphertext of an output that is for you: one archive, without a path."""
         user, _ = await sender(request, SMALL_BYTES)
-        return FileResponse(hub.output(run_id, slot, path, user), media_type=_BYTES)
+        if path:
+            raise InputError("not-found", "An output is one archive; it has no path.")
+        return FileResponse(hub.output(run_id, slot, user), media_type=_BYTES)
 
     return routes

@@ -25,7 +25,7 @@ from cohortium.errors import (
 )
 from cohortium.hub.endings import resumable
 from cohortium.hub.exchange import named
-from cohortium.hub.outputs import Outputs, Room
+from cohortium.hub.outputs import Outputs, room
 from cohortium.hub.run_store import OPEN, StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.hub.task_board import Board, reported_error
@@ -196,19 +196,17 @@ class TaskRelay:
         piece = message.task_output
         _, ordered = await self._run(enclave, piece.run_id)
         task = ordered.task
-        slots = {slot.name for slot in task.outputs} | (
-            {LOG_SLOT} if task.log_recipients else set()
-        )
-        if piece.slot not in slots:
+        slots = {slot.name for slot in task.outputs}
+        if piece.slot not in slots and not (piece.slot == LOG_SLOT and task.log_recipients):
             raise PolicyRefusal("task-output", f"The task has no output {piece.slot!r}.")
         if await in_thread(self._store.tasks.outcome, piece.run_id) is not None:
             raise ConflictError("wrong-state", "The outcome of the run is here already.")
-        room = Room.of(task, self._most_bytes)
+        if piece.path:
+            raise ProtocolError("malformed-message", "An output is one archive; it has no path.")
+        most = room(task, self._most_bytes)
 
         def write() -> None:
-            self._outputs.write(
-                piece.run_id, piece.slot, piece.path, piece.offset, piece.data, room=room
-            )
+            self._outputs.write(piece.run_id, piece.slot, piece.offset, piece.data, most_bytes=most)
 
         await in_thread(write)
 

@@ -306,7 +306,7 @@ class _Order:
         await in_thread(runs.store.tasks.assign, self._id, member.name, member.key)
         watched = runs.board.put(self._id, self._live, member.name)
         try:
-            await self._told(member.name, max(runs.gather_timeout_s, LOOK_S))
+            await self._told(member.name, runs.away_timeout_s)
         except PolicyRefusal as refusal:
             if refusal.code not in _CANNOT:
                 raise

@@ -186,8 +186,8 @@ class Tasks:
             raise InputError("not-found", "The run has no outcome of an enclave.")
         return found
 
-    def output(self, run: StoredRun, slot: str, path: str, reader: Reader) -> Path:
-        """Where the ciphertext of an output's file is.
+    def output(self, run: StoredRun, slot: str, reader: Reader) -> Path:
+        """Where the ciphertext of an output is.
 
         Raises:
             InputError: ``not-found``, also for who may not know of the run.
@@ -195,7 +195,7 @@ class Tasks:
             ConflictError: ``wrong-state`` while the run is not over.
         """
         # 1. The contract gives this slot to this reader. 2. The run is over, for good. 3. The
-        # enclave has signed that there is such a file.
+        # enclave has signed that there is such an output.
         contract, task = self._task(run)
         allowed = {one.name: one.recipients for one in task.outputs}
         readers = allowed.get(slot, task.log_recipients if slot == LOG_SLOT else ())
@@ -203,10 +203,9 @@ class Tasks:
         if not mine or reader.name not in readers:  # 1
             raise PolicyRefusal("not-authorised", f"The contract does not give you {slot[:80]!r}.")
         outcome, _ = TaskOutcome.open(self.outcome(run))  # 2
-        files = next((made.files.files for made in outcome.outputs if made.slot == slot), ())
-        if not any(file.path == path for file in files):  # 3
-            raise InputError("not-found", f"The run has no such file of {slot[:80]!r}.")
-        return self.outputs.file(run.info.id, slot, path)
+        if not any(made.slot == slot for made in outcome.outputs):  # 3
+            raise InputError("not-found", f"The run gave no {slot[:80]!r}.")
+        return self.outputs.file(run.info.id, slot)
 
     def _task(self, run: StoredRun) -> tuple[Contract, Task]:
         contract = self._store.studies.contract(run.info.contract_digest)
@@ -240,9 +239,11 @@ class Tasks:
             run = self._store.runs.get(asked.run_id)
             if not self.is_reader(run, site):
                 raise InputError("not-found", "There is no such run.")
+            if asked.path:
+                raise InputError("not-found", "An output is one archive; it has no path.")
             if asked.slot:
-                self.output(run, asked.slot, asked.path, site)
-                data, size = self.outputs.read(asked.run_id, asked.slot, asked.path, asked.offset)
+                self.output(run, asked.slot, site)
+                data, size = self.outputs.read(asked.run_id, asked.slot, asked.offset)
             else:
                 data = self.outcome(run)
                 data, size = data[asked.offset : asked.offset + PIECE_BYTES], len(data)
