@@ -153,7 +153,8 @@ class Channel:
 
 def _certificate(name: str, now: datetime) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    common = name.encode()[:64].decode(errors="ignore")  # X.520: 64 at most, of bytes
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

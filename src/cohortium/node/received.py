@@ -1,7 +1,7 @@
 """Outputs of tasks that are for this institution: ciphertext, until a steward opens it.
 
     received/RUN/received.json     what there is, and the enclave's signed outcome
-    received/RUN/SLOT/data         the vault file, or the folder of vault files
+    received/RUN/SLOT/data         the vault file: an archive of the output's files
 
 A run appears once all that it gave is here and is what its enclave signed.
 """
@@ -23,16 +23,17 @@ from cohortium.core.clock import Instant
 from cohortium.core.dictionary import Label
 from cohortium.core.model import Document
 from cohortium.crypto.files import write_atomically
+from cohortium.crypto.signed import KeyText
 from cohortium.enclave.exchange import Base64, LentFile, Made, TaskOutcome
 from cohortium.enclave.job import Ending
-from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.enclave.output_archive import unpack
+from cohortium.errors import InputError, VerificationError
 from cohortium.ledger.entry import RunId
 from cohortium.node.taken_in import OnBytes, place, sync_folder
 from cohortium.node.vault_key import VaultKey
-from cohortium.vault.reader import VaultReader
+from cohortium.vault.reader import Expected, VaultReader
 
 RECORD: Final = "received.json"
-_BUFFER_BYTES: Final = 4 << 20
 
 
 class Received(Document):
@@ -40,6 +41,7 @@ class Received(Document):
 
     Attributes:
         outputs: Those for this institution; none where the run gave it nothing.
+        enclave_key: Whose signature the outputs have.
         outcome: Envelope of the enclave's `TaskOutcome`.
     """
 
@@ -48,6 +50,7 @@ class Received(Document):
     study: StudyId
     task: TaskName
     enclave: Label
+    enclave_key: KeyText
     end: Ending
     outputs: tuple[Made, ...]
     outcome: Base64
@@ -147,6 +150,7 @@ class ReceivedFolder:
             study=outcome.study,
             task=outcome.task,
             enclave=outcome.enclave,
+            enclave_key=outcome.enclave_key,
             end=outcome.end,
             outputs=outputs,
             outcome=base64.b64encode(envelope).decode(),
@@ -169,43 +173,23 @@ class ReceivedFolder:
         Raises:
             InputError: ``not-found``; ``bad-input``.
             ConflictError: ``already-exists``: nothing is overwritten.
-            VerificationError: A file is not intact.
+            VerificationError: It is not intact, or not of the enclave that signed the outcome.
             PolicyRefusal: ``not-authorised``: it is for another key.
         """
         received = self.find(run)
-        made = next((one for one in received.outputs if one.slot == slot), None)
-        if made is None:
+        if all(one.slot != slot for one in received.outputs):
             there = ", ".join(one.slot for one in received.outputs)
-            raise InputError(
-                "not-found", f"The run gave no {slot!r} to this site; it gave {there}."
-            )
-        folder = self._folder / received.run_id / slot
-        targets = {one.path: target / (one.path or slot) for one in made.files.files}
-        for to in targets.values():
-            if to.exists() or to.is_symlink():
-                raise ConflictError("already-exists", f"There is a {to}; name another folder.")
-        for path, to in targets.items():
-            to.parent.mkdir(parents=True, exist_ok=True)
-            self._decrypt(place(folder, path), to, on_bytes)
-        return sorted(targets.values())
-
-    def _decrypt(self, source: Path, target: Path, on_bytes: OnBytes) -> None:
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            raise InputError("not-found", f"The run gave this site no {slot!r}; it gave {there}.")
+        source = place(self._folder / received.run_id / slot, "")
+        writers = frozenset({received.enclave_key})
         try:
-            with (
-                os.fdopen(descriptor, "wb") as plain,
-                VaultReader.open(source, self._vault.keyring) as file,
-            ):
-                buffer = memoryview(bytearray(max(1, min(file.size, _BUFFER_BYTES))))
-                while n := file.readinto(buffer):
-                    plain.write(buffer[:n])
-                    on_bytes(n)
-            temporary.replace(target)
+            target.mkdir(parents=True, exist_ok=True)
+            with VaultReader.open(
+                source, self._vault.keyring, expected=Expected(writers=writers)
+            ) as file:
+                return unpack(_Counted(file, on_bytes), target)
         except OSError as error:
             raise InputError("bad-input", f"Cannot write {target}: {error.strerror}.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def remove(self, run: str) -> Received:
         """Delete what a run gave; that it was looked at is remembered.
@@ -222,10 +206,14 @@ class ReceivedFolder:
         return received
 
 
-def outcome_of(received: Received) -> TaskOutcome:
-    """The enclave's signed word on a run that is here.
+class _Counted:
+    """A reader that tells how far it was read."""
 
-    Raises:
-        CohortiumError: It was altered here.
-    """
-    return TaskOutcome.open(base64.b64decode(received.outcome))[0]
+    def __init__(self, file: VaultReader, on_bytes: OnBytes) -> None:
+        self._file = file
+        self._on_bytes = on_bytes
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._on_bytes(len(data))
+        return data
