@@ -230,7 +230,8 @@ class TaskRelay:
         if watched is None:
             return
         if report.error:
-            watched.failed(named(reported_error(report.error), enclave))
+            error = reported_error(report.error)
+            watched.failed(error if "site" in error.details else named(error, enclave))
         elif report.outcome:
             watched.changed.set()
         else:
