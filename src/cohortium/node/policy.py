@@ -76,8 +76,11 @@ tasks:
   simulated: true        # false: no simulated enclave, even where a contract allows one
   platforms:             # machines: PPIDs, chip ids, names of TPM keys; L3 and L5 need the list
   advisories: []         # Intel's advisories that may be open on a platform
-  min_tcb_evaluation: 0  # oldest number of Intel's rules (tcbEvaluationDataNumber)
-  min_snp_tcb:           # AMD's least versions, such as {bootloader: 3, snp: 8, microcode: 115}
+  min_tcb_evaluation: 0  # oldest of Intel's rules (tcbEvaluationDataNumber); L5 needs it
+  max_collateral_age_days: 60
+  # AMD's products that are accepted, each from which versions on, such as
+  # {Genoa: {bootloader: 7, snp: 23, microcode: 84, accept: [smt]}}
+  amd_platforms: {}
 
 # true stops everything at once (cohortium node pause, cohortium node resume).
 paused: false

@@ -80,8 +80,8 @@ def _why_not(appraisal: AppraisalPolicy, kind: str) -> str:
         return "the contract names no measurements of it"
     if kind == "tpm" and appraisal.platforms is None:
         return "policy.yaml lists no host (tasks: platforms)"
-    if kind == "sev-snp" and appraisal.min_snp_tcb is None:
-        return "policy.yaml names no least versions (tasks: min_snp_tcb)"
+    if kind == "sev-snp" and not appraisal.amd_platforms:
+        return "policy.yaml names no product of AMD's (tasks: amd_platforms)"
     return ""
 
 

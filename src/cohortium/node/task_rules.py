@@ -9,7 +9,13 @@ from pydantic import Field
 from cohortium.contract.model import Contract, Environment
 from cohortium.contract.task import SecurityLevel, Task
 from cohortium.core.model import Document
-from cohortium.enclave.attestation.policy import Advisory, AppraisalPolicy, Platform, SnpTcb
+from cohortium.enclave.attestation.policy import (
+    DAY_S,
+    Advisory,
+    AmdPlatforms,
+    AppraisalPolicy,
+    Platform,
+)
 from cohortium.errors import PolicyRefusal
 
 
@@ -20,7 +26,8 @@ class TaskRules(Document):
         allow: Whether anything that is lent may leave for a task; ``built-in``: for Cohortium's
             own programs only.
         simulated: Whether a contract may let a simulated enclave stand in for a real one.
-        platforms, advisories, min_tcb_evaluation, min_snp_tcb: As in `AppraisalPolicy`.
+        max_collateral_age_days: Of Intel's collateral, since it was issued.
+        platforms, advisories, min_tcb_evaluation, amd_platforms: As in `AppraisalPolicy`.
     """
 
     allow: bool | Literal["built-in"] = True
@@ -29,7 +36,8 @@ class TaskRules(Document):
     platforms: Annotated[tuple[Platform, ...], Field(max_length=100_000)] | None = None
     advisories: Annotated[tuple[Advisory, ...], Field(max_length=1000)] = ()
     min_tcb_evaluation: Annotated[int, Field(ge=0)] = 0
-    min_snp_tcb: SnpTcb | None = None
+    max_collateral_age_days: Annotated[int, Field(ge=1, le=3650)] = 60
+    amd_platforms: AmdPlatforms = Field(default_factory=dict)
 
     def require(self, contract: Contract, task: Task) -> None:
         """Refuse a task that this site does not lend to.
@@ -65,5 +73,6 @@ class TaskRules(Document):
             platforms=self.platforms,
             advisories=self.advisories,
             min_tcb_evaluation=self.min_tcb_evaluation,
-            min_snp_tcb=self.min_snp_tcb,
+            max_collateral_age_s=self.max_collateral_age_days * DAY_S,
+            amd_platforms=self.amd_platforms,
         )
