@@ -33,7 +33,7 @@ from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message
 from cohortium.link.memory import MemoryUplink
 from cohortium.vault.card import VaultCard
-from cohortium.vault.keys import PrivateKey
+from cohortium.vault.keys import PrivateKey, PublicKey
 
 ENCLAVES = ("Vault One", "Vault Two")
 LENDERS = {"images": "Alpha", "labels": "Beta"}
@@ -154,7 +154,7 @@ class Lender:
             "site": self.name,
             "artefacts": {s: digest_of(s) for s, owner in LENDERS.items() if owner == self.name},
             "enclave": offer.enclave,
-            "recipient": digest_bytes(offer.recipient.encode()),
+            "recipient": f"sha256:{PublicKey.from_text(offer.recipient).key_id.hex()}",
             "offer": digest_bytes(envelope),
             "at": NOW,
         }
@@ -170,7 +170,7 @@ class FakeEnclave:
 
     Attributes:
         prepare: Sees each TaskPrepare before it is taken up; what it returns is the answer.
-        before: Awaited at a step's name: ``keys``, ``inputs``, ``running``, ``outputs``, ``outcome``.
+        before: Awaited at a step: ``keys``, ``inputs``, ``running``, ``outputs``, ``outcome``.
         outputs: What it sends by slot, and signs.
         signs: What it signs as an output's content, where that is another.
         changes: Of its outcome.

@@ -13,6 +13,7 @@ from cohortium.contract.task import Task
 from cohortium.core.canonical import digest_bytes
 from cohortium.enclave.exchange import LOG_SLOT, Offer, Release, TaskOutcome
 from cohortium.errors import ProtocolError, VerificationError
+from cohortium.vault.keys import PublicKey
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def check_release(
         VerificationError: ``unknown-signer``, ``bad-signature``, ``bad-digest``.
         ProtocolError: ``wrong-round`` where it is another run's; ``malformed-message``.
     """
-    # 1. The lender signed it, 2. for this run and this enclave, 3. about its own artefacts, as the
-    # contract binds them; 4. on the offer that is here, and 5. the evidence; 6. the enclave signed
-    # that offer, for this program, at a level that suffices.
+    # 1. The lender signed it, 2. for this run and this enclave, 3. about all that it lends, as the
+    # contract binds it; 4. on the offer that is here, and 5. the evidence; 6. the enclave signed
+    # that offer, for this program and that key, where the contract wants it to run.
     said, _ = Release.open(release, key=ordered.contract.parties.get(site, ""))  # 1
     if _bound(said) != ordered.bound or said.site != site:  # 2
         raise ProtocolError("wrong-round", f"The release of {site} is for another run.", site=site)
@@ -80,8 +81,8 @@ def check_release(
         for slot in ordered.task.inputs
         if slot.artefact is not None and site in slot.owners
     }
-    if any(lent.get(slot) != digest for slot, digest in said.artefacts.items()):  # 3
-        raise VerificationError("bad-digest", f"{site} releases what it does not lend to the task.")
+    if said.artefacts != lent:  # 3
+        raise VerificationError("bad-digest", f"{site} releases other artefacts than it lends.")
     if said.offer != digest_bytes(offer):  # 4
         raise VerificationError("bad-digest", f"The release of {site} is for another offer.")
     if said.evidence != (digest_bytes(evidence) if evidence else None):  # 5
@@ -91,41 +92,57 @@ def check_release(
         raise ProtocolError("wrong-round", "The enclave's offer is for another run.")
     if offered.code != ordered.task.code.content_digest:
         raise VerificationError("bad-digest", "The enclave's offer is for another program.")
-    _require_level(ordered, offered.level)
+    if said.recipient != f"sha256:{PublicKey.from_text(offered.recipient).key_id.hex()}":
+        raise VerificationError("bad-digest", f"{site} released to another key than was offered.")
+    _require_place(ordered, offered.executor, offered.level)
     return said
 
 
-def check_outcome(
-    ordered: Ordered, envelope: bytes, releases: Mapping[str, Release]
-) -> TaskOutcome:
+def require_same(site: str, release: Release, earlier: Mapping[str, Release]) -> None:
+    """A run's keys go to one key, and each lender says so once.
+
+    Args:
+        earlier: Of this run, by lender.
+
+    Raises:
+        VerificationError: ``bad-digest``.
+    """
+    if any(one.recipient != release.recipient for one in earlier.values()):
+        raise VerificationError(
+            "bad-digest", f"{site} released to another key than the run's other lenders."
+        )
+    if site in earlier and earlier[site] != release:
+        raise VerificationError("bad-digest", f"{site} has released its keys to this run before.")
+
+
+def check_outcome(ordered: Ordered, envelope: bytes, releases: Mapping[str, str]) -> TaskOutcome:
     """An enclave's outcome; whether the outputs are here is not looked at.
 
     Args:
-        releases: The lenders' releases that are on the ledger, by the digest of the envelope.
+        releases: Digests of the signed releases that are on the ledger, by lender.
 
     Raises:
         VerificationError: ``unknown-signer``, ``bad-signature``, ``bad-digest``,
             ``evidence-refused``.
         ProtocolError: ``wrong-round``, ``malformed-message``.
     """
-    # 1. The enclave signed it, 2. for this run, 3. at a level that suffices. 4. It names releases
-    # that are on the ledger, and where it succeeded one for each input. 5. Outputs are the task's.
+    # 1. The enclave signed it, 2. for this run, 3. which was where the contract wants it. 4. It
+    # names releases that are on the ledger; where it succeeded, all lenders'. 5. Outputs are the
+    # task's.
     said, _ = TaskOutcome.open(envelope, key=ordered.enclave_key)  # 1
     if _bound(said) != ordered.bound or said.study != ordered.request.study:  # 2
         raise ProtocolError("wrong-round", "The enclave's outcome is of another run.")
     if said.enclave_key != ordered.enclave_key:
         raise VerificationError("unknown-signer", "The outcome names another key than its signer.")
-    _require_level(ordered, said.level)  # 3
-    for site, digest in said.releases.items():  # 4
-        if digest not in releases or releases[digest].site != site:
-            raise VerificationError(
-                "bad-digest", f"The outcome names a release of {site} that is not on the ledger."
-            )
-    opened = {slot for digest in said.releases.values() for slot in releases[digest].artefacts}
-    filled = {slot.name for slot in ordered.task.inputs if slot.artefact is not None}
-    if said.end == "succeeded" and filled - opened:
+    _require_place(ordered, said.executor, said.level)  # 3
+    if not said.releases.items() <= releases.items():  # 4
         raise VerificationError(
-            "bad-digest", f"Nobody has released {', '.join(sorted(filled - opened))} to this run."
+            "bad-digest", "The outcome names releases that are not on the ledger."
+        )
+    missing = sorted(set(ordered.task.lenders) - said.releases.keys())
+    if said.end == "succeeded" and missing:
+        raise VerificationError(
+            "bad-digest", f"It succeeded, and {', '.join(missing)} had released no key."
         )
     _check_outputs(ordered, said)  # 5
     return said
@@ -142,9 +159,16 @@ def _check_outputs(ordered: Ordered, said: TaskOutcome) -> None:
         )
 
 
-def _require_level(ordered: Ordered, level: str) -> None:
+def _require_place(ordered: Ordered, executor: str, level: str) -> None:
+    """Whether a simulated machine may stand in, its evidence shows, which lenders judge."""
+    place = ordered.contract.environment or Environment()
+    wanted = ordered.task.executor or place.executor
+    if wanted not in {None, executor}:
+        raise VerificationError(
+            "evidence-refused", f"The contract asks for {wanted}, and it is {executor}."
+        )
     least = ordered.contract.level_of(ordered.task)
-    if level < least:
+    if level < least and not (place.allow_simulated and least >= "L3"):
         raise VerificationError(
             "evidence-refused", f"The enclave offers {level}; the contract asks for {least}."
         )

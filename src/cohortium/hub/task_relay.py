@@ -11,9 +11,8 @@ from typing import Final
 
 from cohortium.contract.lifecycle import permits
 from cohortium.contract.task import Task
-from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock
-from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, Release, TaskOutcome
+from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, Release
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
@@ -21,7 +20,6 @@ from cohortium.errors import (
     PeerError,
     PolicyRefusal,
     ProtocolError,
-    VerificationError,
 )
 from cohortium.hub.endings import resumable
 from cohortium.hub.exchange import named
@@ -29,7 +27,7 @@ from cohortium.hub.outputs import Outputs, room
 from cohortium.hub.run_store import OPEN, StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.hub.task_board import Board, reported_error
-from cohortium.hub.task_checks import Ordered, check_outcome, check_release
+from cohortium.hub.task_checks import Ordered, check_outcome, check_release, require_same
 from cohortium.hub.task_store import Handed
 from cohortium.hub.witnesses import in_thread
 from cohortium.link._generated.link_pb2 import Message
@@ -160,11 +158,13 @@ class TaskRelay:
             if len(given.evidence) > MAX_EVIDENCE_BYTES:
                 raise ProtocolError("malformed-message", f"The evidence of {enclave} is too long.")
             release = check_release(ordered, asked.site, given.release, given.offer, given.evidence)
+            require_same(asked.site, release, await in_thread(self._releases, ordered))
             self._spend(asked.site)
             handed = Handed(
                 asked.site, release.recipient, given.release, given.offer, given.evidence
             )
             await in_thread(self._store.tasks.released, asked.run_id, handed)
+            await self._run(enclave, asked.run_id)  # it may have ended meanwhile
             answer.task_channel.release = given.release
         return answer
 
@@ -230,8 +230,8 @@ class TaskRelay:
         if watched is None:
             return
         if report.error:
-            error = reported_error(report.error)
-            watched.failed(error if "site" in error.details else named(error, enclave))
+            failure = reported_error(report.error)
+            watched.failed(failure if "site" in failure.details else named(failure, enclave))
         elif report.outcome:
             watched.changed.set()
         else:
@@ -241,26 +241,18 @@ class TaskRelay:
     def _take_outcome(self, run: StoredRun, ordered: Ordered, envelope: bytes) -> None:
         """In a thread: it reads all outputs once."""
         run_id = run.info.id
-        said, _ = TaskOutcome.open(envelope, key=ordered.enclave_key)
-        releases = {
-            digest: release
-            for site, digest in said.releases.items()
-            if (release := self._release(ordered, site, digest)) is not None
-        }
-        outcome = check_outcome(ordered, envelope, releases)
+        outcome = check_outcome(ordered, envelope, self._store.tasks.statements(run_id))
         self._outputs.settle(run_id, outcome.outputs)
         self._store.tasks.take_outcome(run_id, envelope)
 
-    def _release(self, ordered: Ordered, site: str, digest: str) -> Release | None:
-        """A release that this hub has noted for the ledger."""
-        held = self._store.tasks.document(ordered.request.run_id, digest)
-        key = ordered.contract.parties.get(site)
-        if held is None or key is None or digest_bytes(held) != digest:
-            return None
-        try:
-            return Release.open(held, key=key)[0]
-        except (VerificationError, ProtocolError):  # it is another document of the run
-            return None
+    def _releases(self, ordered: Ordered) -> dict[str, Release]:
+        """The releases that are on the ledger, or on their way there, by lender."""
+        run_id = ordered.request.run_id
+        held = {
+            site: self._store.tasks.document(run_id, digest)
+            for site, digest in self._store.tasks.statements(run_id).items()
+        }
+        return {site: Release.open(data)[0] for site, data in held.items() if data is not None}
 
 
 def _require_lender(task: Task, site: str) -> None:

@@ -22,7 +22,7 @@ from cohortium.contract.task import Task
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import Clock
 from cohortium.enclave.exchange import TaskOutcome
-from cohortium.errors import CohortiumError, ConflictError, InputError, PeerError, PolicyRefusal
+from cohortium.errors import CohortiumError, ConflictError, PeerError, PolicyRefusal
 from cohortium.hub.blobs import Programs
 from cohortium.hub.endings import LOST, resumable
 from cohortium.hub.exchange import named
@@ -33,6 +33,7 @@ from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.hub.task_board import Board, Watched
 from cohortium.hub.task_checks import accepts
+from cohortium.hub.task_needs import require_cards, require_program
 from cohortium.hub.witnesses import in_thread
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect
@@ -375,43 +376,3 @@ _FAILED: Final = {
     "disk": "The task wrote more than its limits allow.",
     "processes": "The task started more processes than its limits allow.",
 }
-
-
-def require_program(programs: Programs, task: Task) -> bytes:
-    """The ZIP of a task's own program.
-
-    Raises:
-        InputError: ``not-found``.
-    """
-    found = programs.get(task.code.content_digest)
-    if found is None:
-        raise missing_program(task)
-    return found
-
-
-def missing_program(task: Task) -> InputError:
-    """A program that nobody has put here."""
-    return InputError(
-        "not-found",
-        f"The hub does not have the program {task.code.name} of the task {task.name} "
-        f"({task.code.content_digest}); whoever has its files has to put it there first.",
-    )
-
-
-def require_cards(store: HubStore, contract: Contract, task: Task) -> list[bytes]:
-    """The signed vault cards of everybody whom an output is for.
-
-    Raises:
-        InputError: ``vault-key-missing``.
-    """
-    keys = {name: contract.parties[name] for name in task.readers}
-    cards = store.tasks.cards(keys.values())
-    missing = sorted(name for name, key in keys.items() if key not in cards)
-    if missing:
-        raise InputError(
-            "vault-key-missing",
-            f"Outputs of {task.name} are for {', '.join(missing)}, who has no vault key here yet: "
-            "a node says its own when it connects, a researcher's program when it signs in.",
-            missing=missing,
-        )
-    return list(cards.values())

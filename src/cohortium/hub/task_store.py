@@ -117,6 +117,11 @@ class TaskStore:
         with self._db.read() as c:
             return self._decisions(c, run_id)
 
+    def statements(self, run_id: str) -> dict[str, str]:
+        """Digests of the signed releases of a run, by lender."""
+        decisions = self.decisions(run_id).items()
+        return {site: one.statement for site, one in decisions if one.statement is not None}
+
     def document(self, run_id: str, digest: str) -> bytes | None:
         """A document of a run."""
         query = select(documents.c.envelope).where(

@@ -23,7 +23,7 @@ from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.hub.study_store import sites_of
 from cohortium.hub.task_board import Board
-from cohortium.hub.task_runs import missing_program, require_cards
+from cohortium.hub.task_needs import missing_program, require_cards
 from cohortium.link._generated.link_pb2 import Message, TaskFetch
 from cohortium.vault.card import VaultCard
 

@@ -1,0 +1,49 @@
+"""What has to be at the hub before a task can run: its program, and its readers' vault keys."""
+
+from __future__ import annotations
+
+from cohortium.contract.model import Contract
+from cohortium.contract.task import Task
+from cohortium.errors import InputError
+from cohortium.hub.blobs import Programs
+from cohortium.hub.store import HubStore
+
+
+def require_program(programs: Programs, task: Task) -> bytes:
+    """The ZIP of a task's own program.
+
+    Raises:
+        InputError: ``not-found``.
+    """
+    found = programs.get(task.code.content_digest)
+    if found is None:
+        raise missing_program(task)
+    return found
+
+
+def missing_program(task: Task) -> InputError:
+    """A program that nobody has put here."""
+    return InputError(
+        "not-found",
+        f"The hub does not have the program {task.code.name} of the task {task.name} "
+        f"({task.code.content_digest}); whoever has its files has to put it there first.",
+    )
+
+
+def require_cards(store: HubStore, contract: Contract, task: Task) -> list[bytes]:
+    """The signed vault cards of everybody whom an output is for.
+
+    Raises:
+        InputError: ``vault-key-missing``.
+    """
+    keys = {name: contract.parties.get(name, "") for name in task.readers}
+    cards = store.tasks.cards(keys.values())
+    missing = sorted(name for name, key in keys.items() if key not in cards)
+    if missing:
+        raise InputError(
+            "vault-key-missing",
+            f"Outputs of {task.name} are for {', '.join(missing)}, who has no vault key here yet: "
+            "a node says its own when it connects, a researcher's program when it signs in.",
+            missing=missing,
+        )
+    return list(cards.values())
