@@ -19,7 +19,7 @@ from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 
 if TYPE_CHECKING:
     from cohortium.worker.measure import Measured
-    from cohortium.worker.packages import Environments
+    from cohortium.worker.packages import PackageSets
     from cohortium.worker.store import StoredRun
 
 DirOption = Annotated[
@@ -125,7 +125,7 @@ def status(directory: DirArgument, json: JsonOption = False) -> None:
     from cohortium.crypto.keys import fingerprint
     from cohortium.worker.folder import EnclaveDir
     from cohortium.worker.main import said_of_itself
-    from cohortium.worker.packages import Environments
+    from cohortium.worker.packages import PackageSets
     from cohortium.worker.store import RunStore
 
     folder = EnclaveDir(directory)
@@ -144,7 +144,7 @@ def status(directory: DirArgument, json: JsonOption = False) -> None:
         "hub": config.link_address,
         "serving": serving,
         "executors": list(config.executors),
-        "packages": [one.digest for one in Environments(folder.packages).all()],
+        "packages": [one.digest for one in PackageSets(folder.packages).all()],
         "runs": [_run_data(one, (serving or {}).get("runs", {})) for one in runs],
     }
     emit(data, _status_text(data), json)
@@ -235,13 +235,13 @@ def _measure_text(program: str, digest: str, found: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
-def _environments(directory: Path) -> Environments:
+def _packages(directory: Path) -> PackageSets:
     from cohortium.worker.folder import EnclaveDir
-    from cohortium.worker.packages import Environments
+    from cohortium.worker.packages import PackageSets
 
     folder = EnclaveDir(directory)
     folder.load_config()
-    return Environments(folder.packages)
+    return PackageSets(folder.packages)
 
 
 @packages_app.command("add")
@@ -266,7 +266,7 @@ def add_packages(
 
     cohortium enclave packages add segment/requirements.lock --wheels wheels --dir enclave
     """
-    made = _environments(dir).add(lock, wheels)
+    made = _packages(dir).add(lock, wheels)
     text = f"{len(made.packages)} packages, for programs whose {lock.name} is\n  {made.digest}"
     if not made.hashed:
         text += "\nIt names versions without hashes: what was installed under them is not bound."
@@ -277,7 +277,7 @@ def add_packages(
 @handle_errors
 def list_packages(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     """The environments of packages that tasks can use here."""
-    found = _environments(dir).all()
+    found = _packages(dir).all()
     rows = [
         [one.digest, one.added_at, "yes" if one.hashed else "no", ", ".join(one.packages)]
         for one in found
@@ -294,5 +294,5 @@ def remove_packages(
     json: JsonOption = False,
 ) -> None:
     """Remove an environment; programs that need it are refused from now on."""
-    gone = _environments(dir).remove(digest)
+    gone = _packages(dir).remove(digest)
     emit(gone.to_json(), f"Removed {gone.digest}.", json)

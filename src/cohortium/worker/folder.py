@@ -21,10 +21,12 @@ from cohortium.errors import InputError
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s/]+:[0-9]{1,5}$")]
 GIB: Final = 1024 * MIB
 PREFERRED: Final = (
-    *("landlock", "bubblewrap", "gvisor", "process", "tpm"),
+    *("landlock", "bubblewrap", "gvisor", "tpm"),
     *("tdx", "sev-snp", "gramine", "occlum", "scone", "simulated"),
 )
-"""The first that reaches a contract's level here is taken."""
+"""The first that reaches a contract's level here is taken. Not `process`: a task in it could read
+the enclave's own key.
+"""
 
 
 class EnclaveConfig(Settings):
@@ -125,6 +127,11 @@ class EnclaveDir:
     def serving(self) -> Path:
         """What the serving process says of itself."""
         return self.path / "serving.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the serving process."""
+        return self.path / "serving.lock"
 
     @property
     def pending(self) -> Path:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import fcntl
 import json
 import logging
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +20,7 @@ from cohortium.crypto import tls_keys
 from cohortium.crypto.authority import read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
 from cohortium.crypto.files import write_atomically
-from cohortium.errors import CohortiumError, InputError
+from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
@@ -33,6 +36,7 @@ LOOK_S: Final = 0.5
 RENEW_LOOK_S: Final = 6 * 3600.0
 RENEW_BEFORE: Final = timedelta(days=60)
 SEND_TIMEOUT_S: Final = 30.0
+_PR_SET_DUMPABLE: Final = 4
 
 
 class Enclave:
@@ -157,9 +161,41 @@ def serve(directory: Path) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await Enclave(EnclaveDir(directory)).run(stop)
+        await Enclave(folder).run(stop)
 
-    asyncio.run(main())
+    folder = EnclaveDir(directory)
+    keep_memory_private()
+    with alone(folder):
+        asyncio.run(main())
+
+
+def keep_memory_private() -> None:
+    """No core file of this process, and no look into it by others of its user (prctl(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise PolicyRefusal(
+            "executor-unavailable", "The kernel does not keep others out of this process's memory."
+        )
+
+
+@contextmanager
+def alone(folder: EnclaveDir) -> Iterator[None]:
+    """Be the only process that serves from a folder.
+
+    Raises:
+        ConflictError: ``wrong-state``.
+    """
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                "wrong-state", f"Another process serves from {folder.path} already."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def said_of_itself(folder: EnclaveDir) -> dict[str, Any] | None:

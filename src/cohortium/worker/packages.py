@@ -29,7 +29,7 @@ _MAKING: Final = ".making-"
 
 
 @dataclass(frozen=True)
-class Environment:
+class PackageSet:
     """An environment of packages.
 
     Attributes:
@@ -49,14 +49,14 @@ class Environment:
         return {**vars(self), "path": str(self.path), "packages": list(self.packages)}
 
 
-class Environments:
+class PackageSets:
     """The environments in a folder, each in a folder named by its lock file's digest."""
 
     def __init__(self, folder: Path, clock: Clock = system_clock) -> None:
         self._folder = folder
         self._clock = clock
 
-    def all(self) -> list[Environment]:
+    def all(self) -> list[PackageSet]:
         """Those that are complete, oldest first."""
         found = [self._read(path.parent) for path in self._folder.glob(f"[0-9a-f]*/{_RECORD}")]
         return sorted(found, key=lambda one: (one.added_at, one.digest))
@@ -84,7 +84,7 @@ class Environments:
             )
         return (place,)
 
-    def add(self, lock: Path, wheels: Path | None = None) -> Environment:
+    def add(self, lock: Path, wheels: Path | None = None) -> PackageSet:
         """Make the environment of a lock file.
 
         Args:
@@ -120,7 +120,7 @@ class Environments:
             raise
         return self._read(place)
 
-    def remove(self, digest: str) -> Environment:
+    def remove(self, digest: str) -> PackageSet:
         """Remove one.
 
         Args:
@@ -144,10 +144,10 @@ class Environments:
     def _place(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
 
-    def _read(self, place: Path) -> Environment:
+    def _read(self, place: Path) -> PackageSet:
         try:
             said = parse_json((place / _RECORD).read_bytes())
-            return Environment(
+            return PackageSet(
                 digest=str(said["digest"]),
                 path=place,
                 added_at=str(said["added_at"]),

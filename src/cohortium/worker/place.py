@@ -43,7 +43,7 @@ def choose(
             continue
         stands_in = name == "simulated" and environment.allow_simulated
         if not (reaches(place, level) or stands_in):
-            why += [f"{name} reaches {place.level}"] if pins else []
+            why += [f"{name} reaches {', '.join(place.levels)}"] if pins else []
         elif missing := place.missing():
             why.append(f"{name}: {'; '.join(missing)}")
         else:

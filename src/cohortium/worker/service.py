@@ -28,7 +28,7 @@ from cohortium.worker.capacity import Capacity
 from cohortium.worker.folder import EnclaveConfig, EnclaveDir, Identity
 from cohortium.worker.hub_calls import AWAY, HubCalls
 from cohortium.worker.inputs import LentInput
-from cohortium.worker.packages import Environments
+from cohortium.worker.packages import PackageSets
 from cohortium.worker.run import Ended, Progress, TaskRun, failed
 from cohortium.worker.store import RunStore, StoredRun
 
@@ -66,7 +66,7 @@ class WorkerService:
         self._known = known
         self._cache = CiphertextCache(folder.cache, config.max_cache_bytes)
         self._capacity = Capacity(config.max_tasks, config.memory_bytes)
-        self._environments = Environments(folder.packages, clock)
+        self._packages = PackageSets(folder.packages, clock)
         self._uplink: Uplink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._revoked: frozenset[str] = frozenset()
@@ -167,7 +167,7 @@ class WorkerService:
     def _admitted(self, asked: pb.TaskPrepare) -> TaskRun:
         order = admit(asked, self.identity, now=self._clock(), revoked=self._revoked)
         place = places.choose(order, self._config.executors, self._known)
-        readable = self._environments.of_program(order.files)
+        readable = self._packages.of_program(order.files)
         folder = self._folder.runs / order.run_id / CODE
         if order.files:
             code.unpack(bytes(asked.code), folder, order.admitted.task.code.content_digest)
@@ -274,7 +274,13 @@ class WorkerService:
     def _start(self, name: str, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks[name] = task
-        task.add_done_callback(lambda _done: self._tasks.pop(name, None))
+
+        def done(ended: asyncio.Task[None]) -> None:
+            self._tasks.pop(name, None)
+            if not ended.cancelled() and (error := ended.exception()) is not None:
+                log.error("%s failed: %s", name, type(error).__name__)
+
+        task.add_done_callback(done)
 
     def _end(self, run_id: str, ended: Ended) -> None:
         self.store.end(run_id, ended.how, outcome=ended.outcome, error=ended.error)
