@@ -17,10 +17,11 @@ import typer
 
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
 from cohortium.cli.study import ProfileOption, StudyArgument
-from cohortium.errors import ConflictError, InputError, PolicyRefusal
+from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal
 
 if TYPE_CHECKING:
     from cohortium.contract.task import Scalar, Task
+    from cohortium.sdk.run import Run
     from cohortium.sdk.tasks import OnBytes, StudyTask, TaskResult
 
 app = typer.Typer(
@@ -30,6 +31,9 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+LOG_LINES = 10
+"""Of a failed program's log, that are shown at once."""
+
 RunArgument = Annotated[
     str, typer.Argument(help="The run's id, or its first 8 characters.", show_default=False)
 ]
@@ -101,6 +105,8 @@ def run(
         except KeyboardInterrupt:
             note(f"It goes on. Later: cohortium task result {ordered.id[:8]} --to FOLDER")
             raise typer.Exit(INTERRUPTED) from None
+        if ordered.status == "failed" and not json:
+            _note_log(ordered)
         _show(_result(ordered), to, json)
 
 
@@ -131,7 +137,7 @@ def logs(run: RunArgument, profile: ProfileOption = None, json: JsonOption = Fal
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        found = _result(federation.run(run))
+        found = federation.run(run).wait().ended_task()
         text, truncated = found.log, found.outcome.log_truncated
     if text is None:
         raise PolicyRefusal(
@@ -144,7 +150,17 @@ def logs(run: RunArgument, profile: ProfileOption = None, json: JsonOption = Fal
     emit({"log": text, "truncated": truncated}, text, json)
 
 
-def _result(ordered: Any) -> TaskResult:
+def _note_log(ordered: Run) -> None:
+    """The end of what a failed program printed, where one may read it."""
+    try:
+        text = ordered.ended_task().log
+    except CohortiumError:  # it never began, or is not for you; the run says why it failed
+        return
+    for line in (text or "").splitlines()[-LOG_LINES:]:
+        note(f"  | {line}")
+
+
+def _result(ordered: Run) -> TaskResult:
     from cohortium.sdk.tasks import TaskResult
 
     found = ordered.result()

@@ -130,6 +130,17 @@ class Run:
         population = asked_population(self._contract, info.cohort)
         return result_from_wire(info, data["result"], population.variables)
 
+    def ended_task(self) -> TaskResult:
+        """How a task's run ended, its log included; also where its program failed.
+
+        Raises:
+            InputError: ``not-found`` where it is no run of a task, or its program never began.
+            VerificationError: The outcome is not what an enclave of the contract signed.
+        """
+        path = f"/runs/{self.id}/outcome"
+        envelope = b"".join(self._client.download(path))
+        return TaskResult.signed(self._info, envelope, self._client, self._contract)
+
     def _follow(self, deadline: float | None) -> Iterator[RunInfo]:
         """The run's record each time it changes, until it is finished."""
         last, lost_since = 0, None

@@ -143,6 +143,15 @@ class TaskResult(Result):
         self._readable = {one.name for one in task.outputs if mine in one.recipients}
         self._readable |= {LOG_SLOT} if mine in task.log_recipients else set()
 
+    @classmethod
+    def signed(
+        cls, run: RunInfo, envelope: bytes, client: Client, contract: Contract
+    ) -> TaskResult:
+        """Of the outcome that an enclave signed, whether its run has a result or not."""
+        outcome, _ = TaskOutcome.open(envelope)
+        data = {"outcome": outcome.to_json(), "envelope": base64.b64encode(envelope).decode()}
+        return cls(run, data, client, contract)
+
     @property
     def outputs(self) -> dict[str, int]:
         """Bytes of each output as it left the enclave, encrypted and padded."""
