@@ -37,6 +37,7 @@ from cohortium.errors import PolicyRefusal, VerificationError
 
 pytestmark = pytest.mark.skipif(bool(without()), reason=without())
 BOOT = replay(parse(LOG.read_bytes()))
+BOOTED = (0, 2, 4, 7, 8, 9)
 PROGRAM = "import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())"
 
 
@@ -60,7 +61,7 @@ def _no_collateral(kind: str, fmspc: str) -> Collateral:
 
 def _policy(host: TpmHost, **changed: Any) -> AppraisalPolicy:
     """A site that enrolled the host, and a contract that names what it booted."""
-    wanted = [Measurement(kind=f"pcr{index}", value=BOOT[index].hex()) for index in (0, 4, 7, 9)]
+    wanted = [Measurement(kind=f"pcr{index}", value=BOOT[index].hex()) for index in BOOTED]
     return AppraisalPolicy(
         **{"measurements": tuple(wanted), "platforms": (host.key().name,)} | changed
     )
@@ -148,8 +149,11 @@ def test_evidence_that_was_changed_or_is_of_another_host_is_refused(
         return _reason(_policy(host, **policy), sent, task, asked)
 
     assert judged(evidence) is None
+    named = _policy(host).measurements
     other = Measurement(kind="pcr4", value="00" * 32)
-    assert judged(evidence, measurements=(other,)) is Reason.MEASUREMENT
+    changed = tuple(other if one.kind == "pcr4" else one for one in named)
+    assert judged(evidence, measurements=changed) is Reason.MEASUREMENT
+    assert judged(evidence, measurements=named[1:]) is Reason.NO_REFERENCE
     assert judged(evidence, platforms=("000b" + "00" * 32,)) is Reason.ATTESTATION_KEY
     assert judged(evidence, platforms=None) is Reason.NO_REFERENCE
     forged = evidence.pcrs | {4: bytes(32)}

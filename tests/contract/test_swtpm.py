@@ -23,7 +23,7 @@ from cohortium.enclave.attestation.tpm_structures import PublicArea
 from cohortium.errors import VerificationError
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
-PCRS = (7, 14)
+PCRS = (0, 2, 4, 7, 8, 9, 14)
 TASK = tpm_events.task_digests("sha256:" + "a" * 64, ["--epochs", "3"], {"images": "sha256:b"})
 
 
@@ -49,8 +49,8 @@ def test_a_measured_start_is_quoted_and_verified(tpm: SoftwareTpm) -> None:
     nonce = secrets.token_bytes(32)
     quote, signature = tpm.quote(PCRS, nonce)
     evidence = TpmEvidence(quote, signature, tpm.public, dict(tpm.read(PCRS)), b"", TASK)
-    boot = Measurement(kind="pcr7", value=evidence.pcrs[7].hex())
-    policy = AppraisalPolicy(measurements=(boot,), platforms=(enrolled,))
+    boot = [Measurement(kind=f"pcr{i}", value=evidence.pcrs[i].hex()) for i in (0, 2, 4, 7)]
+    policy = AppraisalPolicy(measurements=tuple(boot), platforms=(enrolled,))
     verdict = verify_tpm(evidence, policy, nonce=nonce, now=NOW, task=TASK)
     expected = tpm_events.replay((), TASK)[tpm_events.TASK_PCR]
     assert verdict.measurements["pcr14"] == expected.hex()

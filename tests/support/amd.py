@@ -29,9 +29,9 @@ def _rsa() -> rsa.RSAPrivateKey:
 
 @dataclass
 class Amd:
-    """Milan by default; `versions`: bootloader, tee, snp, microcode of the certificate."""
+    """Genoa by default; `versions`: bootloader, tee, snp, microcode of the certificate."""
 
-    product: str = "Milan"
+    product: str = "Genoa"
     versions: tuple[int, int, int, int] = (2, 0, 5, 0x44)
     chip: bytes = CHIP
     ca: bool = True
@@ -104,8 +104,9 @@ class Amd:
     def report(
         self,
         *,
-        version: int = 2,
-        policy: int = 0x30000,
+        version: int = 5,
+        policy: int = 0x2020000,
+        info: int = 0b111000,
         vmpl: int = 0,
         algorithm: int = 1,
         signer: int = 0,
@@ -113,18 +114,22 @@ class Amd:
         host_data: bytes = b"\x22" * 32,
         report_data: bytes = bytes(64),
         tcb: bytes = bytes([2, 0, 0, 0, 0, 0, 5, 0x44]),
+        committed: bytes | None = None,
+        launch: bytes | None = None,
         chip: bytes = CHIP,
     ) -> bytes:
         data = bytearray(0x4A0)
         struct.pack_into("<IIQ", data, 0, version, 3, policy)
         struct.pack_into("<II", data, 0x30, vmpl, algorithm)
-        struct.pack_into("<I", data, 0x48, signer << 2)
+        struct.pack_into("<QI", data, 0x40, info, signer << 2)
         for place, value in (
             (0x50, report_data),
             (0x90, measurement),
             (0xC0, host_data),
             (0x180, tcb),
             (0x1A0, chip),
+            (0x1E0, tcb if committed is None else committed),
+            (0x1F0, tcb if launch is None else launch),
         ):
             data[place : place + len(value)] = value
         der = self.chip_key.sign(bytes(data[:0x2A0]), ec.ECDSA(hashes.SHA384()))

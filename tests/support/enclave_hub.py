@@ -172,6 +172,7 @@ def judge(contract: Contract) -> Callable[[Shown], None]:
             policy,
             report_data=shown.report_data,
             now=_now(),
+            task=None,
         )
 
     return of

@@ -37,6 +37,10 @@ MRTD = (
     "91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407"
     "de03ae6dc5f87f27428b2538873118b7"
 )
+RTMR0 = (
+    "44c0197b39157fdd7a4dcc44767f9d6b0bb3977c7a8e347b8492f827fe9d9e5c"
+    "48aca29b220b80b6a540cf994b9bc9c0"
+)
 RTMR1 = (
     "0084452c01668329d4bc06acdf58a7205c26743304509973949e5619bf81a6a7"
     "aea8c323c173019b3093d54e579e9378"
@@ -47,7 +51,7 @@ RTMR2 = (
 )
 TD = tuple(
     Measurement(kind=kind, value=value)
-    for kind, value in (("mrtd", MRTD), ("rtmr1", RTMR1), ("rtmr2", RTMR2))
+    for kind, value in (("mrtd", MRTD), ("rtmr0", RTMR0), ("rtmr1", RTMR1), ("rtmr2", RTMR2))
 )
 
 

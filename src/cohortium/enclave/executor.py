@@ -65,11 +65,12 @@ class Executor(Protocol):
     """A place where programs run.
 
     Attributes:
-        level: The highest security level that it can reach where it can run.
+        levels: The security levels at which it can run a task: all that each of them says of the
+            program, of its host and of evidence holds.
     """
 
     name: ClassVar[str]
-    level: ClassVar[SecurityLevel]
+    levels: ClassVar[tuple[SecurityLevel, ...]]
 
     def missing(self) -> tuple[str, ...]:
         """Why it cannot run on this machine; empty where it can."""

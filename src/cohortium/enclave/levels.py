@@ -95,11 +95,12 @@ def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer
 
 
 def reaches(executor: Executor, level: SecurityLevel) -> bool:
-    """Whether an executor can offer a level, on a machine where it can run."""
-    # A TPM's evidence is of its own kind: what needs other hardware does not stand in for it.
-    if level == "L3":
-        return executor.level == level
-    return LEVELS.index(executor.level) >= LEVELS.index(level)
+    """Whether an executor can offer a level, on a machine where it can run.
+
+    A higher level is no stand-in: a TPM's evidence is of its own kind, and an SGX enclave has
+    no sandbox around the program (`L2`).
+    """
+    return level in executor.levels
 
 
 def _why_not(

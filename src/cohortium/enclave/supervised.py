@@ -42,8 +42,9 @@ _BOOT: Final = (
     "from cohortium.enclave.inside.supervisor import started; started(sys.argv[2:])"
 )
 _MOST_FILES: Final = 100_000
-_UNPRINTED: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Control characters, bytes that are no UTF-8, and ends of lines."""
+_UNPRINTED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Control characters, those that are not seen or change the direction of writing, bytes that are no
+UTF-8, and ends of lines."""
 _STOPS_WITHIN_S: Final = 1.0
 _PIPE_BYTES: Final = 1 << 20
 """The log of a task fits, so that its supervisor goes on whether or not anybody reads it."""

@@ -90,6 +90,8 @@ def _archive(change: Callable[[tarfile.TarInfo], Any]) -> bytes:
         lambda member: setattr(member, "name", "other/a"),
         lambda member: setattr(member, "name", "out/\x1b[2J"),
         lambda member: setattr(member, "name", "out/a\nb"),
+        lambda member: setattr(member, "name", "out/a\u202etxt.exe"),
+        lambda member: setattr(member, "name", "out/\u200b"),
         lambda member: setattr(member, "name", os.fsdecode(b"out/\xff")),
         lambda member: setattr(member, "pax_headers", {"size": "-5"}),
         lambda member: setattr(member, "pax_headers", {"size": "99999999999999"}),

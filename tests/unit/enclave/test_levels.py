@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from cohortium.contract.task import SecurityLevel
-from cohortium.enclave.levels import LEVELS, MEANING, Offer, offers
+from cohortium.enclave.executor import executors
+from cohortium.enclave.levels import LEVELS, MEANING, Offer, offers, reaches
 
 
 class _Place:
     def __init__(self, name: str, level: SecurityLevel, *missing: str) -> None:
         self.name = name
-        self.level = level
+        upto = LEVELS[: LEVELS.index(level) + 1]
+        self.levels = tuple(one for one in upto if one != "L3" or level == "L3")
         self._missing = missing
 
     def missing(self) -> tuple[str, ...]:
@@ -74,6 +76,23 @@ def test_hardware_and_its_evidence_are_looked_for(
     assert found["L4"].offered
     assert found["L5"].offered
     assert not found["L3"].offered  # there is no TPM
+
+
+def test_a_contract_s_sandbox_is_not_an_enclave_without_one() -> None:
+    """SGX keeps the host out, not the program in."""
+    known = executors()
+    for name in ("gramine", "occlum", "scone"):
+        assert [level for level in LEVELS if reaches(known[name], level)] == ["L4", "L5"]
+    for name in ("tdx", "sev-snp"):
+        assert [level for level in LEVELS if reaches(known[name], level)] == [
+            "L1",
+            "L2",
+            "L4",
+            "L5",
+        ]
+    assert [level for level in LEVELS if reaches(known["tpm"], level)] == ["L1", "L2", "L3"]
+    assert not reaches(known["process"], "L2")
+    assert not reaches(known["simulated"], "L3")
 
 
 def test_a_measured_host_has_a_tpm_its_log_and_its_library(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cohortium.enclave.attestation.simulated import verify_simulated
 from cohortium.enclave.attestation.tdx import verify_tdx
 from cohortium.enclave.attestation.tpm import TpmEvidence, verify_tpm
 from cohortium.enclave.attestation.verdict import Verdict
+from cohortium.errors import PolicyRefusal
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,17 @@ def appraise(
     *,
     report_data: bytes,
     now: datetime,
-    task: Sequence[bytes] | None = None,
+    task: Sequence[bytes] | None,
 ) -> Verdict:
     """Appraise evidence of any kind.
 
     Args:
         report_data: The 64 bytes that it must be bound to; a TPM's is bound to their SHA-256.
-        task: What a measured host must have measured last; of a TPM only.
+        task: What a measured host must have measured last; None where no TPM's is taken.
 
     Raises:
         VerificationError: ``bad-evidence`` or ``evidence-refused``; ``details["reason"]`` says why.
+        PolicyRefusal: ``unenforceable``: evidence of a TPM, and no task to compare it with.
     """
     kind, value = record.kind, record.value
     if kind == "simulated":
@@ -69,6 +71,12 @@ def appraise(
             roots=endorsements.amd_roots,
         )
     if kind == "tpm":
+        if task is None:
+            raise PolicyRefusal(
+                "unenforceable",
+                "Evidence of a TPM says nothing of a task that is not named; name what the host "
+                "must have measured last.",
+            )
         nonce = sha256(report_data).digest()
         return verify_tpm(TpmEvidence.from_cbor(value), policy, nonce=nonce, now=now, task=task)
     found, fmspc = platform_of(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -19,10 +19,13 @@ from cohortium.enclave.attestation.reasons import Reason, refuse
 from cohortium.enclave.attestation.verdict import EvidenceKind
 from cohortium.errors import InputError, PolicyRefusal
 
+_INTEL: Final = frozenset({"sgx", "tdx"})
 UP_TO_DATE: Final = "UpToDate"
 REVOKED: Final = "Revoked"
 DAY_S: Final = 86_400
 
+_RESETTABLE: Final = (16, 23)
+"""PCRs that the running system can set back: they say nothing of what was booted."""
 _TDX: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid", "mrowner")
 
 REGISTERS: Final[Mapping[str, tuple[EvidenceKind, int]]] = {
@@ -31,20 +34,28 @@ REGISTERS: Final[Mapping[str, tuple[EvidenceKind, int]]] = {
     **dict.fromkeys(_TDX, ("tdx", 96)),
     "snp-measurement": ("sev-snp", 96),
     "snp-host-data": ("sev-snp", 64),
-    **{f"pcr{index}": ("tpm", 64) for index in range(24)},
+    **{f"pcr{index}": ("tpm", 64) for index in range(24) if index not in _RESETTABLE},
     "simulated": ("simulated", 64),
 }
 """What a contract can name: the kind of evidence that has it, and its length in hex digits."""
 
 _ENOUGH: Final[Mapping[EvidenceKind, tuple[frozenset[str], ...]]] = {
     "sgx": (frozenset({"mrenclave"}), frozenset({"mrsigner"})),
-    # MRTD is the firmware alone; kernel, command line and initrd are in RTMR 1 and 2.
-    "tdx": (frozenset({"mrtd", "rtmr1", "rtmr2"}),),
+    # MRTD is the firmware alone; its settings and the host's ACPI tables are in RTMR 0, kernel,
+    # command line and initrd in RTMR 1 and 2.
+    "tdx": (frozenset({"mrtd", "rtmr0", "rtmr1", "rtmr2"}),),
     "sev-snp": (frozenset({"snp-measurement"}),),
-    "tpm": tuple(frozenset({f"pcr{index}"}) for index in range(24)),
+    # Firmware, what else runs before the boot loader, the boot loader, and Secure Boot; what of the
+    # kernel is elsewhere, `verify_tpm` asks for.
+    "tpm": (frozenset({"pcr0", "pcr2", "pcr4", "pcr7"}),),
     "simulated": (frozenset({"simulated"}),),
 }
 """Reference values without which evidence of a kind says nothing: one of these sets."""
+_ENOUGH_STRICT: Final[Mapping[EvidenceKind, tuple[frozenset[str], ...]]] = {
+    **_ENOUGH,
+    "sgx": (frozenset({"mrenclave"}),),
+}
+"""A signer can sign another program."""
 
 Platform = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){16,64}$")]
 Advisory = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9-]{1,64}$")]
@@ -52,12 +63,42 @@ _Svn = Annotated[int, Field(ge=0, le=255)]
 
 
 class SnpTcb(Document):
-    """Security versions of an AMD platform, each a floor."""
+    """Security versions of an AMD platform."""
 
     bootloader: _Svn = 0
     tee: _Svn = 0
     snp: _Svn = 0
     microcode: _Svn = 0
+
+
+AmdProduct = Literal["Milan", "Genoa", "Turin"]
+AmdWeakness = Literal["smt", "page-swap", "rapl", "visible-ciphertext", "cxl"]
+"""Sibling threads run; the host may have pages moved or swapped by the secure processor; power can
+be measured; ciphertext can be read; memory may be on CXL devices."""
+
+
+class AmdPlatform(SnpTcb):
+    """What a site accepts of one of AMD's products: versions, each a floor.
+
+    Attributes:
+        accept: Weaknesses that a machine may have; all others are refused.
+    """
+
+    accept: Annotated[tuple[AmdWeakness, ...], Field(max_length=5)] = ()
+
+    @model_validator(mode="after")
+    def _is_a_floor(self) -> Self:
+        if not self.snp or not self.microcode:
+            raise ValueError("snp and microcode have a floor above 0; 0 accepts every version")
+        return self
+
+
+AmdPlatforms = Annotated[Mapping[AmdProduct, AmdPlatform], Field(max_length=3)]
+ANY_AMD: Final[Mapping[AmdProduct, AmdPlatform]] = {
+    product: AmdPlatform(snp=1, microcode=1, accept=get_args(AmdWeakness))
+    for product in get_args(AmdProduct)
+}
+"""For who judges afterwards, and does not know which platforms a site accepted."""
 
 
 class AppraisalPolicy(Document):
@@ -71,7 +112,10 @@ class AppraisalPolicy(Document):
         platforms: PPIDs, chip ids or names of attestation keys; None: any.
         max_collateral_age_s: Since Intel issued it, however long it is valid.
         min_tcb_evaluation: Intel's tcbEvaluationDataNumber; older rules are refused.
-        min_snp_tcb: Floor of an AMD platform's versions; without it none is accepted.
+        amd_platforms: AMD's products that are accepted, each from which versions on; none unless
+            they are named.
+        strict: As L5 asks: no signer in place of a program, no AMD platform without AMD's
+            revocation list.
     """
 
     measurements: Annotated[tuple[Measurement, ...], Field(max_length=1000)]
@@ -80,13 +124,16 @@ class AppraisalPolicy(Document):
     platforms: Annotated[tuple[Platform, ...], Field(max_length=100_000)] | None = None
     max_collateral_age_s: Annotated[int, Field(ge=1)] = 60 * DAY_S
     min_tcb_evaluation: Annotated[int, Field(ge=0)] = 0
-    min_snp_tcb: SnpTcb | None = None
+    amd_platforms: AmdPlatforms = Field(default_factory=dict)
     allow_simulated: bool = False
+    strict: bool = False
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         for one in self.measurements:
             known = REGISTERS.get(one.kind)
+            if one.kind in {f"pcr{index}" for index in _RESETTABLE}:
+                raise ValueError(f"{one.kind} can be set back by the running system")
             if known is None:
                 raise ValueError(f"{one.kind} is not a register that is known here")
             if len(one.value) != known[1]:
@@ -105,7 +152,8 @@ class AppraisalPolicy(Document):
         platforms: Sequence[str] | None = None,
         advisories: Sequence[str] = (),
         min_tcb_evaluation: int = 0,
-        min_snp_tcb: SnpTcb | None = None,
+        max_collateral_age_s: int = 60 * DAY_S,
+        amd_platforms: Mapping[AmdProduct, AmdPlatform] | None = None,
     ) -> Self:
         """The policy of a contract's environment and of what the site itself demands.
 
@@ -122,6 +170,13 @@ class AppraisalPolicy(Document):
                 "L5 takes platforms that are up to date and on the site's list of platforms, and "
                 "no simulated one; correct the environment, list the platforms, or ask for L4.",
             )
+        intel = any(REGISTERS.get(one.kind, ("",))[0] in _INTEL for one in environment.measurements)
+        if level == "L5" and intel and not min_tcb_evaluation:
+            raise PolicyRefusal(
+                "unenforceable",
+                "L5 takes Intel's platforms that are up to date by rules that the site knows to be "
+                "recent; set min_tcb_evaluation to the number of the newest collateral imported.",
+            )
         try:
             return cls(
                 measurements=environment.measurements,
@@ -129,8 +184,10 @@ class AppraisalPolicy(Document):
                 advisories=tuple(advisories),
                 platforms=None if platforms is None else tuple(platforms),
                 min_tcb_evaluation=min_tcb_evaluation,
-                min_snp_tcb=min_snp_tcb,
+                max_collateral_age_s=max_collateral_age_s,
+                amd_platforms={} if amd_platforms is None else amd_platforms,
                 allow_simulated=environment.allow_simulated,
+                strict=level == "L5",
             )
         except ValueError as error:
             raise InputError(
@@ -147,8 +204,9 @@ class AppraisalPolicy(Document):
         for one in self.measurements:
             if REGISTERS[one.kind][0] == kind:
                 found[one.kind] = (*found.get(one.kind, ()), one)
-        if not any(enough <= set(found) for enough in _ENOUGH[kind]):
-            wanted = " or ".join(sorted("+".join(sorted(enough)) for enough in _ENOUGH[kind])[:4])
+        sets = (_ENOUGH_STRICT if self.strict else _ENOUGH)[kind]
+        if not any(enough <= set(found) for enough in sets):
+            wanted = " or ".join("+".join(sorted(enough)) for enough in sets)
             raise refuse(
                 Reason.NO_REFERENCE,
                 f"The contract does not say what {kind} evidence must measure; it has to name "
@@ -193,12 +251,13 @@ class AppraisalPolicy(Document):
                 )
 
     def judge_platform(self, platform: str) -> None:
-        """Whether the machine is one of those listed.
+        """Whether the machine is one of those listed; zeros, as of a masked chip id, name none.
 
         Raises:
             VerificationError: ``platform``.
         """
-        if self.platforms is not None and platform not in self.platforms:
+        nobody = not platform.strip("0")
+        if self.platforms is not None and (nobody or platform not in self.platforms):
             raise refuse(
                 Reason.PLATFORM,
                 "The machine is not on the site's list of platforms.",

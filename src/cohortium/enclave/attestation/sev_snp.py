@@ -24,6 +24,8 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cohortium.core.canonical import digest_bytes
 from cohortium.enclave.attestation.policy import (
     UP_TO_DATE,
+    AmdPlatform,
+    AmdWeakness,
     AppraisalPolicy,
     SnpTcb,
     judge_binding,
@@ -45,8 +47,16 @@ _MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 _ECDSA_P384_SHA384: Final = 1
 _INTEGER_BYTES: Final = 72
 # Guest policy, table 10.
+_RESERVED_ONE: Final = 1 << 17
 _MIGRATE_MA: Final = 1 << 18
 _DEBUG: Final = 1 << 19
+_CXL_ALLOW: Final = 1 << 21
+_PAGE_SWAP_DISABLE: Final = 1 << 25
+# PLATFORM_INFO.
+_SMT_EN: Final = 1
+_RAPL_DIS: Final = 1 << 3
+_CIPHERTEXT_HIDING: Final = 1 << 4
+_ALIAS_CHECK_COMPLETE: Final = 1 << 5
 # Extensions of a VCEK certificate, AMD 57230 table 8.
 _OID: Final = "1.3.6.1.4.1.3704.1."
 _PRODUCT, _HWID = _OID + "2", _OID + "4"
@@ -62,11 +72,14 @@ class Report:
     policy: int
     vmpl: int
     algorithm: int
+    platform_info: int
     signed_by_cloud: bool
     report_data: bytes
     measurement: bytes
     host_data: bytes
     reported_tcb: bytes
+    committed_tcb: bytes
+    launch_tcb: bytes
     chip_id: bytes
     signed: bytes
     signature: bytes
@@ -95,22 +108,38 @@ class Report:
             policy=number(8, 8),
             vmpl=number(0x30),
             algorithm=number(0x34),
+            platform_info=number(0x40, 8),
             signed_by_cloud=signer == 1,
             report_data=data[0x50:0x90],
             measurement=data[0x90:0xC0],
             host_data=data[0xC0:0xE0],
             reported_tcb=data[0x180:0x188],
+            committed_tcb=data[0x1E0:0x1E8],
+            launch_tcb=data[0x1F0:0x1F8],
             chip_id=data[0x1A0:0x1E0],
             signed=data[:SIGNED_BYTES],
             signature=data[SIGNED_BYTES:],
         )
 
-    def tcb(self, product: str) -> SnpTcb:
-        """The platform's versions; Turin has them in other places."""
-        raw = self.reported_tcb
-        first = 1 if product == "Turin" else 0
-        snp = 3 if product == "Turin" else 6
-        return SnpTcb(bootloader=raw[first], tee=raw[first + 1], snp=raw[snp], microcode=raw[7])
+    @property
+    def weaknesses(self) -> dict[AmdWeakness, Reason]:
+        """Which of those that a site can accept the machine has, or may have."""
+        info, policy = self.platform_info, self.policy
+        found: dict[AmdWeakness, tuple[Reason, bool]] = {
+            "smt": (Reason.PLATFORM_INFO, bool(info & _SMT_EN)),
+            "rapl": (Reason.PLATFORM_INFO, not info & _RAPL_DIS),
+            "visible-ciphertext": (Reason.PLATFORM_INFO, not info & _CIPHERTEXT_HIDING),
+            "page-swap": (Reason.GUEST_POLICY, not policy & _PAGE_SWAP_DISABLE),
+            "cxl": (Reason.GUEST_POLICY, bool(policy & _CXL_ALLOW)),
+        }
+        return {name: reason for name, (reason, has) in found.items() if has}
+
+
+def _tcb(raw: bytes, product: str) -> SnpTcb:
+    """A platform's versions; Turin has them in other places."""
+    first = 1 if product == "Turin" else 0
+    snp = 3 if product == "Turin" else 6
+    return SnpTcb(bootloader=raw[first], tee=raw[first + 1], snp=raw[snp], microcode=raw[7])
 
 
 def verify_sev_snp(
@@ -130,31 +159,42 @@ def verify_sev_snp(
         leaf: VCEK or VLEK certificate, DER.
         chain: ASK (or ASVK) and ARK, PEM, as AMD gives them.
         report_data: The 64 bytes that it must be bound to.
-        revocation_list: AMD's, DER; absent: none was imported, and none is asked.
+        revocation_list: AMD's, DER; absent: none was imported, and none is asked unless the policy
+            is strict.
         roots: SHA-256 of the root's key, by product; for tests.
 
     Raises:
         VerificationError: ``bad-evidence`` or ``evidence-refused``; ``details["reason"]`` says why.
     """
     # 1. Form. 2. Certificates up to AMD's root, at this time. 3. The report's signature. 4. The
-    # certificate is of this chip in this state. 5. Guest policy. 6. State, measurements, binding.
+    # certificate is of this chip in this state. 5. Guest policy, product and platform. 6. State,
+    # measurements, binding.
     found = Report.parse(report)  # 1
+    if policy.strict and revocation_list is None:
+        raise refuse(
+            Reason.COLLATERAL_MISSING, "AMD's revocation list was not imported; L5 asks for it."
+        )
     certificate, product = _chain(leaf, chain, now, revocation_list, roots)  # 2
     _verify_signature(found, certificate)  # 3
     extensions = _extensions(certificate)  # 4
-    tcb = found.tcb(product)
+    tcb = _tcb(found.reported_tcb, product)
     if any(_integer(extensions, part) != getattr(tcb, name) for name, part in _PARTS.items()):
         raise refuse(Reason.TCB_MISMATCH, "The report's versions are not those of its certificate.")
     hardware = extensions.get(_HWID, b"")
     if not found.signed_by_cloud and (not hardware or not found.chip_id.startswith(hardware)):
         raise refuse(Reason.TCB_MISMATCH, "The report is of another chip than its certificate.")
     _judge_guest(found)  # 5
+    accepted = _accepted(product, policy)
+    _judge_platform(found, accepted)
     measurements = {  # 6
         "snp-measurement": found.measurement.hex(),
         "snp-host-data": found.host_data.hex(),
     }
     policy.judge_measurements("sev-snp", measurements)
-    _judge_tcb(tcb, policy)
+    # Firmware can be set back to what is committed, and what was launched under older one may have
+    # been read then.
+    for one in (tcb, _tcb(found.committed_tcb, product), _tcb(found.launch_tcb, product)):
+        _judge_tcb(one, accepted)
     policy.judge_platform(found.chip_id.hex())
     judge_binding(found.report_data, report_data)
     return Verdict(
@@ -256,17 +296,47 @@ def _judge_guest(report: Report) -> None:
         raise refuse(Reason.DEBUG, "The virtual machine can be debugged: its memory can be read.")
     if report.policy & _MIGRATE_MA:
         raise refuse(Reason.MIGRATION, "The virtual machine can be moved to another machine.")
+    if not report.policy & _RESERVED_ONE:
+        raise refuse(Reason.GUEST_POLICY, "The guest policy is none that AMD's firmware takes.")
     if report.vmpl != 0:
         raise refuse(Reason.VMPL, "The report is not of the virtual machine's own level.")
 
 
-def _judge_tcb(tcb: SnpTcb, policy: AppraisalPolicy) -> None:
-    floor = policy.min_snp_tcb
-    if floor is None:
+def _accepted(product: str, policy: AppraisalPolicy) -> AmdPlatform:
+    """What the site accepts of a product."""
+    if not policy.amd_platforms:
         raise refuse(
             Reason.NO_REFERENCE,
-            "The site's policy has no floor for the versions of AMD platforms; set min_snp_tcb.",
+            "The site's policy names no product of AMD with a floor for its versions; set "
+            "amd_platforms.",
         )
+    for name, accepted in policy.amd_platforms.items():
+        if name == product:
+            return accepted
+    raise refuse(
+        Reason.AMD_PRODUCT,
+        f"The site accepts no {product}; it accepts {', '.join(policy.amd_platforms)}.",
+        found=product,
+    )
+
+
+def _judge_platform(report: Report, accepted: AmdPlatform) -> None:
+    if not report.platform_info & _ALIAS_CHECK_COMPLETE:
+        raise refuse(
+            Reason.PLATFORM_INFO,
+            "The platform did not check that no memory has two addresses (BadRAM), or its firmware "
+            "is too old to say so.",
+        )
+    for weakness, reason in report.weaknesses.items():
+        if weakness not in accepted.accept:
+            raise refuse(
+                reason,
+                f"The platform has a weakness that the site does not accept: {weakness}.",
+                found=weakness,
+            )
+
+
+def _judge_tcb(tcb: SnpTcb, floor: AmdPlatform) -> None:
     low = [name for name in _PARTS if getattr(tcb, name) < getattr(floor, name)]
     if low:
         raise refuse(

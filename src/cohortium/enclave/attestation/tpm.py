@@ -28,6 +28,8 @@ from cohortium.enclave.attestation.tpm_structures import (
 )
 from cohortium.enclave.attestation.verdict import Verdict
 
+_IF_MEASURED: Final = (8, 9, 12, 13)
+"""PCRs of kernel, command line, initrd and extensions, where a boot loader measures them apart."""
 MOST_TASKS: Final = 10_000
 """Measurements of tasks in one piece of evidence."""
 
@@ -112,13 +114,13 @@ def verify_tpm(
     *,
     nonce: bytes,
     now: datetime,
-    task: Sequence[bytes] | None = None,
+    task: Sequence[bytes],
 ) -> Verdict:
     """Appraise the quote of a measured host.
 
     Args:
         nonce: What it must be bound to: `Session.tpm_nonce`.
-        task: `tpm_events.task_digests` of the task that was measured last; None: none is asked for.
+        task: `tpm_events.task_digests` of the task that must have been measured last.
 
     Raises:
         VerificationError: ``bad-evidence`` or ``evidence-refused``; ``details["reason"]`` says why.
@@ -131,14 +133,14 @@ def verify_tpm(
     quoted = Quoted.parse(evidence.quote)
     if not hmac.compare_digest(quoted.extra_data, nonce):  # 3
         raise refuse(Reason.NONCE, "The quote was made for another nonce.")
-    needed = {int(register.removeprefix("pcr")) for register in policy.references("tpm")}
-    if task is not None:
-        needed.add(tpm_events.TASK_PCR)
+    named = {int(register.removeprefix("pcr")) for register in policy.references("tpm")}
+    needed = {*named, *_IF_MEASURED[:2], tpm_events.TASK_PCR}
     pcrs = _quoted_values(quoted, evidence.pcrs, needed)  # 4
     _judge_log(evidence, pcrs)  # 5
     measurements = {f"pcr{index}": value.hex() for index, value in pcrs.items()}
     policy.judge_measurements("tpm", measurements)  # 6
-    if task is not None and (not task or evidence.tasks[-len(task) :] != tuple(task)):  # 7
+    _judge_unnamed(pcrs, named)
+    if not task or evidence.tasks[-len(task) :] != tuple(task):  # 7
         raise refuse(Reason.EVENT, "The host measured another task, or other inputs, last.")
     return Verdict(
         kind="tpm",
@@ -180,6 +182,16 @@ def _quoted_values(quoted: Quoted, given: dict[int, bytes], needed: set[int]) ->
     if not hmac.compare_digest(digest, quoted.pcr_digest):
         raise refuse(Reason.PCR_DIGEST, "The PCR values are not those that were quoted.")
     return {index: given[index] for index in chosen}
+
+
+def _judge_unnamed(pcrs: dict[int, bytes], named: set[int]) -> None:
+    for index in _IF_MEASURED:
+        if index in pcrs and index not in named and any(pcrs[index]):
+            raise refuse(
+                Reason.NO_REFERENCE,
+                f"The host measured of its kernel or command line into PCR {index}, which the "
+                "contract does not name.",
+            )
 
 
 def _judge_log(evidence: TpmEvidence, pcrs: dict[int, bytes]) -> None:

@@ -39,7 +39,7 @@ class Bubblewrap:
     """Runs a task in a sandbox of bubblewrap, with Landlock and seccomp inside."""
 
     name: ClassVar[str] = "bubblewrap"
-    level: ClassVar[SecurityLevel] = "L2"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2")
 
     def missing(self) -> tuple[str, ...]:
         """See `Executor`."""

@@ -30,7 +30,7 @@ class ConfidentialMachine:
     """
 
     name: ClassVar[str]
-    level: ClassVar[SecurityLevel] = "L5"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2", "L4", "L5")
     provider: ClassVar[str]
     device: ClassVar[str]
     kind: ClassVar[EvidenceKind]

@@ -23,7 +23,7 @@ class Generated(ABC):
     """
 
     name: ClassVar[str]
-    level: ClassVar[SecurityLevel] = "L5"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L4", "L5")
     tools: ClassVar[tuple[str, ...]]
     source: ClassVar[str]
 

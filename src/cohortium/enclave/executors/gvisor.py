@@ -44,7 +44,7 @@ class Gvisor:
     """Runs a task on gVisor's kernel, without a network, with seccomp inside."""
 
     name: ClassVar[str] = "gvisor"
-    level: ClassVar[SecurityLevel] = "L2"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2")
 
     def missing(self) -> tuple[str, ...]:
         """See `Executor`."""

@@ -30,7 +30,7 @@ class Landlock:
     """Runs a task in a sandbox that this package makes."""
 
     name: ClassVar[str] = "landlock"
-    level: ClassVar[SecurityLevel] = "L2"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2")
 
     def missing(self) -> tuple[str, ...]:
         """See `Executor`."""

@@ -22,7 +22,7 @@ class Process:
     """
 
     name: ClassVar[str] = "process"
-    level: ClassVar[SecurityLevel] = "L1"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1",)
 
     def missing(self) -> tuple[str, ...]:
         """Nothing: every machine can."""

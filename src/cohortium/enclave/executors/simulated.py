@@ -32,7 +32,7 @@ class Simulated:
     """
 
     name: ClassVar[str] = "simulated"
-    level: ClassVar[SecurityLevel] = "L2"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2")
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._allowed: Final = environment is not None and environment.allow_simulated

@@ -43,7 +43,7 @@ class MeasuredHost:
     """
 
     name: ClassVar[str] = "tpm"
-    level: ClassVar[SecurityLevel] = "L3"
+    levels: ClassVar[tuple[SecurityLevel, ...]] = ("L1", "L2", "L3")
 
     def __init__(self, host: TpmHost | None = None) -> None:
         self._host: Final = host or TpmHost()

@@ -24,7 +24,7 @@ SIGNER = Measurement(kind="mrsigner", value="22" * 32, product=7, min_svn=3)
 ENCLAVE = Measurement(kind="mrenclave", value="11" * 32)
 TD = tuple(
     Measurement(kind=kind, value=value * 48)
-    for kind, value in (("mrtd", "33"), ("rtmr1", "41"), ("rtmr2", "42"))
+    for kind, value in (("mrtd", "33"), ("rtmr1", "41"), ("rtmr2", "42"), ("rtmr0", "40"))
 )
 
 
@@ -115,7 +115,13 @@ def test_a_genuine_enclave_that_is_not_the_one_asked_for_is_refused(
         ({"mrtd": bytes(48)}, {}, Reason.MEASUREMENT),
         ({"report_data": b"\x01" * 64}, {}, Reason.BINDING),
         ({}, {"measurements": TD[:1]}, Reason.NO_REFERENCE),
-        ({}, {"measurements": TD[:2]}, Reason.NO_REFERENCE),
+        ({}, {"measurements": TD[:3]}, Reason.NO_REFERENCE),
+        # The host's ACPI tables are in RTMR 0.
+        (
+            {},
+            {"measurements": (*TD[:3], Measurement(kind="rtmr0", value="00" * 48))},
+            Reason.MEASUREMENT,
+        ),
         (
             {},
             {"measurements": (*TD, Measurement(kind="rtmr3", value="00" * 48))},
@@ -273,7 +279,21 @@ def test_the_highest_level_takes_no_weaker_environment(
         AppraisalPolicy.from_environment(environment, level="L5", platforms=platforms)
     assert caught.value.code == "unenforceable"
     good = Environment(measurements=(ENCLAVE,))
-    assert AppraisalPolicy.from_environment(good, level="L5", platforms=[PPID]).platforms == (PPID,)
+    with pytest.raises(PolicyRefusal, match="min_tcb_evaluation"):
+        AppraisalPolicy.from_environment(good, level="L5", platforms=[PPID])
+    policy = AppraisalPolicy.from_environment(
+        good, level="L5", platforms=[PPID], min_tcb_evaluation=17, max_collateral_age_s=60
+    )
+    assert (policy.platforms, policy.strict) == ((PPID,), True)
+    assert (policy.min_tcb_evaluation, policy.max_collateral_age_s) == (17, 60)
+
+
+def test_the_highest_level_takes_no_signer_in_place_of_a_program(sgx: Intel) -> None:
+    assert verify(sgx, sgx_report(), measurements=(SIGNER,)).kind == "sgx"
+    found = refused(lambda: verify(sgx, sgx_report(), measurements=(SIGNER,), strict=True))
+    assert found == ("evidence-refused", Reason.NO_REFERENCE)
+    both = (SIGNER, ENCLAVE)
+    assert verify(sgx, sgx_report(), measurements=both, strict=True).kind == "sgx"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +305,8 @@ def test_the_highest_level_takes_no_weaker_environment(
         Measurement(kind="mrsigner", value="11" * 32),
         Measurement(kind="mrsigner", value="11" * 32, product=1),
         Measurement(kind="mrenclave", value="11" * 32, product=1, min_svn=1),
+        Measurement(kind="pcr16", value="11" * 32),
+        Measurement(kind="pcr23", value="11" * 32),
     ],
 )
 def test_a_register_that_cannot_be_judged_is_refused(measurement: Measurement) -> None:

@@ -81,7 +81,7 @@ def test_a_certificate_of_a_virtual_machine_is_one_too() -> None:
     claims = make_claims(KEY.public_key())
     quote = tdx.quote(tdx_report(report_data=bound_to(claims)))
     der = make_certificate(KEY, quote, claims, name="vm", now=NOW, lifetime=DAY)
-    values = (("mrtd", "33"), ("rtmr1", "41"), ("rtmr2", "42"))
+    values = (("mrtd", "33"), ("rtmr0", "40"), ("rtmr1", "41"), ("rtmr2", "42"))
     policy = AppraisalPolicy(
         measurements=tuple(Measurement(kind=k, value=v * 48) for k, v in values)
     )

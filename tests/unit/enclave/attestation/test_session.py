@@ -22,7 +22,11 @@ from cohortium.enclave.attestation.verdict import Verdict
 from cohortium.errors import VerificationError
 
 SESSION = Session(
-    b"enclave's certificate", b"node's certificate", b"\x01" * 32, "sha256:" + "a" * 64, b"\x02" * 32
+    b"enclave's certificate",
+    b"node's certificate",
+    b"\x01" * 32,
+    "sha256:" + "a" * 64,
+    b"\x02" * 32,
 )
 INTEL = Intel("SGX")
 COLLATERAL = Collateral.parse(INTEL.collateral())

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from tests.support.amd import CHIP, Amd
 from tests.support.dcap import NOW
 
-from cohortium.contract.model import Measurement
-from cohortium.enclave.attestation.policy import AppraisalPolicy, SnpTcb
+from cohortium.contract.model import Environment, Measurement
+from cohortium.enclave.attestation.policy import AmdPlatform, AppraisalPolicy
 from cohortium.enclave.attestation.reasons import Reason, reason_of
 from cohortium.enclave.attestation.sev_snp import AMD_ROOTS, REPORT_BYTES, verify_sev_snp
 from cohortium.enclave.attestation.verdict import Verdict
-from cohortium.errors import VerificationError
+from cohortium.errors import InputError, VerificationError
 
 VECTORS = Path(__file__).parents[3] / "vectors/attestation"
 AMD = Amd()
 WANTED = (Measurement(kind="snp-measurement", value="11" * 48),)
-FLOOR = SnpTcb(bootloader=2, snp=5, microcode=0x44)
+FLOOR = AmdPlatform(bootloader=2, snp=5, microcode=0x44)
+FLOORS = {"Genoa": FLOOR, "Turin": FLOOR}
 RECORDED = (VECTORS / "snp_report.bin").read_bytes()
 RECORDED_AT = datetime(2023, 6, 1, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ def verify(
     chain: bytes | None = None,
     **policy: Any,
 ) -> Verdict:
-    policy = {"measurements": WANTED, "min_snp_tcb": FLOOR, **policy}
+    policy = {"measurements": WANTED, "amd_platforms": FLOORS, **policy}
     return verify_sev_snp(
         amd.report() if report is None else report,
         amd.leaf,
@@ -58,7 +59,7 @@ def recorded(report: bytes = RECORDED, roots: Mapping[str, str] = AMD_ROOTS) -> 
         report,
         (VECTORS / "snp_vcek.der").read_bytes(),
         (VECTORS / "snp_milan_chain.pem").read_bytes(),
-        AppraisalPolicy(measurements=(measurement,), min_snp_tcb=FLOOR),
+        AppraisalPolicy(measurements=(measurement,), amd_platforms={"Milan": FLOOR}),
         report_data=bytes([1, 2, 3, 4, 5]).ljust(64, b"\0"),
         now=RECORDED_AT,
         roots=roots,
@@ -83,9 +84,61 @@ def test_the_roots_are_those_of_amds_products() -> None:
 
 
 def test_a_platform_below_the_floor_is_refused() -> None:
-    newer = SnpTcb(microcode=0x45)
-    assert reason(lambda: verify(min_snp_tcb=newer)) is Reason.TCB_STATUS
-    assert reason(lambda: verify(min_snp_tcb=None)) is Reason.NO_REFERENCE
+    newer = FLOOR.model_copy(update={"microcode": 0x45})
+    assert reason(lambda: verify(amd_platforms={"Genoa": newer})) is Reason.TCB_STATUS
+    assert verify(amd_platforms={"Genoa": FLOOR, "Turin": newer}).kind == "sev-snp"
+    older = bytes([2, 0, 0, 0, 0, 0, 5, 0x43])
+    for changed in ({"committed": older}, {"launch": older}):
+        found = reason(lambda c=changed: verify(AMD.report(**c)))  # type: ignore[misc]
+        assert found is Reason.TCB_STATUS
+
+
+def test_a_product_that_the_site_does_not_name_is_refused() -> None:
+    milan = Amd(product="Milan")
+    assert reason(lambda: verify(amd=milan)) is Reason.AMD_PRODUCT
+    assert verify(amd=milan, amd_platforms={"Milan": FLOOR}).kind == "sev-snp"
+    assert reason(lambda: verify(amd_platforms={"Turin": FLOOR})) is Reason.AMD_PRODUCT
+    assert reason(lambda: verify(amd_platforms={})) is Reason.NO_REFERENCE
+
+
+@pytest.mark.parametrize(
+    "floor", [{}, {"bootloader": 9, "tee": 1}, {"snp": 5}, {"microcode": 5}, {"accept": ["root"]}]
+)
+def test_a_floor_that_lets_everything_pass_is_none(floor: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="cannot be enforced"):
+        AppraisalPolicy.from_environment(
+            Environment(measurements=WANTED),
+            level="L4",
+            amd_platforms={"Genoa": floor},  # type: ignore[dict-item]
+        )
+    with pytest.raises(ValueError, match="amd_platforms"):
+        AppraisalPolicy(measurements=WANTED, amd_platforms={"Rome": FLOOR})
+
+
+@pytest.mark.parametrize(
+    ("report", "weakness", "expected"),
+    [
+        ({"info": 0b111001}, "smt", Reason.PLATFORM_INFO),
+        ({"info": 0b110000}, "rapl", Reason.PLATFORM_INFO),
+        ({"info": 0b101000}, "visible-ciphertext", Reason.PLATFORM_INFO),
+        ({"info": 0b011000}, None, Reason.PLATFORM_INFO),  # BadRAM
+        ({"info": 0b111001, "version": 2}, "smt", Reason.PLATFORM_INFO),
+        ({"policy": 0x20000}, "page-swap", Reason.GUEST_POLICY),
+        ({"policy": 0x2220000}, "cxl", Reason.GUEST_POLICY),
+        ({"policy": 0x2000000}, None, Reason.GUEST_POLICY),
+    ],
+)
+def test_a_weakness_of_the_platform_is_accepted_by_name_only(
+    report: dict[str, Any], weakness: str | None, expected: Reason
+) -> None:
+    given = AMD.report(**report)
+    assert reason(lambda: verify(given)) is expected
+    every = ("smt", "page-swap", "rapl", "visible-ciphertext", "cxl")
+    others = FLOOR.model_copy(update={"accept": tuple(one for one in every if one != weakness)})
+    assert reason(lambda: verify(given, amd_platforms={"Genoa": others})) is expected
+    if weakness is not None:
+        named = FLOOR.model_copy(update={"accept": (weakness,)})
+        assert verify(given, amd_platforms={"Genoa": named}).kind == "sev-snp"
 
 
 @settings(max_examples=100, deadline=None)
@@ -99,8 +152,8 @@ def test_any_bit_of_a_recorded_report_counts(place: int, bit: int) -> None:
 @pytest.mark.parametrize(
     ("report", "policy", "expected"),
     [
-        ({"policy": 0x30000 | 1 << 19}, {}, Reason.DEBUG),
-        ({"policy": 0x30000 | 1 << 18}, {}, Reason.MIGRATION),
+        ({"policy": 0x2020000 | 1 << 19}, {}, Reason.DEBUG),
+        ({"policy": 0x2020000 | 1 << 18}, {}, Reason.MIGRATION),
         ({"vmpl": 1}, {}, Reason.VMPL),
         ({"measurement": bytes(48)}, {}, Reason.MEASUREMENT),
         ({"report_data": b"\x01" * 64}, {}, Reason.BINDING),
@@ -110,7 +163,11 @@ def test_any_bit_of_a_recorded_report_counts(place: int, bit: int) -> None:
         ({"version": 6}, {}, Reason.MALFORMED),
         ({"algorithm": 2}, {}, Reason.SIGNATURE),
         ({"signer": 7}, {}, Reason.SIGNATURE),
-        ({}, {"min_snp_tcb": SnpTcb(tee=1)}, Reason.TCB_STATUS),
+        (
+            {},
+            {"amd_platforms": {"Genoa": AmdPlatform(tee=1, snp=5, microcode=1)}},
+            Reason.TCB_STATUS,
+        ),
         ({}, {"platforms": ("00" * 64,)}, Reason.PLATFORM),
         ({}, {"measurements": ()}, Reason.NO_REFERENCE),
         (
@@ -140,8 +197,9 @@ def test_a_clouds_key_signs_for_any_of_its_chips() -> None:
     cloud = Amd(chip=b"")
     report = cloud.report(signer=1, chip=bytes(64))
     assert verify(report, amd=cloud).platform == "00" * 64
-    listed = (CHIP.hex(),)
-    assert reason(lambda: verify(report, amd=cloud, platforms=listed)) is Reason.PLATFORM
+    for listed in (CHIP.hex(), "00" * 64):  # zeros name no machine
+        found = reason(lambda p=listed: verify(report, amd=cloud, platforms=(p,)))  # type: ignore[misc]
+        assert found is Reason.PLATFORM
     assert reason(lambda: verify(cloud.report(), amd=cloud)) is Reason.TCB_MISMATCH
 
 
@@ -173,6 +231,8 @@ def test_amds_revocation_list_counts_where_it_was_imported() -> None:
     foreign = Amd().revocation_list()
     assert reason(lambda: verify(revocation_list=foreign)) is Reason.COLLATERAL_SIGNATURE
     assert reason(lambda: verify(revocation_list=b"none")) is Reason.CERTIFICATE
+    assert reason(lambda: verify(strict=True)) is Reason.COLLATERAL_MISSING
+    assert verify(revocation_list=AMD.revocation_list(99), strict=True).kind == "sev-snp"
 
 
 @settings(max_examples=60, deadline=None)
