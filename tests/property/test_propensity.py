@@ -307,4 +307,4 @@ def test_a_treatment_that_follows_from_a_level_is_separated() -> None:
     columns["drug"] = np.where(columns["stage"] == 2, 1.0, columns["drug"])
     found = run(split(Table(VARIABLES, columns), [150, 150]), Disclosure())
     assert isinstance(found, CohortiumError)
-    assert found.code == "no-convergence"
+    assert (found.code, found.message.partition(":")[0]) == ("no-convergence", "drug is separated")

@@ -156,7 +156,8 @@ def _separated(parsed: Parsed, moves: Floats) -> InputError:
     details: dict[str, Any] = {"terms": names[:50]}
     return InputError(
         "no-convergence",
-        f"The outcome is separated: {', '.join(names[:5]) or 'the model'} predicts it perfectly "
-        "for some persons, so that no finite estimate exists. Merge levels or leave the term out.",
+        f"{parsed.response.text} is separated: {', '.join(names[:5]) or 'the model'} predicts it "
+        "perfectly for some persons, so that no finite estimate exists. Merge levels or leave the "
+        "term out.",
         **details,
     )

@@ -170,7 +170,7 @@ def glm(
     output: ResultFile = None,
     json: JsonOption = False,
 ) -> None:
-    """A generalised linear model: logistic, linear, Poisson or gamma regression."""
+    """Logistic, linear, Poisson, gamma or inverse Gaussian regression: a linear model."""
     params: dict[str, Any] = {"formula": formula, "family": family.value}
     more = {"link": link, "offset": offset, "weights": weights, "errors": errors}
     params |= {name: str(value) for name, value in more.items() if value is not None}

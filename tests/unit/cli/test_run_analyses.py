@@ -73,6 +73,9 @@ def test_each_analysis_with_a_method_has_a_command() -> None:
         (["t-test", "age", "--by", "arm", "--levels", "placebo", "drug"], {"kind": "welch"}),
         (["crosstab", "died", "--column", "arm"], {"row": "died", "column": "arm"}),
         (["table-one", "age", "died", "--by", "arm"], {"variables": ["age", "died"]}),
+        (["missing"], {"variables": ["age", "arm", "died"], "patterns": True}),
+        (["missing", "--by", "arm"], {"variables": ["age", "died"], "by": "arm"}),
+        (["missing", "age", "died"], {"variables": ["age", "died"]}),
     ],
 )
 def test_what_is_not_given_is_as_the_method_has_it(

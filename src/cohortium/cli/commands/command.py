@@ -16,6 +16,8 @@ class Parameter:
 
     Attributes:
         kind: Its type; a tuple of texts where these are the only ones.
+        argument: It has no name before it, and is asked for.
+        absent: An argument that may be left out.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Parameter:
     kind: Any = str
     argument: bool = False
     required: bool = False
+    absent: bool = False
 
     def declared(self) -> inspect.Parameter:
         """As Typer reads it; an option that is not given leaves the method's default."""
@@ -30,11 +33,12 @@ class Parameter:
         if isinstance(kind, tuple):
             enum: Any = StrEnum
             kind = enum(self.name, [(text, text) for text in kind])
-        default = inspect.Parameter.empty if self.argument or self.required else None
+        asked_for = (self.argument or self.required) and not self.absent
+        default = inspect.Parameter.empty if asked_for else None
+        asked = kind if asked_for else kind | None
         if self.argument:
-            annotation: Any = Annotated[kind, typer.Argument(help=self.help, show_default=False)]
+            annotation: Any = Annotated[asked, typer.Argument(help=self.help, show_default=False)]
         else:
-            asked = kind if self.required else kind | None
             annotation = Annotated[asked, typer.Option(help=self.help, show_default=False)]
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default

@@ -78,7 +78,7 @@ COMMANDS: Final = (
         "missing",
         "How many persons lack each variable, and which they lack together.",
         (
-            VARIABLES,
+            Parameter("variables", "Default: all.", list[str], argument=True, absent=True),
             BY,
             Parameter("patterns", "What is missing together; default: of up to 8.", bool),
         ),
