@@ -8,7 +8,9 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
+# One more than the processors: many tests wait for processes.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(((n > 4 ? 4 : n) + 1)))
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 ARGS ?=
 
 # mkdocs-material's notice about MkDocs 2 is no concern of `mkdocs build --strict`.
@@ -52,15 +54,16 @@ format: $(STAMP) ## rewrite the sources in the one format
 check-docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-test: lint check-docs ## everything that CI checks
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: $(STAMP) ## everything that CI checks
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint check-docs
+	$(PYTEST) $(ARGS)
 
 coverage: $(STAMP) ## all tests, and which lines and branches no test ran (in the processes too; takes twice the time)
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 quick: $(STAMP) ## the tests that take less than ten seconds each
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 mutants: $(STAMP) ## take one security check of the secure sum away at a time: a test must fail (ARGS="shamir -j 4")
 	$(BIN)/python -m tools.mutants $(ARGS)

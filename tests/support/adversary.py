@@ -106,7 +106,7 @@ class _Wire:
         if federation.away is not None and federation.away(self.site, asked):
             raise PeerError("peer-unreachable", f"{self.site} is away.", peer=self.site)
         if self.site in federation.silent:
-            await asyncio.sleep(2 * TIMEOUT_S)
+            await asyncio.sleep(2 * federation.settings["round_timeout_s"])
         return await asyncio.to_thread(federation.answer, self.site, asked)
 
 

@@ -27,7 +27,7 @@ RELAYED = "Epsilon Hospital"
 """Dials the hub through a relay."""
 RESEARCHER = "Dr. Test"
 STUDY = "five"
-STRAGGLER_S = 2.0
+STRAGGLER_S = 4.0
 DEADLINE_S = 60.0
 N_ROWS = {site: 200 + 2**number for number, site in enumerate(SITES)}
 """Persons: each set of sites has a sum of its own."""
