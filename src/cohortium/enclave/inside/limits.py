@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,17 +81,21 @@ def descendants(of: int) -> list[int]:
         return _descendants_by_parent(of)
     found, pending = [], [of]
     while pending:
-        pid = pending.pop()
-        try:
-            children = [
-                int(child)
-                for thread in Path(f"/proc/{pid}/task").iterdir()
-                for child in (thread / "children").read_text().split()
-            ]
-        except OSError:
-            continue
+        children = _children(pending.pop())
         found += children
         pending += children
+    return found
+
+
+def _children(of: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in Path(f"/proc/{of}/task").iterdir():
+            # One that ends meanwhile hides no child of the others.
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text().split())
+    except OSError:
+        pass  # it has ended
     return found
 
 
