@@ -173,6 +173,7 @@ class FakeEnclave:
         before: Awaited at a step: ``keys``, ``inputs``, ``running``, ``outputs``, ``outcome``.
         outputs: What it sends by slot, and signs.
         signs: What it signs as an output's content, where that is another.
+        also: More that it signs, and has not sent.
         changes: Of its outcome.
     """
 
@@ -182,6 +183,7 @@ class FakeEnclave:
     before: dict[str, Step] = field(default_factory=dict)
     outputs: dict[str, bytes] = field(default_factory=lambda: dict(OUTPUTS))
     signs: dict[str, bytes] = field(default_factory=dict)
+    also: dict[str, bytes] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     signer: SigningKey | None = None
     seen: list[str] = field(default_factory=list)
@@ -209,6 +211,13 @@ class FakeEnclave:
             if running is not None:
                 running.cancel()
         return reply
+
+    async def is_told(self, what: str) -> str:
+        """Wait until the hub's last message is of a kind."""
+        async with asyncio.timeout(10):
+            while not self.seen[-1].startswith(what):
+                await asyncio.sleep(0.01)
+        return self.seen[-1]
 
     async def ask(self, **body: Any) -> Message:
         """Ask the hub; its error is raised."""
@@ -290,7 +299,7 @@ class FakeEnclave:
     def outcome(self, request: RunRequest, releases: dict[str, str]) -> bytes:
         """Its signed word."""
         made = []
-        for slot, sent in self.outputs.items():
+        for slot, sent in (self.outputs | self.also).items():
             data = self.signs.get(slot, sent)
             made.append(Made(slot=slot, size_bytes=len(data), content_digest=digest_bytes(data)))
         fields: dict[str, Any] = {

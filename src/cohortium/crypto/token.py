@@ -64,9 +64,12 @@ def make_token(
 
 
 def verify_token(
-    token: str, *, audience: str, method: str, path: str, body: bytes, now: datetime
+    token: str, *, audience: str, method: str, path: str, body: bytes | None, now: datetime
 ) -> Token:
     """Check a token against the request that it came with; the caller checks replay and user.
+
+    Args:
+        body: None: it is still to come, and to be checked.
 
     Raises:
         VerificationError: ``bad-token``; never anything else.
@@ -99,7 +102,8 @@ def verify_token(
             raise ValueError("outside its time")
         if not (0 < expires - issued <= LIFETIME_S and 0 < len(token_id) <= 64):
             raise ValueError("lifetime or id")
-        request = (method.upper(), path, sha256(body).hexdigest())  # 4
+        digest = claims["bsh"] if body is None else sha256(body).hexdigest()
+        request = (method.upper(), path, digest)  # 4
         if (claims["htm"], claims["htu"], claims["bsh"]) != request:
             raise ValueError("for another request")
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, VerificationError) as error:

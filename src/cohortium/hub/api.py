@@ -133,6 +133,8 @@ def _open_routes(hub: Hub, limit: RateLimit) -> APIRouter:
 async def _sender(
     request: Request, authentication: Authentication, limit: int = SMALL_BYTES
 ) -> tuple[User, bytes]:
+    if limit > CONTRACT_BYTES:
+        authentication.expect(request)
     body = await read_body(request, limit)
     return authentication.user(request, body), body
 

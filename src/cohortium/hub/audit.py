@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cohortium.audit import bundle as file
@@ -11,13 +14,15 @@ from cohortium.audit.history import History, Reign, told
 from cohortium.audit.log import Logged
 from cohortium.contract.lifecycle import StudyLife
 from cohortium.core.canonical import digest_bytes
-from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.enclave.exchange import Release as KeyRelease
+from cohortium.errors import ConflictError, InputError, ProtocolError, VerificationError
 from cohortium.hub.ledger_store import Log, StoredCheckpoint
 from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import (
     ContractChanged,
     Fact,
     Founded,
+    KeyReleased,
     RunDecided,
     RunDenied,
     RunEnded,
@@ -65,12 +70,17 @@ class AuditExport:
         logged = [Logged(place, parse_entry(data)) for place, data in sorted(entries.items())]
         texts = {digest: envelope.decode() for digest, envelope in held.items()}
         history = told(study, self._founded, logged, texts)  # 2
+        machines = self._machines(logged)
+        entries |= self._standing(history, machines, 0 if newest is None else newest.size)  # 1
         final, handovers = self._witnessed(history)  # 3
         tree = self._store.ledger.tree(final.size)
         found = {place: data for place, data in entries.items() if place < final.size}
         shown = dict(enumerate(self._store.ledger.entries(0, final.size))) if whole else found
         logged = [one for one in logged if one.index < final.size]
         facts = {one.index: one.fact for one in logged}
+        documents = self._documents(history, logged, held)  # 4
+        releases = tuple(self._releases(facts, final, tree, reader))  # 5
+        outcomes = [one.outcome for one in releases if one.outcome is not None]
         return Bundle(
             study=study,
             coverage="log" if whole else "study",
@@ -85,8 +95,9 @@ class AuditExport:
                 )
                 for place, data in sorted(shown.items())
             ),
-            statements=self._statements(history, logged, held),  # 4
-            releases=tuple(self._releases(facts, final, tree, reader)),  # 5
+            statements=documents.statements | {one: held[one].decode() for one in outcomes},
+            evidence=documents.evidence,
+            releases=releases,
             handovers=tuple(self._handover(one, final, tree) for one in handovers) or None,
         ).to_bytes()
 
@@ -218,9 +229,24 @@ class AuditExport:
         for size, key in self._store.ledger.log_keys(self._log).items():
             yield LogKey(key=key, size=size)
 
-    def _statements(
+    def _machines(self, entries: Sequence[Logged]) -> set[str]:
+        """Where runs of the study were."""
+        runs = {one.fact.run_id for one in entries if isinstance(one.fact, RunSubmitted)}
+        assigned = (self._store.tasks.assigned(run_id) for run_id in sorted(runs))
+        return {one.enclave for one in assigned if one is not None}
+
+    def _standing(self, history: History, machines: set[str], size: int) -> Entries:
+        """The entries about the enclaves that contracts name, or that had runs."""
+        named = {name for role, name, _ in history.parties if role == "enclave"}
+        found: Entries = {}
+        for name in sorted(named | machines):
+            found |= dict(self._store.ledger.about("enclave", name))
+        return {place: entry for place, entry in found.items() if place < size}
+
+    def _documents(
         self, history: History, entries: Sequence[Logged], held: dict[str, bytes]
-    ) -> dict[str, str]:
+    ) -> _Documents:
+        """What the entries name, and what that names in turn; adds to `held` what runs have."""
         named: set[str] = set()
         lost: set[str] = set()
         for logged in entries:
@@ -228,6 +254,7 @@ class AuditExport:
             if isinstance(fact, RunSubmitted | RunDenied):
                 held |= self._store.runs.documents(fact.run_id)
             digests = set(_named(fact))
+            digests |= set(_offers(digests, held))
             named |= digests & held.keys()
             if digests - held.keys() and not history.excuses(logged):
                 lost |= digests - held.keys()
@@ -238,7 +265,14 @@ class AuditExport:
                 "one took over from; use a bundle that was exported before.",
                 documents=sorted(lost)[:3],
             )
-        return {digest: held[digest].decode() for digest in sorted(named)}
+        evidence = {one.evidence for one in _released(named, held) if one.evidence is not None}
+        return _Documents(
+            {digest: held[digest].decode() for digest in sorted(named)},
+            {
+                digest: base64.b64encode(held[digest]).decode()
+                for digest in sorted(evidence & held.keys())
+            },
+        )
 
     def _releases(
         self, facts: dict[int, Fact], final: StoredCheckpoint, tree: Tree, reader: str
@@ -258,11 +292,33 @@ class AuditExport:
             run = self._store.runs.get(run_id).info
             contract = self._store.studies.contract(run.contract_digest)
             readable = contract.recipient(reader, run.computation) is not None
+            assigned = self._store.tasks.assigned(run_id)
             yield Release(
                 run_id=run_id,
                 nonce=stored.nonce.hex() if readable else None,
+                outcome=assigned.outcome if readable and assigned is not None else None,
                 **self._earlier(before, final, tree),
             )
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """By digest: texts of envelopes, and evidence in base64."""
+
+    statements: dict[str, str]
+    evidence: dict[str, str]
+
+
+def _released(named: Collection[str], held: Mapping[str, bytes]) -> Iterator[KeyRelease]:
+    """The lenders' releases among documents."""
+    for digest in sorted(named):
+        with suppress(VerificationError, ProtocolError):  # it is of another kind
+            yield KeyRelease.open(held[digest])[0]
+
+
+def _offers(named: Collection[str], held: Mapping[str, bytes]) -> Iterator[str]:
+    for release in _released([digest for digest in named if digest in held], held):
+        yield release.offer
 
 
 def _named(fact: Fact) -> Iterator[str]:
@@ -273,6 +329,8 @@ def _named(fact: Fact) -> Iterator[str]:
         yield fact.request
     elif isinstance(fact, RunDecided):
         yield from (one.statement for one in fact.sites.values() if one.statement is not None)
+    elif isinstance(fact, KeyReleased):
+        yield fact.evidence
 
 
 def _hex(nodes: Sequence[bytes]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from starlette.requests import Request
 
-from cohortium.crypto.token import SKEW_S, verify_token
+from cohortium.crypto.token import SKEW_S, Token, verify_token
 from cohortium.errors import VerificationError
 from cohortium.hub.member_store import User
 from cohortium.hub.service import Hub
@@ -28,23 +28,30 @@ class Authentication:
             VerificationError: ``bad-token`` or ``replayed``.
             PolicyRefusal: ``not-authorised``.
         """
+        verified = self._verified(request, body)
+        user = self._hub.user(verified.key)
+        now_s = self._hub.clock().timestamp()
+        self._once(verified.key, verified.token_id, verified.expires_at_s, now_s)
+        return user
+
+    def expect(self, request: Request) -> None:
+        """Before a large body is read: a researcher's token announces it. Raises as `user`."""
+        self._hub.user(self._verified(request, None).key)
+
+    def _verified(self, request: Request, body: bytes | None) -> Token:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise VerificationError("bad-token", "This needs a researcher's access token.")
-        now = self._hub.clock()
         query = request.scope.get("query_string", b"").decode("latin-1")
         path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
-        verified = verify_token(
+        return verify_token(
             token,
             audience=self._hub.consortium.fingerprint,
             method=request.method,
             path=f"{path}?{query}" if query else path,
             body=body,
-            now=now,
+            now=self._hub.clock(),
         )
-        user = self._hub.user(verified.key)
-        self._once(verified.key, verified.token_id, verified.expires_at_s, now.timestamp())
-        return user
 
     def _once(self, key: str, token_id: str, expires_at_s: int, now_s: float) -> None:
         while self._seen and (

@@ -68,7 +68,7 @@ class Programs:
         with self._lock:
             if (self._kept / name).exists():
                 return
-            waiting = self._sweep()
+            waiting = self._sweep(name)
             if waiting + len(archive) > UNNAMED_BYTES:
                 raise PolicyRefusal(
                     "too-many-requests",
@@ -104,11 +104,13 @@ class Programs:
                 continue
         return None
 
-    def _sweep(self) -> int:
-        """Forget what waited too long; the bytes of what still waits."""
+    def _sweep(self, name: str) -> int:
+        """Forget what waited too long; the bytes of what still waits, without that of this name."""
         waiting = 0
         for path in self._new.glob("*"):
             held = path.stat()
+            if path.name == name:
+                continue
             if time.time() - held.st_mtime > UNNAMED_S:
                 path.unlink(missing_ok=True)
             else:

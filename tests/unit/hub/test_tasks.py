@@ -276,11 +276,7 @@ async def paused(world: TaskWorld) -> str:
 
 async def stopped(world: TaskWorld, why: str) -> None:
     """The enclave is told to stop."""
-    enclave = world.enclaves["Vault One"]
-    async with asyncio.timeout(10):
-        while not enclave.seen[-1].startswith("task_stop"):
-            await asyncio.sleep(0.01)
-    assert why in enclave.seen[-1]
+    assert why in await world.enclaves["Vault One"].is_told("task_stop")
 
 
 async def test_a_cancelled_run_stops_in_the_enclave(start: Start) -> None:
