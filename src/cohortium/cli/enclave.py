@@ -194,7 +194,12 @@ def _offer_data(one: Offer) -> dict[str, Any]:
         "offered": one.offered,
         "executors": list(one.executors),
         "requirements": [
-            {"text": line.text, "holds": line.holds, "missing": line.missing}
+            {
+                "text": line.text,
+                "holds": line.holds,
+                "missing": line.missing,
+                "needed": line.needed,
+            }
             for line in one.requirements
         ],
     }
@@ -205,7 +210,15 @@ def _offer_text(one: Offer) -> str:
 
     word = f"yes, by {', '.join(one.executors)}" if one.offered else "no"
     lines = [f"{one.level}  {MEANING[one.level]}: {word}"]
-    lines += [f"      {line.text}: {line.missing}" for line in one.requirements if not line.holds]
+    for line in one.requirements:
+        if line.needed and not line.holds:
+            lines.append(f"      {line.text}: {line.missing}")
+        elif not line.needed:
+            lines.append(
+                f"      with {line.text}"
+                if line.holds
+                else f"      without {line.text}: {line.missing}"
+            )
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from cohortium.contract.task import SecurityLevel
-from cohortium.enclave import tsm
+from cohortium.enclave import cgroup, tsm
 from cohortium.enclave.executor import Executor
 
 LEVELS: Final[tuple[SecurityLevel, ...]] = get_args(SecurityLevel)
@@ -40,10 +40,12 @@ class Requirement:
 
     Attributes:
         missing: Why not, and what to do; empty where it holds.
+        needed: Whether the level is not offered without it.
     """
 
     text: str
     missing: str = ""
+    needed: bool = True
 
     @property
     def holds(self) -> bool:
@@ -66,7 +68,7 @@ class Offer:
     @property
     def offered(self) -> bool:
         """Whether tasks can run at it here."""
-        return bool(self.executors) and all(one.holds for one in self.requirements)
+        return bool(self.executors) and all(one.holds for one in self.requirements if one.needed)
 
 
 def offers(executors: Iterable[Executor], root: Path = Path("/")) -> tuple[Offer, ...]:
@@ -110,8 +112,16 @@ def _why_not(
 
 
 def _platform(level: SecurityLevel, root: Path) -> list[Requirement]:
-    if level in {"L1", "L2"}:
+    if level == "L1":
         return []
+    if level == "L2":
+        return [
+            Requirement(
+                "a control group, which alone bounds the memory of all of a task's processes",
+                cgroup.missing(root / "sys/fs/cgroup", root / "proc/self/cgroup"),
+                needed=False,
+            )
+        ]
     if level == "L3":
         return [
             _there(root, "dev/tpmrm0", "a TPM 2.0", "the machine has none, or its driver is off"),

@@ -39,8 +39,22 @@ def test_a_level_is_offered_by_executors_that_reach_it_and_can_run(tmp_path: Pat
 def test_why_a_level_is_not_offered_names_the_executors(tmp_path: Path) -> None:
     found = _offers(tmp_path, _Place("gvisor", "L2", "runsc is not installed"))["L2"]
     assert not found.offered
-    assert [line.missing for line in found.requirements] == ["runsc is not installed"]
-    assert [line.text for line in found.requirements] == ["gvisor"]
+    needed = [line for line in found.requirements if line.needed]
+    assert [(line.text, line.missing) for line in needed] == [("gvisor", "runsc is not installed")]
+
+
+def test_whether_memory_is_bounded_by_a_control_group_is_told_and_not_asked_for(
+    tmp_path: Path,
+) -> None:
+    found = _offers(tmp_path, _Place("landlock", "L2"))["L2"]
+    (line,) = (one for one in found.requirements if not one.needed)
+    assert found.offered
+    assert "control group" in line.text
+    assert "cannot be written to" in line.missing
+    for controller in ("memory", "pids"):
+        (tmp_path / "sys/fs/cgroup" / controller).mkdir(parents=True)
+    (line,) = (one for one in _offers(tmp_path)["L2"].requirements if not one.needed)
+    assert line.holds
 
 
 def test_why_l5_is_not_offered_is_not_told_twice(tmp_path: Path) -> None:
