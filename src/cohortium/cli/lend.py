@@ -218,7 +218,7 @@ def received(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
             "end": one.end,
             "at": one.at,
             "stored_bytes": one.stored_bytes,
-            "outputs": {made.slot: len(made.files.files) for made in one.outputs},
+            "outputs": {made.slot: made.size_bytes for made in one.outputs},
         }
         for one in found
     ]

@@ -143,9 +143,9 @@ class Collector:
             check_outcome, self._store, self._replica, ended, own, envelope
         )
         received = self._lending.received
-        for slot, file in await asyncio.to_thread(received.missing, ended.run_id, outputs):
-            asked = pb.TaskFetch(run_id=ended.run_id, slot=slot, path=file.path)
-            await received.put(ended.run_id, slot, file, self._pieces(asked, file.size_bytes))
+        for made in await asyncio.to_thread(received.missing, ended.run_id, outputs):
+            asked = pb.TaskFetch(run_id=ended.run_id, slot=made.slot)
+            await received.put(ended.run_id, made, self._pieces(asked, made.size_bytes))
         await asyncio.to_thread(self._finish, ended, outcome, envelope, outputs)
 
     def _finish(
@@ -162,7 +162,7 @@ class Collector:
             "study": ended.contract.study,
             "computation": ended.task.computation,
             "enclave": outcome.enclave,
-            "outputs": {one.slot: one.files.digest for one in outputs},
+            "outputs": {one.slot: one.content_digest for one in outputs},
         }
         journal.append(self._store, "received", about)
 

@@ -24,7 +24,7 @@ from cohortium.core.dictionary import Label
 from cohortium.core.model import Document
 from cohortium.crypto.files import write_atomically
 from cohortium.crypto.signed import KeyText
-from cohortium.enclave.exchange import Base64, LentFile, Made, TaskOutcome
+from cohortium.enclave.exchange import Base64, Made, TaskOutcome
 from cohortium.enclave.job import Ending
 from cohortium.enclave.output_archive import unpack
 from cohortium.errors import InputError, VerificationError
@@ -59,7 +59,7 @@ class Received(Document):
     @property
     def stored_bytes(self) -> int:
         """Ciphertext."""
-        return sum(one.size_bytes for made in self.outputs for one in made.files.files)
+        return sum(made.size_bytes for made in self.outputs)
 
 
 class ReceivedFolder:
@@ -103,25 +103,18 @@ class ReceivedFolder:
 
     # Fetching
 
-    def missing(self, run_id: str, outputs: Iterable[Made]) -> list[tuple[str, LentFile]]:
-        """The files that are still to be fetched, each with its slot."""
+    def missing(self, run_id: str, outputs: Iterable[Made]) -> list[Made]:
+        """Those that are still to be fetched."""
         stage = self._stage(run_id)
-        return [
-            (made.slot, one)
-            for made in outputs
-            for one in made.files.files
-            if not place(stage / made.slot, one.path).is_file()
-        ]
+        return [made for made in outputs if not place(stage / made.slot, "").is_file()]
 
-    async def put(
-        self, run_id: str, slot: str, file: LentFile, parts: AsyncIterator[bytes]
-    ) -> None:
-        """Keep a file as it comes; it is there once all of it is what the enclave signed.
+    async def put(self, run_id: str, made: Made, parts: AsyncIterator[bytes]) -> None:
+        """Keep an output as it comes; it is there once all of it is what the enclave signed.
 
         Raises:
             VerificationError: ``bad-digest``.
         """
-        target = place(self._stage(run_id) / slot, file.path)
+        target = place(self._stage(run_id) / made.slot, "")
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._stage(run_id) / f".{secrets.token_hex(6)}.part"
         digest, size = hashlib.sha256(), 0
@@ -133,9 +126,9 @@ class ReceivedFolder:
                     out.write(part)
                 out.flush()
                 os.fsync(out.fileno())
-            if (size, f"sha256:{digest.hexdigest()}") != (file.size_bytes, file.content_digest):
+            if (size, f"sha256:{digest.hexdigest()}") != (made.size_bytes, made.content_digest):
                 raise VerificationError(
-                    "bad-digest", f"What came of {slot} is not what the enclave has signed."
+                    "bad-digest", f"What came of {made.slot} is not what the enclave has signed."
                 )
             temporary.replace(target)
         finally:
