@@ -317,7 +317,9 @@ class World:
         return pb.TaskPiece(data=data[asked.offset : asked.offset + self.chunk], size=len(data))
 
     def _keep(self, piece: pb.TaskOutput) -> None:
-        kept = self.outputs.setdefault(piece.slot, bytearray())
+        if piece.offset == 0:
+            self.outputs[piece.slot] = bytearray()
+        kept = self.outputs[piece.slot]
         assert (len(kept), piece.path) == (piece.offset, "")
         kept += piece.data
 

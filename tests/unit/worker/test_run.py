@@ -34,7 +34,7 @@ async def test_a_task_reads_what_two_lend_and_its_recipients_alone_open_what_it_
 async def test_keys_are_asked_for_with_evidence_of_a_simulated_tee_where_a_contract_allows_it(
     tmp_path: Path,
 ) -> None:
-    world = World(tmp_path, level="L4", environment={"allow_simulated": True})
+    world = World(tmp_path)
     named = {"kind": "simulated", "value": world.code_digest.removeprefix("sha256:")}
     world = World(
         tmp_path / "named",
