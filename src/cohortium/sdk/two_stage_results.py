@@ -95,22 +95,24 @@ class TwoStageResult(Result):
     @property
     def institutions(self) -> pd.DataFrame:
         """A row for each: whether it tells of its own, its persons, for Cox those with the event,
-        and each coefficient with its standard error.
+        and each coefficient with its standard error. Of one that withholds its own these are
+        missing, and empty cells of printed tables.
         """
         import pandas as pd
 
         rows = []
+        counts = ["n", "events"] if self.kind == "cox" else ["n"]
         for one in self._data["institutions"]:
             row: dict[str, Any] = {"site": str(one["site"]), "status": str(one["status"])}
-            row["n"] = int(one.get("n", 0))
+            told = "params" in one
+            row["n"] = int(one["n"]) if told else None
             if self.kind == "cox":
-                row["events"] = int(one.get("n_events", 0))
+                row["events"] = int(one["n_events"]) if told else None
             for at, term in enumerate(self.terms):
-                told = "params" in one
                 row[term] = float(one["params"][at]) if told else np.nan
                 row[f"se({term})"] = float(one["bse"][at]) if told else np.nan
             rows.append(row)
-        return pd.DataFrame(rows).set_index("site")
+        return pd.DataFrame(rows).set_index("site").astype(dict.fromkeys(counts, "Int64"))
 
     @property
     def joint(self) -> pd.DataFrame:
@@ -240,7 +242,10 @@ class TwoStageResult(Result):
         return f" Withheld their own estimate: {', '.join(self.withheld)}."
 
     def _text(self) -> str:
-        parts = [self.to_frame(), self.institutions]
+        parts = [
+            frame.astype(object).where(frame.notna(), "")
+            for frame in (self.to_frame(), self.institutions)
+        ]
         shown = [frame.to_string(float_format=lambda value: f"{value:.4f}") for frame in parts]
         head = f"{self.heading()} ({self.method}): {self.formula or self.effect}"
         return "\n\n".join([head, *shown])

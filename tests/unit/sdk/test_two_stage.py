@@ -72,7 +72,12 @@ def test_a_model_of_each_institution_is_shown_with_those_that_withhold(
     assert "3 家机构" in chinese
     assert "Tiny 未提供本机构的估计" in chinese
     assert "未提供" in found.tables("zh")[1].text()
-    assert "Tiny" in str(found.summary())
+    assert found.institutions.loc["Tiny", ["n", "age", "se(age)"]].isna().all()
+    assert found.institutions["age"].dtype == "float64"
+    assert next(row for row in str(found.summary()).splitlines() if "Tiny" in row).split() == [
+        "Tiny",
+        "withheld",
+    ]
     assert '"age"' in found.plot().to_json()
     assert "a new institution" in found.plot("age").to_json()
     assert found.save(tmp_path / "means.json").stat().st_size > 0
