@@ -88,7 +88,7 @@ def test_it_sees_most_of_the_false_facts() -> None:
     blind = {fault.step for fault in FAULTS if not fault.short}
     assert blind == {
         *("format", "log", "entries", "contract", "parties"),
-        *("quorum", "requests", "sites", "rounds", "keys"),
+        *("quorum", "requests", "sites", "rounds", "keys", "outcomes"),
     }
     assert sum(fault.short for fault in FAULTS) >= 80
 

@@ -1164,28 +1164,20 @@ def _(h: Honest) -> Made:
 # Step 13
 
 
-def with_key(h: Honest, holder: str = "Aarhus", evidence: bytes | None = b"quote") -> Json:
+@fault("keys", "keys were released to a run of no task")
+def _(h: Honest) -> Made:
     story = honest(closed=False)
-    named = digest_bytes(b"quote")
+    named = story.story.places(RunDecided, run_id=story.model.run_id)[0]
+    statement = story.story.log[named][1].sites["Aarhus"].statement
     story.story.note(
         KeyReleased(
-            run_id=story.model.run_id, holder=holder, recipient=digest("key"), evidence=named
+            run_id=story.model.run_id,
+            holder="Aarhus",
+            recipient=digest("key"),
+            evidence=statement,
         )
     )
-    made = story.story.seal()
-    if evidence is not None:
-        made["evidence"] = {digest_bytes(evidence): base64.b64encode(evidence).decode()}
-    return made
-
-
-@fault("keys", "the evidence of a key release is missing")
-def _(h: Honest) -> Made:
-    return with_key(h, evidence=None)
-
-
-@fault("keys", "a key was released by a site that was absent")
-def _(h: Honest) -> Made:
-    return with_key(h, holder="Cairo")
+    return story.story.seal()
 
 
 @fault("keys", "evidence is there that nobody relied on", short=False)
@@ -1193,11 +1185,6 @@ def _(h: Honest) -> Made:
     return h.story.seal() | {
         "evidence": {digest_bytes(b"quote"): base64.b64encode(b"quote").decode()}
     }
-
-
-@fault("keys", "nobody can appraise the evidence")
-def _(h: Honest) -> Made:
-    return with_key(h)
 
 
 # Step 14
@@ -1236,3 +1223,13 @@ def _(h: Honest) -> Made:
 @fault("results", "a result is of an unknown run", results=lambda h: {"0" * 32: b"{}"})
 def _(h: Honest) -> Made:
     return h.story.seal()
+
+
+# Step 15
+
+
+@fault("outcomes", "a result of no task comes with an outcome", short=False)
+def _(h: Honest) -> Made:
+    made = h.story.seal()
+    release_of(made, h.model.run_id)["outcome"] = min(made["statements"])
+    return made

@@ -59,6 +59,8 @@ class Release(Document):
     Attributes:
         nonce: With the result, what the commitment of the run's end is over; absent where who
             exported it may not read the result.
+        outcome: Of a task: digest of what its enclave signed; there where the nonce is, since the
+            commitment is over it.
         checkpoint: The cosigned checkpoint on which the result was released.
         members: The members at it, where they are others than at the bundle's checkpoint.
         consistency: From it to the bundle's checkpoint.
@@ -66,6 +68,7 @@ class Release(Document):
 
     run_id: RunId
     nonce: Hash | None = None
+    outcome: Digest | None = None
     checkpoint: str
     members: Members | None = None
     consistency: Proof = ()

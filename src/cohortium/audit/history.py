@@ -11,13 +11,14 @@ from functools import cached_property
 from cohortium.audit.log import Logged
 from cohortium.audit.steps import require
 from cohortium.contract.lifecycle import StudyLife, hear
-from cohortium.contract.model import Contract, Draft
+from cohortium.contract.model import Contract, Draft, Environment
 from cohortium.contract.statements import Assignment, Statement, Transition, open_statement
 from cohortium.crypto.signed import Envelope
 from cohortium.errors import CohortiumError, VerificationError
 from cohortium.ledger.entry import (
     ContractChanged,
     DatasetChanged,
+    EnclaveChanged,
     Fact,
     Founded,
     MemberChanged,
@@ -61,6 +62,7 @@ class History:
         reigns: The contracts that were in force, in order.
         proposals: Contracts by the place where they were proposed.
         drafts: Places of what was drafted and assigned.
+        transitions: What parties said of the contracts, in the order of the ledger.
         reasons: What somebody said, by the digest of the statement.
         faults: By place, why a party's entry does not follow from what was signed.
         unproven: By place, why an entry proves nothing: nobody of the study has signed it.
@@ -72,6 +74,7 @@ class History:
     reigns: list[Reign] = field(default_factory=list)
     proposals: dict[int, Contract] = field(default_factory=dict)
     drafts: list[int] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     faults: dict[int, CohortiumError] = field(default_factory=dict)
     unproven: dict[int, str] = field(default_factory=dict)
@@ -124,8 +127,10 @@ class History:
                 ("institution", contract.participants),
                 ("researcher", (*contract.recipients, contract.proposed_by)),
                 ("owner", contract.owners),
+                ("enclave", (contract.environment or Environment()).enclaves),
             )
             for one in people
+            if one.key is not None
         }
 
     def is_party(self, key: str) -> bool:
@@ -155,7 +160,7 @@ class History:
         match fact:
             case Founded() | TakenOver():
                 return True
-            case MemberChanged() | ResearcherChanged():
+            case MemberChanged() | ResearcherChanged() | EnclaveChanged():
                 return fact.name in self.names.values()
             case PolicyChanged():
                 return fact.member in self.names.values()
@@ -227,6 +232,7 @@ def _take(history: History, logged: Logged, fact: ContractChanged, text: str | N
     _reign(history, life, logged.index)
     if isinstance(document, Transition):
         history.reasons[fact.statement] = document.reason
+        history.transitions.append(document)
 
 
 def _reign(history: History, life: StudyLife, place: int) -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from cohortium.analysis.interface import AnyAnalysis
 from cohortium.audit.bundle import Bundle
 from cohortium.audit.history import History
+from cohortium.audit.keys import require_in_force
 from cohortium.audit.log import Logged, LogKeys
 from cohortium.audit.quorum import check_release
+from cohortium.audit.run import Run, Runs, of_this_study
 from cohortium.audit.steps import Facts, require
-from cohortium.contract.check import CLOCK_SKEW, check_run
-from cohortium.contract.lifecycle import StudyLife, permits
+from cohortium.audit.tasks import check_end, check_quota, handed_out
+from cohortium.contract.check import CLOCK_SKEW, AdmittedTask, check_run, check_task
+from cohortium.contract.lifecycle import permits
 from cohortium.contract.model import Contract, RunRequest
-from cohortium.errors import InputError, PolicyRefusal, VerificationError
+from cohortium.contract.task import TASK_PREFIX
+from cohortium.errors import InputError, VerificationError
 from cohortium.ledger.checkpoint import Checkpoint
 from cohortium.ledger.entry import (
-    Fact,
-    KeyReleased,
     ResearcherChanged,
     RunDecided,
     RunDenied,
@@ -33,67 +34,8 @@ from cohortium.ledger.entry import (
 from cohortium.secagg.round_key import RoundKey
 
 Find = Callable[[str], AnyAnalysis]
-Appraise = Callable[[bytes, Contract], None]
-"""Judges attestation evidence against a contract; raises VerificationError."""
-
-
 Used = dict[tuple[str, str, str], set[str]]
 """Runs that had a round, by contract, its entry for the computation, and site."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its entries tell it.
-
-    Attributes:
-        contract_digest: Of the contract, which takes long to compute.
-        index: Of the entry with its order.
-        decisions: The sites whose signed round keys are there, by the place of the decision; there
-            is more than one where a run that failed was resumed.
-        ended: Its last end, and that entry's place.
-    """
-
-    contract: Contract
-    contract_digest: str
-    request: RunRequest
-    request_digest: str
-    index: int
-    decisions: tuple[tuple[int, frozenset[str]], ...] = ()
-    ended: tuple[int, RunEnded] | None = None
-
-    def accepted(self, index: int) -> frozenset[str]:
-        """The sites that take part, as it was at an entry."""
-        before = [sites for place, sites in self.decisions if place < index]
-        return before[-1] if before else frozenset()
-
-
-@dataclass
-class Runs:
-    """The runs of a study, as far as they have been checked.
-
-    Attributes:
-        others: Runs of other studies.
-        denied: Who signed a request that was refused, by the entry's place.
-    """
-
-    of_study: dict[str, Run] = field(default_factory=dict)
-    others: set[str] = field(default_factory=set)
-    denied: dict[int, str] = field(default_factory=dict)
-
-    def of(self, run_id: str, index: int) -> Run:
-        """A run that was ordered before an entry."""
-        found = self.of_study.get(run_id)
-        if found is None or found.index >= index:
-            raise VerificationError(
-                "bad-bundle", f"Nobody is known to have ordered the run {run_id[:8]}."
-            )
-        return found
-
-
-def of_this_study(fact: Fact, runs: Runs) -> bool:
-    """Whether a fact about a run is about a run of the bundle's study."""
-    run_id = getattr(fact, "run_id", None)
-    return run_id is not None and run_id not in runs.others
 
 
 def check_requests(
@@ -133,21 +75,39 @@ def check_requests(
             life = history.at(logged.index)
             version = life.version(fact.contract)
             permits(version, fact.computation, logged.entry.at)
-            _require_known(version.contract, fact.computation, find)
-            check_run(
-                version.contract,
-                request,
-                fact.researcher,
-                signatures_ok=True,  # by `permits`
-                find_analysis=find,
-                now=logged.entry.at,
-                revoked=frozenset(revoked),
-                accepted_before=True,  # an entry may be dated later, each site saw to its window
-            )
+            task = _check_order(version.contract, request, find, logged, frozenset(revoked))
             runs.of_study[fact.run_id] = Run(
-                version.contract, version.digest, request, request.digest, logged.index
+                version.contract, version.digest, request, request.digest, logged.index, task
             )
     return runs
+
+
+def _check_order(
+    contract: Contract, request: RunRequest, find: Find, logged: Logged, revoked: frozenset[str]
+) -> AdmittedTask | None:
+    """An order is what the contract allows; what it says of a task."""
+    if request.computation.startswith(TASK_PREFIX):
+        return check_task(
+            contract,
+            request,
+            request.researcher,
+            signatures_ok=True,  # by `permits`
+            now=logged.entry.at,
+            revoked=revoked,
+            accepted_before=True,  # an entry may be dated later, each site saw to its window
+        )
+    _require_known(contract, request.computation, find)
+    check_run(
+        contract,
+        request,
+        request.researcher,
+        signatures_ok=True,
+        find_analysis=find,
+        now=logged.entry.at,
+        revoked=revoked,
+        accepted_before=True,
+    )
+    return None
 
 
 def _require_known(contract: Contract, computation: str, find: Find) -> None:
@@ -193,6 +153,11 @@ def check_sites(bundle: Bundle, entries: Iterable[Logged], runs: Runs, facts: Fa
             continue
         with facts.of("sites", logged.index):
             run = runs.of(fact.run_id, logged.index)
+            if run.task is not None:
+                handed = handed_out(bundle, run, fact, logged.index)
+                decisions = (*run.decisions, (logged.index, frozenset(handed)))
+                runs.of_study[fact.run_id] = replace(run, decisions=decisions, handed=handed)
+                continue
             keys = {p.name: p.key for p in run.contract.participants}
             require(fact.sites.keys() == keys.keys(), "Not each participant's decision is there.")
             stated: dict[str, str] = {}
@@ -234,31 +199,23 @@ def check_rounds(entries: Sequence[Logged], history: History, runs: Runs, facts:
             run = runs.of(fact.run_id, logged.index)
             open_ = run.ended is None or run.ended[1].status == "failed"
             require(open_, "The run had ended before.")
-            _check_sums(fact, run, _taking_part(fact, run, logged.index))
-            _check_quota(fact, run, used)
+            if run.task is not None:
+                check_end(fact, run, logged.index)
+            else:
+                _check_sums(fact, run, _taking_part(fact, run, logged.index))
+                _check_quota(fact, run, used)
             if fact.status == "succeeded":
                 just_before = entries[bisect_left(times, logged.entry.at - CLOCK_SKEW)].index
-                _require_in_time(run, history.between(just_before, logged.index))
+                # Nearly: its last sum may be on its way. Its expiry does not matter: a hub that was
+                # down may log the end late.
+                lives = history.between(just_before, logged.index)
+                require_in_force(run, lives, "The run went on when the contract did not permit")
             runs.of_study[fact.run_id] = replace(run, ended=(logged.index, fact))
+    check_quota((run for run in runs.of_study.values() if run.task is not None), facts)
     for run in runs.of_study.values():
         if run.ended is not None and run.ended[1].status == "succeeded" and run.decisions:
             with facts.of("rounds", run.decisions[-1][0]):
                 require(run.decisions[-1][0] < run.ended[0], "The run had ended before.")
-
-
-def _require_in_time(run: Run, lives: Sequence[StudyLife]) -> None:
-    """The contract permitted the run to the end, or nearly: its last sum may be on its way.
-
-    Its expiry does not matter: a hub that was down may log the end late.
-    """
-    for life in reversed(lives):
-        with suppress(PolicyRefusal, InputError):  # such as one from before the contract
-            version = life.version(run.contract.digest)
-            permits(version, run.request.computation, run.contract.created_at)
-            return
-    raise VerificationError(
-        "bad-bundle", "The run went on when the contract did not permit it any more."
-    )
 
 
 def _taking_part(fact: RunEnded, run: Run, index: int) -> frozenset[str]:
@@ -329,38 +286,6 @@ def check_releases(
         if run.ended is not None and run.ended[1].result is not None:
             with facts.of("releases", run.ended[0]):
                 require(run_id in released, "The receipt of the result is not there.")
-
-
-def check_keys(
-    bundle: Bundle,
-    entries: Iterable[Logged],
-    runs: Runs,
-    appraise: Appraise | None,
-    facts: Facts,
-) -> None:
-    """Step 13: each key release names evidence that is here, and that appraisal accepts.
-
-    Raises:
-        VerificationError: ``bad-bundle``.
-    """
-    needed: set[str] = set()
-    for logged in entries:
-        fact = logged.fact
-        if not isinstance(fact, KeyReleased) or not of_this_study(fact, runs):
-            continue
-        with facts.of("keys", logged.index):
-            run = runs.of(fact.run_id, logged.index)
-            holders = run.accepted(logged.index)
-            require(fact.holder in holders, "The key's holder does not take part in the run.")
-            require(fact.evidence in bundle.evidence, "The evidence is not there.")
-            if appraise is None:
-                raise VerificationError(
-                    "bad-bundle", "This release of the software cannot appraise the evidence."
-                )
-            appraise(bundle.evidence_bytes(fact.evidence), run.contract)
-            needed.add(fact.evidence)
-    with facts.of("keys"):
-        require(needed == set(bundle.evidence), "There is evidence that no key release names.")
 
 
 def check_results(bundle: Bundle, runs: Runs, results: Mapping[str, bytes], facts: Facts) -> None:

@@ -25,6 +25,7 @@ StepName = Literal[
     "releases",
     "keys",
     "results",
+    "outcomes",
 ]
 
 
@@ -106,13 +107,18 @@ _STEPS: Final[tuple[tuple[StepName, str, str], ...]] = (
     ),
     (
         "keys",
-        "Each data key was released on evidence that is here and that was appraised.",
+        "Each data key was released once, while the contract held, to a machine that it takes.",
         "Data may have been opened by a machine that was not the one agreed on.",
     ),
     (
         "results",
         "The result files are those that were released.",
         "A result file was altered, or is of another run.",
+    ),
+    (
+        "outcomes",
+        "What a task gave is signed by the machine that the lenders' keys were released to.",
+        "A task may have run on another machine than the one that proved what it is.",
     ),
 )
 
@@ -122,11 +128,33 @@ STEPS: Final[dict[StepName, Step]] = {
 }
 
 
+@dataclass(frozen=True)
+class Unchecked:
+    """A fact that could not be checked here: it is not known to hold, nor not to.
+
+    Attributes:
+        index: Of the entry that it is about.
+    """
+
+    step: StepName
+    index: int | None
+    why: str
+
+    def to_json(self) -> dict[str, object]:
+        """JSON values."""
+        return {"step": self.step, "entry": self.index, "why": self.why}
+
+
 class Facts:
     """Counts the facts that were checked; the first that does not hold ends the verification."""
 
     def __init__(self) -> None:
         self.checked: Counter[StepName] = Counter()
+        self.unchecked: list[Unchecked] = []
+
+    def leave(self, name: StepName, index: int | None, why: str) -> None:
+        """Say that a fact was not checked, and why."""
+        self.unchecked.append(Unchecked(name, index, why))
 
     @contextmanager
     def of(self, name: StepName, index: int | None = None) -> Iterator[None]:

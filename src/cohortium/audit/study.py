@@ -8,11 +8,13 @@ from cohortium.audit.bundle import Bundle
 from cohortium.audit.history import History
 from cohortium.audit.log import Logged
 from cohortium.audit.steps import Facts, require
+from cohortium.audit.tasks import offers
 from cohortium.contract.model import Contract
 from cohortium.ledger.entry import (
     ContractChanged,
     DatasetChanged,
     Fact,
+    KeyReleased,
     MemberChanged,
     ResearcherChanged,
     RunDecided,
@@ -33,9 +35,13 @@ def check_statements(
     """
     ordered = [one.fact for one in entries if isinstance(one.fact, RunSubmitted)]
     runs = {fact.run_id for fact in ordered if fact.study == bundle.study}
-    needed: set[str] = set()
+    needed = {release.outcome for release in bundle.releases if release.outcome is not None}
+    for digest in sorted(needed):
+        with facts.of("statements"):
+            require(digest in bundle.statements, f"The document {digest} is not there.")
     for logged in entries:
-        for digest in _named(logged.fact, bundle.study, runs):
+        named = list(_named(logged.fact, bundle.study, runs))
+        for digest in (*named, *offers(bundle.statements, named).values()):
             needed.add(digest)
             if digest not in bundle.statements and history.excuses(logged):
                 continue
@@ -54,6 +60,8 @@ def _named(fact: Fact, study: str, runs: Collection[str]) -> Iterator[str]:
         yield fact.request
     elif isinstance(fact, RunDecided) and fact.run_id in runs:
         yield from (one.statement for one in fact.sites.values() if one.statement is not None)
+    elif isinstance(fact, KeyReleased) and fact.run_id in runs:
+        yield fact.evidence
 
 
 def check_contract(history: History, facts: Facts) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cohortium.audit.history import History
 from cohortium.audit.log import Logged
-from cohortium.audit.runs import Runs
+from cohortium.audit.run import Handed, Runs
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import to_rfc3339
 from cohortium.crypto.keys import fingerprint
@@ -63,12 +63,15 @@ def timeline(
 ) -> list[Event]:
     """The events in the order of the ledger, and who witnessed them."""
     names = dict(history.names)
+    machines = {name for name, _ in runs.enclaves}
     events = []
     for logged in entries:
         fact = logged.fact
         if isinstance(fact, ResearcherChanged):
             names[fact.key] = fact.name
-        if not history.is_about(fact) and getattr(fact, "run_id", None) not in runs.of_study:
+        ran = isinstance(fact, EnclaveChanged) and fact.name in machines
+        of_run = getattr(fact, "run_id", None) in runs.of_study
+        if not (history.is_about(fact) or of_run or ran):
             continue
         who, what = _said(fact, names, history, runs)
         if logged.index in runs.denied:
@@ -115,14 +118,12 @@ def _said(fact: Fact, names: Mapping[str, str], history: History, runs: Runs) ->
         case RunDenied():
             return "?", f"was refused {fact.computation}, run {fact.run_id[:8]}: {fact.code}"
         case RunDecided():
-            return "hub", _decided(fact)
+            return "hub", _decided(fact, runs)
         case RunEnded():
-            return "hub", _ended(fact)
+            return "hub", _ended(fact, runs)
         case KeyReleased():
-            return (
-                fact.holder,
-                f"released its keys to run {fact.run_id[:8]}, statement {_brief(fact.evidence)}",
-            )
+            handed = runs.of_study[fact.run_id].handed[fact.holder]
+            return fact.holder, f"{_lent(handed)}, run {fact.run_id[:8]}"
 
 
 def _contract(fact: ContractChanged, history: History) -> str:
@@ -141,9 +142,19 @@ def _order(fact: RunSubmitted, runs: Runs) -> str:
     return f"{fact.computation} {_short(params)}{cohort}, run {fact.run_id[:8]}"
 
 
-def _decided(fact: RunDecided) -> str:
+def _lent(handed: Handed) -> str:
+    """``lent images (1f0e...) to the enclave Kiel (landlock, L2)``"""
+    release, offer = handed.release, handed.offer
+    what = ", ".join(f"{slot} ({_brief(one)})" for slot, one in sorted(release.artefacts.items()))
+    on = "" if release.evidence is None else f", on evidence {_brief(release.evidence)}"
+    place = f"{offer.enclave} ({offer.executor}, {offer.level})"
+    return f"lent {what} to the enclave {place}{on}"
+
+
+def _decided(fact: RunDecided, runs: Runs) -> str:
     parts = []
-    for decision, verb in (("accepted", "take part"), ("refused", "refuse"), ("absent", "absent")):
+    part = "take part" if runs.of_study[fact.run_id].task is None else "lend"
+    for decision, verb in (("accepted", part), ("refused", "refuse"), ("absent", "absent")):
         found = [
             site + (f" ({answer.code})" if answer.code else "")
             for site, answer in sorted(fact.sites.items())
@@ -154,7 +165,8 @@ def _decided(fact: RunDecided) -> str:
     return f"run {fact.run_id[:8]}: {'; '.join(parts)}"
 
 
-def _ended(fact: RunEnded) -> str:
+def _ended(fact: RunEnded, runs: Runs) -> str:
+    outcome = runs.of_study[fact.run_id].outcome
     parts = [f"run {fact.run_id[:8]} {fact.status}"]
     if fact.code is not None:
         parts[0] += f" ({fact.code})"
@@ -162,6 +174,10 @@ def _ended(fact: RunEnded) -> str:
         one = rounds.last == rounds.first
         span = f"round {rounds.first}" if one else f"rounds {rounds.first} to {rounds.last}"
         parts.append(f"{span} over {', '.join(rounds.sites)}")
+    if outcome is not None:
+        made = ", ".join(one.slot for one in outcome.outputs) or "nothing"
+        place = f"{outcome.enclave} ({outcome.executor}, {outcome.level})"
+        parts.append(f"{place} gave {made} after {outcome.seconds:.1f} s")
     if fact.result is not None:
         parts.append(f"result {_brief(fact.result)}")
     if fact.suppressed:

@@ -15,6 +15,7 @@ from cohortium.analysis.builtin import find as find_builtin
 from cohortium.audit.bundle import Bundle, parse_bundle
 from cohortium.audit.completeness import Read, check_copy
 from cohortium.audit.history import History, told
+from cohortium.audit.keys import Appraise, check_keys
 from cohortium.audit.log import (
     Logged,
     check_checkpoint,
@@ -23,18 +24,18 @@ from cohortium.audit.log import (
     founding,
 )
 from cohortium.audit.quorum import check_quorum
+from cohortium.audit.run import Runs
 from cohortium.audit.runs import (
-    Appraise,
     Find,
-    check_keys,
     check_releases,
     check_requests,
     check_results,
     check_rounds,
     check_sites,
 )
-from cohortium.audit.steps import STEPS, Facts
+from cohortium.audit.steps import STEPS, Facts, Unchecked
 from cohortium.audit.study import check_contract, check_parties, check_statements
+from cohortium.audit.tasks import Standing, check_outcomes
 from cohortium.audit.timeline import Event, timeline
 from cohortium.crypto.keys import fingerprint
 from cohortium.ledger.entry import parse_entry
@@ -79,6 +80,7 @@ class Report:
         size: Entries of the log at the checkpoint.
         complete: Whether all entries of the log were seen, so that none about the study is missing.
         checked: Facts by step.
+        unchecked: What is neither known to hold nor not to: this verifier could not tell.
         unproven: Places of entries that nobody of the study has signed, and that count for nothing.
         results: Runs whose result file was compared.
     """
@@ -88,6 +90,7 @@ class Report:
     size: int
     complete: bool
     checked: Mapping[str, int]
+    unchecked: tuple[Unchecked, ...]
     unproven: tuple[int, ...]
     events: tuple[Event, ...]
     parties: tuple[Party, ...]
@@ -104,6 +107,7 @@ class Report:
                 {"number": step.number, "name": name, "facts": self.checked[name]}
                 for name, step in STEPS.items()
             ],
+            "unchecked": [one.to_json() for one in self.unchecked],
             "unproven": list(self.unproven),
             "timeline": [event.to_json() for event in self.events],
             "parties": [party.to_json() for party in self.parties],
@@ -128,7 +132,8 @@ def verify(
         results: Canonical JSON of results by run, to compare with what was released.
         copy: An institution's copy of the ledger, to see that no entry was left out.
         find: The registry of analyses; raises InputError ``not-found``.
-        appraise: Judges attestation evidence; without it a bundle with key releases fails.
+        appraise: Judges attestation evidence (`cohortium.audit.appraisal.appraiser`); without it
+            evidence is reported as not checked.
 
     Raises:
         ProtocolError: ``malformed-message`` in step 1.
@@ -136,7 +141,7 @@ def verify(
     """
     # 1. The file. 2. Which log. 3. Its checkpoint. 4. The entries. 5. The statements. 6. The
     # contract. 7. Its parties. 8. Who witnessed. 9. Each run's request. 10. The sites' decisions.
-    # 11. The sums. 12. The receipts. 13. Key releases. 14. Result files.
+    # 11. The sums. 12. The receipts. 13. Key releases. 14. Result files. 15. Outcomes of tasks.
     facts = Facts()
     bundle, entries = _parse(data, facts)  # 1
     keys = check_log(bundle, entries, trust.log, facts)  # 2
@@ -153,17 +158,20 @@ def verify(
     check_sites(bundle, entries, runs, facts)  # 10
     check_rounds(entries, history, runs, facts)  # 11
     check_releases(bundle, keys, checkpoint, runs, facts)  # 12
-    check_keys(bundle, entries, runs, appraise, facts)  # 13
+    standing = Standing(entries)
+    check_keys(bundle, entries, history, runs, facts, standing=standing, appraise=appraise)  # 13
     check_results(bundle, runs, results, facts)  # 14
+    check_outcomes(bundle, entries, runs, standing, facts)  # 15
     return Report(
         study=bundle.study,
         consortium=(history.founded.name, history.founded.fingerprint),
         size=checkpoint.size,
         complete=bundle.coverage == "log" or copy is not None,
         checked={name: facts.checked[name] for name in STEPS},
+        unchecked=tuple(facts.unchecked),
         unproven=tuple(sorted(history.unproven)),
         events=tuple(timeline(entries, history, runs, witnesses)),
-        parties=_parties(history, trust),
+        parties=_parties(history, runs, trust),
         results=tuple(sorted(results)),
     )
 
@@ -178,8 +186,9 @@ def _parse(data: bytes, facts: Facts) -> tuple[Bundle, list[Logged]]:
     return bundle, entries
 
 
-def _parties(history: History, trust: Trust) -> tuple[Party, ...]:
+def _parties(history: History, runs: Runs, trust: Trust) -> tuple[Party, ...]:
+    machines = {("enclave", name, key) for name, key in runs.enclaves}
     return tuple(
         Party(name, role, key, key in trust.keys.get(name, frozenset()))
-        for role, name, key in sorted(history.parties)
+        for role, name, key in sorted(history.parties | machines)
     )

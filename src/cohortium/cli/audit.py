@@ -16,6 +16,7 @@ from cohortium.cli.study import ProfileOption, StudyArgument
 from cohortium.errors import InputError
 
 if TYPE_CHECKING:
+    from cohortium.audit.steps import Unchecked
     from cohortium.audit.verify import Report, Trust
 
 app = typer.Typer(
@@ -81,20 +82,34 @@ def verify(
             file_okay=False,
         ),
     ] = None,
+    collateral: Annotated[
+        Path | None,
+        typer.Option(
+            help="Collateral of enclaves' platforms, of that time (`enclave collateral import`).",
+            file_okay=False,
+        ),
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="The identity of a machine that you take at level L5; several times."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check every fact of a bundle, print what happened, or name the first that does not hold."""
     from cohortium.audit import verify as audit
+    from cohortium.audit.appraisal import appraiser
     from cohortium.ledger.tiles import read_folder
 
     known = _trust(trust, key or [])
-    if ledger is not None and not ledger.is_dir():
-        raise InputError("not-found", f"There is no folder {ledger}.")
+    for folder in (ledger, collateral):
+        if folder is not None and not folder.is_dir():
+            raise InputError("not-found", f"There is no folder {folder}.")
     found = audit.verify(
         _read(bundle),
         trust=known,
         results=_results(result or [], results),
         copy=None if ledger is None else read_folder(ledger),
+        appraise=appraiser(collateral, platforms=platform),
     )
     for name in (text.rpartition("=")[0] for text in key or []):
         if name not in {party.name for party in found.parties}:
@@ -104,12 +119,25 @@ def verify(
 
 def _summary(report: Report) -> dict[str, Any]:
     data = report.to_json()
-    return {name: data[name] for name in ("study", "entries_in_log", "complete", "steps")}
+    shown = ("study", "entries_in_log", "complete", "steps", "unchecked")
+    return {name: data[name] for name in shown}
 
 
 def _holds(report: Report) -> str:
     facts = sum(report.checked.values())
-    return f"{report.study}: all {facts} facts hold, in {len(report.checked)} steps."
+    held = f"{report.study}: all {facts} facts hold, in {len(report.checked)} steps"
+    if not report.unchecked:
+        return f"{held}."
+    left = [f"  {_place(one)}: {one.why}." for one in report.unchecked]
+    return "\n".join([f"{held}, of those that could be checked here. NOT CHECKED:", *left])
+
+
+def _place(one: Unchecked) -> str:
+    from cohortium.audit.steps import STEPS
+
+    step = STEPS[one.step]
+    where = "" if one.index is None else f", entry {one.index}"
+    return f"step {step.number} ({step.name}){where}"
 
 
 def _shown(report: Report) -> Any:

@@ -112,7 +112,9 @@ def _withdraw(version: Version, said: Transition) -> Version:
 def _suspend(version: Version, said: Transition) -> Version:
     _require(said.author in may_suspend(version), "A signatory or the proposer suspends")
     _require_in_force(version)
-    known = [entry.name for entry in version.contract.computations]
+    contract = version.contract
+    known = [entry.name for entry in contract.computations]
+    known += [task.computation for task in contract.tasks]
     for name in said.computations or ():
         if not any(covers(entry, name) or covers(name, entry) for entry in known):
             raise InputError("bad-input", f"The contract permits no {name}: {', '.join(known)}.")

@@ -38,7 +38,9 @@ class Audit:
 
     def __repr__(self) -> str:
         facts, events = sum(self.report.checked.values()), len(self.report.events)
-        return f"<Audit {self.report.study}: {events} events, {facts} facts hold>"
+        left = len(self.report.unchecked)
+        more = f", {left} not checked here" if left else ""
+        return f"<Audit {self.report.study}: {events} events, {facts} facts hold{more}>"
 
     def _repr_html_(self) -> str:
         rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.who, event.what) for event in self.events]
@@ -57,9 +59,11 @@ def fetch_audit(client: Client, contract: Contract, *, whole: bool) -> Audit:
     Raises:
         CohortiumError: See `Study.audit`.
     """
+    from cohortium.audit.appraisal import appraiser
     from cohortium.audit.verify import Trust, verify
 
     answer = client.get(f"/studies/{contract.study}/audit", whole="true" if whole else "false")
     data = canonical(answer)
     keys = {name: frozenset({key}) for name, key in contract.parties.items()}
-    return Audit(data, verify(data, trust=Trust(keys, client.ledger_key)))
+    trust = Trust(keys, client.ledger_key)
+    return Audit(data, verify(data, trust=trust, appraise=appraiser()))

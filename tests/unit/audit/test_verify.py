@@ -25,7 +25,6 @@ from tests.support.audit_faults import (
     released,
     said_of_a_stranger,
     usurped,
-    with_key,
 )
 
 from cohortium.audit.steps import STEPS
@@ -299,10 +298,3 @@ def test_the_version_of_an_analysis_that_is_not_installed_is_no_accusation(story
 def test_every_step_has_its_faults() -> None:
     assert {fault.step for fault in FAULTS} == set(STEPS)
     assert len({(fault.step, fault.name) for fault in FAULTS}) == len(FAULTS) >= 30
-
-
-def test_evidence_is_appraised_against_the_contract(story: Honest) -> None:
-    seen = []
-    data = canonical(with_key(story))
-    verify(data, appraise=lambda evidence, contract: seen.append((evidence, contract.digest)))
-    assert seen == [(b"quote", story.second.digest)]
