@@ -170,6 +170,9 @@ def _status_text(data: Any) -> str:
         f"datasets   {', '.join(datasets) or 'none'}",
         f"ledger     {_ledger_text(data['ledger'])}",
     ]
+    if data["lends"] or data["received"]:
+        lends = ", ".join(data["lends"]) or "nothing"
+        lines.append(f"tasks      lends {lends}; {data['received']} run(s) gave it something")
     lines += [
         f"contract   {c['state']:<10} {c['study']}  {c['digest'][:19]}..."
         for c in data["contracts_list"]
@@ -275,7 +278,7 @@ def runs(
 
 def _use_row(use: Mapping[str, Any]) -> tuple[str, ...]:
     """A use of the data in two lines, which fit into 80 columns."""
-    sites = f"{len(use['sites'])} sites" if use["sites"] else ""
+    sites = f"{len(use['sites'])} sites" if use["sites"] else use.get("enclave")
     about = ", ".join(str(one) for one in (use["study"], use["researcher"], sites) if one)
     why = use.get("refused") or (f"withheld: {n}" if (n := use.get("suppressed")) else "")
     return (

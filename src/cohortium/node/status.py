@@ -49,6 +49,8 @@ def summary(service: NodeService) -> dict[str, Any]:
             {"name": name, "confirmed": service.datasets.get(name).confirmed}
             for name in service.datasets.names()
         ],
+        "lends": [] if service.lending is None else service.lending.lent.names(),
+        "received": 0 if service.lending is None else len(service.lending.received.all()),
         "contracts": dict(Counter(contract.state for contract in store.contracts())),
         "paused": paused,
         "ledger": {

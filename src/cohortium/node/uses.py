@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from cohortium.contract.model import RunRequest
+from cohortium.enclave.exchange import Release
 from cohortium.ledger.entry import RunEnded
 from cohortium.node.life import open_contract
 from cohortium.node.replica import Replica
 from cohortium.node.store import NodeStore, StoredRun
+from cohortium.node.task_runs import released
 
 
 def uses(store: NodeStore, last: int) -> list[dict[str, Any]]:
@@ -37,6 +39,9 @@ def _use(store: NodeStore, replica: Replica, run: StoredRun) -> dict[str, Any]:
         "sites": json.loads(run.sites) if run.sites else [],
         "status": run.status,
     }
+    if (made := released(store, run.run_id)) is not None:
+        release, _ = Release.open(made.release)
+        use |= {"enclave": release.enclave, "lent": release.artefacts}
     ended = [fact for fact in replica.facts("run.ended", run.run_id) if isinstance(fact, RunEnded)]
     if ended:
         use |= {"status": ended[-1].status, "suppressed": ended[-1].suppressed}

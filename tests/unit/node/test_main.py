@@ -27,6 +27,8 @@ from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.main import Node
 from cohortium.node.policy import TEMPLATE
 from cohortium.node.store import NodeStore
+from cohortium.node.vault_key import VaultKey
+from cohortium.vault.card import VaultCard
 
 KEY = SigningKey.from_seed(b"\x05" * 32)
 
@@ -129,6 +131,21 @@ async def test_the_node_connects_and_sends_what_another_process_queued(
         assert answer["owed"] == 0
         evil = await client.get("/status", headers={"host": "evil.example"})
         assert evil.status_code == 403
+
+
+async def test_a_vault_key_is_told_to_the_hub_once_it_is_needed_and_after_each_reconnect(
+    hub: tuple[Hub, LinkServer, int], folder: NodeDir, serving: NodeStore
+) -> None:
+    await _until(lambda: "Alpha" in hub[1].connected())
+    vault = VaultKey(folder.vault_key)
+    public = vault.private.public
+    await _until(lambda: bool(hub[0].received("publish_card")))
+    hub[1].cut("Alpha")
+    await _until(lambda: len(hub[0].received("publish_card")) >= 2)
+    for message in hub[0].received("publish_card"):
+        card, signer = VaultCard.open(message.publish_card.envelope)
+        assert (card.name, card.public, signer) == ("Alpha", public, KEY.public)
+    await _until(lambda: serving.last_answer("vault-key") == "ok")
 
 
 async def test_a_rotation_reconnects_with_the_new_certificate(

@@ -168,3 +168,20 @@ def test_the_floor_is_said_once_in_both_languages() -> None:
     assert "by institution where the contract says so" in english
     for floor in ("site", "total"):
         assert not any("披露控制：" in line for line in explain(Policy(floor=floor), "zh"))
+
+
+def test_rules_for_tasks_are_read_and_said() -> None:
+    text = (
+        "tasks: {allow: built-in, min_level: L3, simulated: false, advisories: [INTEL-SA-00615], "
+        "platforms: [000b0000000000000000000000000000]}"
+    )
+    rules = parse_policy(text).tasks
+    assert (rules.allow, rules.min_level, rules.simulated) == ("built-in", "L3", False)
+    english = "\n".join(explain(parse_policy(text)))
+    for part in ("built-in programs only", "at L3 or above only", "simulated enclave is refused"):
+        assert part in english
+    assert "goes to no task" in "\n".join(explain(parse_policy("tasks: {allow: false}")))
+    assert "不提供给任何任务" in "\n".join(explain(parse_policy("tasks: {allow: false}"), "zh"))
+    for wrong in ("{allow: maybe}", "{min_level: L6}", "{platforms: [x]}", "{other: 1}", "[]"):
+        with pytest.raises(InputError):
+            parse_policy(f"tasks: {wrong}")
