@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.support.builders import CONSORTIUM
 from tests.support.node_folder import Site
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cohortium.cli.main import app
 from cohortium.contract.code import packed

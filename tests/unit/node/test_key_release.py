@@ -51,7 +51,7 @@ from cohortium.node import consent, key_release, steward
 from cohortium.node.own_entries import OwnEntries
 from cohortium.node.policy import Policy
 from cohortium.node.task_rules import TaskRules
-from cohortium.vault.grants import parse_grants
+from cohortium.vault.grants import Grants, parse_grants
 from cohortium.vault.keys import Keyring
 from cohortium.vault.reader import VaultReader
 from cohortium.vault.storage import StreamSource
@@ -83,6 +83,12 @@ def _refused(node: Node, asking: AskingEnclave, code: str) -> CohortiumError:
     return caught.value
 
 
+def _reader(data: bytes, grants: Grants) -> VaultReader:
+    """What the enclave's key of the run opens."""
+    source = StreamSource(io.BytesIO(data))
+    return VaultReader(source, Keyring([run_key()]), grants=lambda: grants)
+
+
 def _released(node: Node) -> int:
     return int(node.store.execute("SELECT count(*) FROM task_releases")[0][0])
 
@@ -99,8 +105,7 @@ def test_an_enclave_that_the_contract_names_opens_what_was_lent(world: LendingWo
         data = whole(node, RUN_ID, "images", one.path)
         assert digest_bytes(data) == one.content_digest
         grants = parse_grants(b64decode(handed.grants[one.path]))
-        source = StreamSource(io.BytesIO(data))
-        reader = VaultReader(source, Keyring([run_key()]), grants=lambda grants=grants: grants)
+        reader = _reader(data, grants)
         opened[one.path] = reader.read()
         assert reader.header.writer_key == handed.writer
     assert opened == {"one.png": b"one" * 1000, "deep/two.png": b"two" * 1000}
@@ -680,6 +685,4 @@ def test_a_joint_input_is_released_by_each_of_its_owners(world: LendingWorld) ->
         (handed,) = keys.inputs.values()
         data = whole(world.nodes[name], RUN_ID, "start", "")
         grants = parse_grants(b64decode(handed.grants[""]))
-        source = StreamSource(io.BytesIO(data))
-        reader = VaultReader(source, Keyring([run_key()]), grants=lambda grants=grants: grants)
-        assert reader.read() == b"of both"
+        assert _reader(data, grants).read() == b"of both"

@@ -177,10 +177,11 @@ def test_files_that_were_exchanged_are_not_lent(
 def test_what_is_removed_is_gone(lent: LentFolder, pictures: Path, tmp_path: Path) -> None:
     one = lent.add("pictures", "dataset", pictures)
     lent.remove("pictures")
-    assert lent.names() == list((tmp_path / "lent").iterdir()) == []
-    for gone in (lambda: lent.get("pictures"), lambda: lent.find(one.artefact)):
+    assert lent.names() == []
+    assert list((tmp_path / "lent").iterdir()) == []
+    for find, what in ((lent.get, "pictures"), (lent.find, one.artefact)):
         with pytest.raises(InputError) as caught:
-            gone()
+            find(what)
         assert caught.value.code == "not-found"
 
 
