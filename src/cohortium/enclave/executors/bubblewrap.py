@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 from typing import ClassVar, Final
 
 from cohortium.contract.task import SecurityLevel
 from cohortium.enclave.executor import Prepared
 from cohortium.enclave.executors.landlock import guards_missing
 from cohortium.enclave.inside.mounts import HIDDEN
+from cohortium.enclave.inside.namespaces import HOST_NAME, NOTHING, untold
 from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import (
     DEVICE,
@@ -74,7 +76,8 @@ class Bubblewrap:
         slots = mounts["files"] if mounts else ()
         if mounts:
             command += [*_MAY_MOUNT, "--dev-bind", DEVICE, _DEVICE]
-        command += ["--proc", "/proc", "--dev", "/dev", "--dir", INPUTS]
+        command += ["--hostname", HOST_NAME, "--proc", "/proc", *_hidden()]
+        command += ["--dev", "/dev", "--dir", INPUTS]
         for folder, size_bytes in sizes(job, slots).items():
             command += ["--size", str(size_bytes), "--tmpfs", folder]
         for inside, host in shown(job).items():
@@ -87,3 +90,15 @@ class Bubblewrap:
             guarded(job, mounts=mounts),
             group=control_group(job, slots),
         )
+
+
+def _hidden() -> list[str]:
+    """What covers what /proc says of the machine."""
+    options: list[str] = []
+    for place in map(str, untold()):
+        if Path(place).is_dir():
+            options += ["--perms", "0555", "--size", "4096", "--tmpfs", place]
+            options += ["--remount-ro", place]
+        else:
+            options += ["--ro-bind", str(NOTHING), place]
+    return options

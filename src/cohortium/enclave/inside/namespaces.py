@@ -35,6 +35,14 @@ _SIGKILL: Final = 9
 
 INSIDE_ID: Final = 1000
 """As in the file passwd beside this one."""
+HOST_NAME: Final = "task"
+NOTHING: Final = Path(__file__).with_name("nothing")
+"""An empty file."""
+_TOLD: Final = frozenset({"cpuinfo", "loadavg", "meminfo", "sys", "uptime", "version"})
+"""Of what /proc says of the machine: what libraries size themselves by, and what uname(2) and
+sysinfo(2) say too."""
+_TOLD_OF_SYS: Final = frozenset({"vm"})
+"""Allocators look there."""
 DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -56,6 +64,7 @@ def enter() -> None:
     for flag in _NEW.values():
         flags |= flag
     _checked(_libc.unshare(flags), "unshare")
+    _checked(_libc.sethostname(HOST_NAME.encode(), len(HOST_NAME)), "sethostname")
     own = Path("/proc/self")
     (own / "setgroups").write_text("deny")
     (own / "uid_map").write_text(f"{INSIDE_ID} {user} 1")
@@ -106,9 +115,29 @@ def build_root(
     Path("/dev/fd").symlink_to("/proc/self/fd")
     Path("/proc").mkdir()
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+    nothing = Path("/etc/nothing")
+    nothing.parent.mkdir(exist_ok=True)
+    nothing.touch()
+    for place in untold():
+        if place.is_dir():
+            cover(str(place), "555")
+        else:
+            _mount(str(nothing), str(place), None, _BIND)
+            _protect(str(place), recursive=False)
     _checked(_libc.umount2(b"/host", _DETACH), "umount2")
     Path("/host").rmdir()
     _protect("/", recursive=False)
+
+
+def untold(proc: Path = Path("/proc")) -> list[Path]:
+    """What of /proc says more of the machine than tasks need: files, and folders."""
+    of_machine = [
+        one
+        for one in sorted(proc.iterdir())
+        if not one.name.isdigit() and not one.is_symlink() and one.name not in _TOLD
+    ]
+    of_sys = [one for one in sorted((proc / "sys").iterdir()) if one.name not in _TOLD_OF_SYS]
+    return of_machine + of_sys
 
 
 def own_mounts() -> None:
@@ -135,14 +164,14 @@ def mount_connection(device: int, target: str, root_mode: str) -> None:
     _mount("vault", target, "fuse", flags, said)
 
 
-def cover(folder: str) -> None:
-    """Mount an empty folder that nobody may enter over one.
+def cover(folder: str, mode: str = "000") -> None:
+    """Mount an empty folder over one, which nobody may enter unless `mode` says otherwise.
 
     Raises:
         OSError: The kernel refuses.
     """
     flags = _RDONLY | _NOSUID | _NODEV | _NOEXEC
-    _mount("tmpfs", folder, "tmpfs", flags, "mode=000,size=4k")
+    _mount("tmpfs", folder, "tmpfs", flags, f"mode={mode},size=4k")
 
 
 def become(user: int, group: int) -> None:
