@@ -22,6 +22,7 @@ from cohortium.audit.bundle import Bundle
 from cohortium.contract.model import Contract, Draft, RunRequest
 from cohortium.contract.statements import Assignment, Transition
 from cohortium.crypto.signed import Envelope
+from cohortium.enclave.exchange import Offer, Release, TaskOutcome
 from cohortium.ledger.entry import Entry
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -33,6 +34,9 @@ DOCUMENTS: Final[Mapping[str, type[BaseModel]]] = {
     "transition": Transition,
     "assignment": Assignment,
     "run-request": RunRequest,
+    "enclave-offer": Offer,
+    "key-release": Release,
+    "task-outcome": TaskOutcome,
     "ledger-entry": Entry,
     "envelope": Envelope,
     "audit-bundle": Bundle,

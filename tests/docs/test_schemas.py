@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from tests.support.audit import honest
+from tests.support.audit_tasks import TaskStory
 from tests.support.contracts import ADA, NOW, contract, key, request
 from tests.support.full_contract import full_contract, mutations
 from tools.document_pages import documents_page, ledger_page
@@ -21,6 +22,7 @@ from cohortium.contract.statements import Assignment, Transition
 from cohortium.core.canonical import canonical, digest
 from cohortium.core.model import Document
 from cohortium.crypto.signed import Envelope
+from cohortium.enclave.exchange import Offer, Release, TaskOutcome
 from cohortium.errors import CohortiumError
 from cohortium.ledger import entry as facts
 from cohortium.ledger.entry import Entry, Fact
@@ -55,6 +57,7 @@ def entries() -> list[Entry]:
         facts.Founded(name="Nordic", fingerprint=digest(0)),
         facts.TakenOver(size=7, key="cohortium/00+0a0b0c0d+key"),
         facts.MemberChanged(name="Aarhus", key=key("Aarhus").public, status="approved"),
+        facts.EnclaveChanged(name="Kiel", key=key("Kiel").public, status="suspended"),
         facts.ResearcherChanged(name="Ada", key=ADA.key, status="removed"),
         facts.DatasetChanged(member="Aarhus", name="lung", content=digest(1), dictionary=digest(2)),
         facts.PolicyChanged(member="Aarhus", policy=digest(3)),
@@ -84,6 +87,15 @@ def entries() -> list[Entry]:
         ),
     ]
     return [Entry(at=NOW, fact=fact) for fact in known]
+
+
+def _lent() -> list[bytes]:
+    """A task's outcome, a release and an offer, as they were signed."""
+    story = TaskStory()
+    story.trained(story.begin())
+    kinds = ("task-outcome", "key-release", "enclave-offer")
+    texts = list(story.statements.values())
+    return [next(text for text in texts if f"{kind}+json" in text).encode() for kind in kinds]
 
 
 def envelope() -> Document:
@@ -117,6 +129,9 @@ EXAMPLES: dict[str, Callable[[], list[Document]]] = {
         )
     ],
     "run-request": lambda: [request(contract(), params={"a": [1, {"b": None}]})],
+    "enclave-offer": lambda: [Offer.open(_lent()[2])[0]],
+    "key-release": lambda: [Release.open(_lent()[1])[0]],
+    "task-outcome": lambda: [TaskOutcome.open(_lent()[0])[0]],
     "ledger-entry": lambda: [*entries()],
     "envelope": lambda: [envelope()],
     "audit-bundle": lambda: [

@@ -248,8 +248,9 @@ def _owners(proposal: Proposal, around: _Around, faults: list[str]) -> tuple[Res
     for task in proposal.tasks:
         for slot in task.inputs:
             named.update(dict.fromkeys(slot.owners))
+            needed = slot.required or slot.artefact is not None
             without = [name for name in slot.owners if name not in around.directory]
-            if without:
+            if needed and without:
                 faults.append(
                     f"input {slot.name} of {task.name} belongs to {listed(without)}, who is no "
                     "member and has no node that could lend it"
