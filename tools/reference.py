@@ -93,6 +93,7 @@ and the name in capitals, which goes before the file.
 |---|---|
 | `COHORTIUM_HUB_DIR` | the hub's folder, where a command has `--dir` |
 | `COHORTIUM_NODE_DIR` | the node's folder, where a command has `--dir` |
+| `COHORTIUM_ENCLAVE_DIR` | the same of an enclave |
 | `COHORTIUM_PROFILE` | the researcher's profile: a name or a file |
 """
 
@@ -180,10 +181,12 @@ def configuration_page() -> str:
     from cohortium.hub.config import HubConfig
     from cohortium.node.config import NodeConfig
     from cohortium.node.policy import TEMPLATE
+    from cohortium.worker.folder import EnclaveConfig
 
     parts: list[tuple[str, str, type[BaseModel]]] = [
         ("hub.toml", "Of the hub, in its folder.", HubConfig),
         ("node.toml", "Of a node, in its folder.", NodeConfig),
+        ("enclave.toml", "Of an enclave, in its folder.", EnclaveConfig),
     ]
     page = CONFIGURATION_HEAD
     for title, about, model in parts:

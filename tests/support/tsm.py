@@ -38,8 +38,8 @@ class FakeTsm:
         self._provider, self._answer, self._auxblob = provider, answer, auxblob
         make, remove = Path.mkdir, Path.rmdir
 
-        def mkdir(path: Path, **kwargs: Any) -> None:
-            make(path, **kwargs)
+        def mkdir(path: Path, *args: Any, **kwargs: Any) -> None:
+            make(path, *args, **kwargs)
             if path.parent == self.folder:
                 self._entry(path)
 
