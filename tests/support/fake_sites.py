@@ -287,6 +287,7 @@ def make_hub(
     *,
     config: HubConfig | None = None,
     authority: Authority | None = None,
+    folder: Path | None = None,
 ) -> Hub:
     """A hub of the consortium ``Test``, not started."""
     fingerprint = "sha256:" + "c" * 64 if authority is None else authority.fingerprint
@@ -301,6 +302,7 @@ def make_hub(
         clock=lambda: NOW,
         find_analysis=find,
         ledger_key=key("ledger"),
+        folder=folder,
     )
 
 

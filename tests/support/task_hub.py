@@ -39,7 +39,7 @@ ENCLAVES = ("Vault One", "Vault Two")
 LENDERS = {"images": "Alpha", "labels": "Beta"}
 FILES = {"task.yaml": b"command: [x]\noutputs: [model]\n", "main.py": b"print(1)\n"}
 PROGRAM = code_digest(FILES)
-VAULT = PrivateKey.generate().public.to_text()
+VAULT = PrivateKey(b"v" * 32).public.to_text()
 OUTPUTS = {"model": b"m" * 3000, "report": b"r" * 20, "log": b"l" * 10}
 
 

@@ -271,6 +271,8 @@ class RunDriver:
                 future.cancel()
             return future.result()
         except concurrent.futures.CancelledError as error:
+            # Or else the loop has ended, and the hub with it: to the run that is a crash.
+            live.cancelled.wait()
             raise live.ending from error
         finally:
             live.waiting = None

@@ -125,7 +125,8 @@ class TaskRuns:
                 self._outputs.drop(run.info.id)
             raise
         finally:
-            self._loop.call_soon_threadsafe(self._board.drop, run.info.id)
+            with suppress(RuntimeError):  # the loop closed meanwhile
+                self._loop.call_soon_threadsafe(self._board.drop, run.info.id)
         if live.stopped is not None:
             raise live.stopped
         return _result(envelope, live)

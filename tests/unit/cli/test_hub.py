@@ -18,6 +18,7 @@ from cohortium.hub.config import HubConfig
 from cohortium.hub.folder import HubFolder
 
 KEY = SigningKey.from_seed(b"\x05" * 32)
+OTHER = SigningKey.from_seed(b"v" * 32)
 
 
 @pytest.fixture
@@ -76,6 +77,14 @@ def test_the_operators_commands(hub: Path) -> None:
     assert [user["status"] for user in run("users", *there)] == ["active"]
     assert run("remove-user", "Ada", *there)["status"] == "removed"
     run("remove-user", "Ada", *there, code=InputError.exit_code)
+    vault = Invitation.from_text(run("invite", "Vault", "--enclave", *there)["invitation"])
+    assert vault.kind == "enclave"
+    run("invite", "Vault", "--enclave", "--researcher", *there, code=InputError.exit_code)
+    membership.add("Vault", OTHER.public, "enclave")
+    (row,) = run("enclaves", *there)
+    assert (row["name"], row["status"], row["connected"]) == ("Vault", "approved", False)
+    assert [row["name"] for row in run("members", *there)] == ["Alpha"]
+    assert run("suspend", "Vault", *there)["status"] == "suspended"
     store.close()
 
 
