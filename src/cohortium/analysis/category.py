@@ -14,7 +14,7 @@ from cohortium.analysis.category_state import Progress
 from cohortium.analysis.formula import complete, design, variables_of
 from cohortium.analysis.glm_release import require_persons
 from cohortium.analysis.glm_site import blocks, level_counts
-from cohortium.analysis.interface import Continue, Done, DropOuts, Params, Scope
+from cohortium.analysis.interface import Continue, Done, DropOuts, FieldSpec, Params, Scope
 from cohortium.analysis.marks import joint_counts, numbers_made
 from cohortium.core.rounds import Array, Contribution, Layout, State, Total
 from cohortium.core.table import Table
@@ -51,9 +51,14 @@ class CategoryAnalysis(ABC, Generic[P]):
     def begin(self, at: Progress, params: P) -> Floats:
         """The coefficients of the model without covariates, shape (q,)."""
 
-    @abstractmethod
-    def sums(self, at: Progress, model: Model) -> Layout:
+    def sums(self, at: Progress, model: Model) -> Layout:  # noqa: ARG002
         """The fields of a round of the fit."""
+        q = model.q
+        return {
+            "loglik": FieldSpec((1,), "real"),
+            "score": FieldSpec((q,), "real"),
+            "information": FieldSpec((q * (q + 1) // 2,), "real"),
+        }
 
     @abstractmethod
     def add(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis.category_model import Model
 from cohortium.analysis.newton import Point
-from cohortium.analysis.untrusted import floats, ints, phase_of
+from cohortium.analysis.searching import Searching
+from cohortium.analysis.untrusted import finite, ints, phase_of, steps
 from cohortium.core.rounds import State
 from cohortium.errors import ProtocolError
 
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Searching):
     """The totals and coefficients so far; p columns, K levels, q coefficients.
 
     Attributes:
@@ -41,16 +41,7 @@ class Progress:
         information: (q (q + 1) / 2,); its packed information, in the phase ``cuts``.
     """
 
-    phase: str
-    counts: Ints
-    outcomes: Ints
-    centre: Floats
-    spread: Floats
-    beta: Floats
-    previous: Floats
-    scalars: Floats
-    step: int = 0
-    halvings: int = 0
+    outcomes: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     fitted: Floats = field(default_factory=lambda: np.zeros(0))
     information: Floats = field(default_factory=lambda: np.zeros(0))
 
@@ -59,27 +50,13 @@ class Progress:
         """Before the first round."""
         zeros, ones, none = np.zeros(model.p), np.ones(model.p), np.zeros(model.q)
         counts, outcomes = np.zeros(3, dtype=np.int64), np.zeros(model.k, dtype=np.int64)
-        return Progress(phase, counts, outcomes, zeros, ones, none, none, np.zeros(3))
-
-    @property
-    def n(self) -> int:
-        """Persons in the model."""
-        return int(self.counts[0])
+        scalars = np.zeros(3)
+        return Progress(phase, counts, zeros, ones, none, none, scalars, outcomes=outcomes)
 
     def point(self, spread: Floats) -> Point:
         """Where the search stands; `spread` as in `Point`."""
         before = float(self.scalars[0])
         return Point(self.beta, self.previous, spread, before, self.step, self.halvings)
-
-    def but(self, **changes: Any) -> Progress:
-        """With some values replaced."""
-        return replace(self, **changes)
-
-    def scalar(self, at: int, value: float) -> Progress:
-        """With one of the scalars replaced."""
-        scalars = self.scalars.copy()
-        scalars[at] = value
-        return replace(self, scalars=scalars)
 
     def to_state(self) -> State:
         """As the hub sends it."""
@@ -109,22 +86,14 @@ class Progress:
         }
         if cuts:
             shapes |= {"fitted": (q,), "information": (q * (q + 1) // 2,)}
-        real = {name: floats(state, name, shape) for name, shape in shapes.items()}
-        steps = state.values.get("steps")
-        if (
-            not isinstance(steps, list)
-            or len(steps) != 2
-            or not all(type(value) is int and 0 <= value < 1000 for value in steps)
-            or not all(np.all(np.isfinite(array)) for array in real.values())
-        ):
-            raise malformed()
+        step, halvings = steps(state, 2)
         return Progress(
             phase=phase,
             counts=ints(state, "counts", (3,)),
             outcomes=ints(state, "outcomes", (model.k,)),
-            step=steps[0],
-            halvings=steps[1],
-            **real,
+            step=step,
+            halvings=halvings,
+            **{name: finite(state, name, shape) for name, shape in shapes.items()},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from cohortium.analysis.cox_steps import Units, n_blocks
 from cohortium.analysis.distribution import Known
 from cohortium.analysis.interface import FieldKind, FieldSpec
 from cohortium.analysis.marks import n_marks
-from cohortium.analysis.untrusted import floats, ints, phase_of
+from cohortium.analysis.searching import Searching
+from cohortium.analysis.untrusted import finite, ints, phase_of, steps
 from cohortium.core.rounds import Array, Layout, State
 from cohortium.errors import ProtocolError
 
@@ -37,7 +38,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Searching):
     """The totals and coefficients so far; p columns, K steps of time.
 
     Attributes:
@@ -56,14 +57,6 @@ class Progress:
     """
 
     phase: Phase
-    counts: Ints
-    centre: Floats
-    spread: Floats
-    beta: Floats
-    previous: Floats
-    scalars: Floats
-    step: int = 0
-    halvings: int = 0
     known: Known | None = None
     grid: Grid | None = None
 
@@ -73,11 +66,6 @@ class Progress:
         zeros, ones = np.zeros(model.p), np.ones(model.p)
         counts = np.zeros(5, dtype=np.int64)
         return Progress(phase, counts, zeros, ones, zeros, zeros, np.zeros(6))
-
-    @property
-    def n(self) -> int:
-        """Persons in the model."""
-        return int(self.counts[0])
 
     @property
     def events(self) -> int:
@@ -92,16 +80,6 @@ class Progress:
     def units(self, n_sites: int) -> Units:
         """Of the sums by step."""
         return Units.of(float(self.scalars[5]), self.spread, n_sites)
-
-    def but(self, **changes: Any) -> Progress:
-        """With some values replaced."""
-        return replace(self, **changes)
-
-    def scalar(self, at: int, value: float) -> Progress:
-        """With one of the scalars replaced."""
-        scalars = self.scalars.copy()
-        scalars[at] = value
-        return replace(self, scalars=scalars)
 
     def to_state(self) -> State:
         """As the hub sends it."""
@@ -128,17 +106,11 @@ class Progress:
         if phase in ({"fit"} if model.pooled else {"grid", "risk"}):
             raise _malformed()
         vectors: dict[str, Any] = {
-            name: _finite(floats(state, name, (model.p,)))
+            name: finite(state, name, (model.p,))
             for name in ("centre", "spread", "beta", "previous")
         }
-        steps = state.values.get("steps")
-        if (
-            not isinstance(steps, list)
-            or len(steps) != 2
-            or not all(type(value) is int and 0 <= value < 1000 for value in steps)
-        ):
-            raise _malformed()
-        scalars = _finite(floats(state, "scalars", (6,)))
+        step, halvings = steps(state, 2)
+        scalars = finite(state, "scalars", (6,))
         if scalars[5] != 0 and not 1 <= scalars[5] <= _LARGEST:
             raise _malformed()
         known = grid = None
@@ -150,8 +122,8 @@ class Progress:
             phase=phase,
             counts=ints(state, "counts", (5,)),
             scalars=scalars,
-            step=steps[0],
-            halvings=steps[1],
+            step=step,
+            halvings=halvings,
             known=known,
             grid=grid,
             **vectors,
@@ -217,12 +189,6 @@ def _inner(state: State) -> State:
         if name.startswith(first)
     }
     return State(values=values, arrays=arrays)
-
-
-def _finite(array: Floats) -> Floats:
-    if not np.all(np.isfinite(array)):
-        raise _malformed()
-    return array
 
 
 def _malformed() -> ProtocolError:

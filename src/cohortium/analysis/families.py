@@ -271,8 +271,8 @@ class GammaInverse:
         return _total(np.log(y), times)
 
 
-class GammaLog(GammaInverse):
-    """The same with link log; the observed information is not the expected one."""
+class _LogLink:
+    """Link log of positive numbers, before the family's own; not the canonical one."""
 
     link: ClassVar[str] = "log"
     canonical: ClassVar[bool] = False
@@ -291,6 +291,10 @@ class GammaLog(GammaInverse):
     def mean(self, eta: Floats) -> Floats:
         """See `Family`; as of poisson, cut where a step is taken back."""
         return np.exp(np.clip(eta, -self._FAR, self._FAR))
+
+
+class GammaLog(_LogLink, GammaInverse):
+    """The same with link log; the observed information is not the expected one."""
 
     def weight(self, eta: Floats) -> Floats:
         """See `Family`."""
@@ -341,26 +345,8 @@ class InverseGaussianSquared(GammaInverse):
         return _total(np.square(y / self.mean(eta) - 1.0) / y, times)
 
 
-class InverseGaussianLog(InverseGaussianSquared):
+class InverseGaussianLog(_LogLink, InverseGaussianSquared):
     """The same with link log; the observed information is not the expected one."""
-
-    link: ClassVar[str] = "log"
-    canonical: ClassVar[bool] = False
-    bounded: ClassVar[bool] = False
-
-    _FAR = 40.0
-
-    def start(self, y: Floats) -> Floats:
-        """See `Family`."""
-        return np.log(y)
-
-    def predictor(self, mean: float) -> float:
-        """See `Family`."""
-        return math.log(mean)
-
-    def mean(self, eta: Floats) -> Floats:
-        """See `Family`; as of poisson, cut where a step is taken back."""
-        return np.exp(np.clip(eta, -self._FAR, self._FAR))
 
     def weight(self, eta: Floats) -> Floats:
         """See `Family`."""

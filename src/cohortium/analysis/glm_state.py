@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from cohortium.analysis.formula import Parsed
-from cohortium.analysis.untrusted import floats, ints, phase_of
+from cohortium.analysis.searching import Searching
+from cohortium.analysis.untrusted import finite, ints, phase_of, steps
 from cohortium.core.rounds import State
-from cohortium.errors import ProtocolError
 
 Phase = Literal["counts", "counts+moments", "moments", "start", "fit", "errors"]
 PHASES: tuple[Phase, ...] = ("counts", "counts+moments", "moments", "start", "fit", "errors")
+
+VECTORS = ("centre", "spread", "beta", "previous")
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Searching):
     """The totals and coefficients so far; p columns.
 
     Attributes:
@@ -39,15 +41,7 @@ class Progress:
     """
 
     phase: Phase
-    counts: npt.NDArray[np.int64]
-    centre: Floats
-    spread: Floats
-    beta: Floats
-    previous: Floats
-    scalars: Floats
-    step: int = 0
     converged: int = 0
-    halvings: int = 0
     bread: Floats = field(default_factory=lambda: np.zeros(0))
 
     @staticmethod
@@ -86,15 +80,9 @@ class Progress:
         """How often all persons count together."""
         return float(self.scalars[5])
 
-    def but(self, **changes: Any) -> Progress:
-        """With some values replaced."""
-        return replace(self, **changes)
-
     def to_state(self) -> State:
         """As the hub sends it."""
-        names: tuple[str, ...] = ("centre", "spread", "beta", "previous", "scalars", "counts")
-        if self.phase == "errors":
-            names = (*names, "bread")
+        names = (*VECTORS, "scalars", "counts", *(["bread"] if self.phase == "errors" else []))
         return State(
             values={
                 "phase": self.phase,
@@ -110,29 +98,18 @@ class Progress:
         Raises:
             ProtocolError: ``malformed-message``.
         """
-        shape = (len(parsed.names),)
-        names = ("centre", "spread", "beta", "previous")
-        vectors = {name: floats(state, name, shape) for name in names}
-        scalars = floats(state, "scalars", (8,))
+        p = len(parsed.names)
         phase = next(p for p in PHASES if p == phase_of(state, PHASES))
-        size = len(parsed.names) * (len(parsed.names) + 1) // 2
-        bread = floats(state, "bread", (size,)) if phase == "errors" else np.zeros(0)
-        steps = state.values.get("steps")
-        real = (*vectors.values(), scalars, bread)
-        if (
-            not isinstance(steps, list)
-            or len(steps) != 3
-            or not all(type(value) is int and 0 <= value < 1000 for value in steps)
-            or not all(np.all(np.isfinite(vector)) for vector in real)
-        ):
-            raise ProtocolError("malformed-message", "The state of the round is not a model's.")
+        vectors = {name: finite(state, name, (p,)) for name in VECTORS}
+        packed = (p * (p + 1) // 2,)
+        step, converged, halvings = steps(state, 3)
         return Progress(
             phase=phase,
             counts=ints(state, "counts", (3,)),
-            scalars=scalars,
-            step=steps[0],
-            converged=steps[1],
-            halvings=steps[2],
-            bread=bread,
+            scalars=finite(state, "scalars", (8,)),
+            step=step,
+            converged=converged,
+            halvings=halvings,
+            bread=finite(state, "bread", packed) if phase == "errors" else np.zeros(0),
             **vectors,
         )

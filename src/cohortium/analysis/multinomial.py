@@ -15,11 +15,11 @@ from cohortium.analysis.category_release import about, require_independent, sepa
 from cohortium.analysis.category_state import Progress
 from cohortium.analysis.formula import MAX_CHARACTERS
 from cohortium.analysis.glm_result import wald
-from cohortium.analysis.interface import Continue, Done, FieldSpec, Params, Scope
+from cohortium.analysis.interface import Continue, Done, Params, Scope
 from cohortium.analysis.least_squares import inverse, pack, unpack
 from cohortium.analysis.newton import MAX_HALVINGS, MAX_ITERATIONS, farthest_of, move
 from cohortium.core.dictionary import Label
-from cohortium.core.rounds import Contribution, Layout, Total
+from cohortium.core.rounds import Contribution, Total
 from cohortium.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -87,15 +87,6 @@ class Multinomial(CategoryAnalysis[MultinomialParams]):
         beta = np.zeros((len(at.outcomes) - 1, p))
         beta[:, 0] = np.log(at.outcomes[1:] / at.outcomes[0])
         return beta.ravel()
-
-    def sums(self, at: Progress, model: Model) -> Layout:  # noqa: ARG002
-        """See `CategoryAnalysis`."""
-        q = model.q
-        return {
-            "loglik": FieldSpec((1,), "real"),
-            "score": FieldSpec((q,), "real"),
-            "information": FieldSpec((q * (q + 1) // 2,), "real"),
-        }
 
     def add(
         self,

@@ -16,7 +16,7 @@ from cohortium.analysis.category_release import require_independent, separated
 from cohortium.analysis.category_state import CUTS, Progress, malformed
 from cohortium.analysis.cumulative import LEAST_GAP, Between, Link, thresholds_of
 from cohortium.analysis.formula import MAX_CHARACTERS
-from cohortium.analysis.interface import Continue, Done, FieldSpec, Params, Scope
+from cohortium.analysis.interface import Continue, Done, Params, Scope
 from cohortium.analysis.least_squares import pack, unpack
 from cohortium.analysis.newton import MAX_HALVINGS, MAX_ITERATIONS, farthest_of, move
 from cohortium.analysis.ordinal_result import assemble
@@ -106,14 +106,7 @@ class Ordinal(CategoryAnalysis[OrdinalParams]):
 
     def sums(self, at: Progress, model: Model) -> Layout:
         """See `CategoryAnalysis`."""
-        if at.phase == CUTS:
-            return brant.layout(model)
-        q = model.q
-        return {
-            "loglik": FieldSpec((1,), "real"),
-            "score": FieldSpec((q,), "real"),
-            "information": FieldSpec((q * (q + 1) // 2,), "real"),
-        }
+        return brant.layout(model) if at.phase == CUTS else super().sums(at, model)
 
     def add(
         self,

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from cohortium.core.rounds import Array, State
 from cohortium.errors import ProtocolError
 
+MOST_STEPS = 1000
+
 
 def phase_of(state: State, phases: Collection[str]) -> str:
     """The state's phase, one of `phases`, or ProtocolError ``malformed-message``."""
@@ -27,6 +29,26 @@ def floats(state: State, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.fl
 def ints(state: State, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """An int64 array of that shape, or ProtocolError ``malformed-message``."""
     return np.asarray(_array(state, name, shape, np.int64), dtype=np.int64)
+
+
+def finite(state: State, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """As `floats`, and none of them infinite or no number."""
+    array = floats(state, name, shape)
+    if not np.all(np.isfinite(array)):
+        raise ProtocolError("malformed-message", f"The state's array {name!r} is not finite.")
+    return array
+
+
+def steps(state: State, count: int) -> list[int]:
+    """How often a search took each kind of step, or ProtocolError ``malformed-message``."""
+    taken = state.values.get("steps")
+    if (
+        not isinstance(taken, list)
+        or len(taken) != count
+        or not all(type(value) is int and 0 <= value < MOST_STEPS for value in taken)
+    ):
+        raise ProtocolError("malformed-message", "The state of the round has no count of steps.")
+    return taken
 
 
 def length(state: State, name: str, limit: int) -> int:
