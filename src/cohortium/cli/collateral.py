@@ -108,7 +108,7 @@ def _data(one: Collateral, now: datetime) -> dict[str, Any]:
 
 
 def _text(rows: list[dict[str, Any]]) -> Any:
-    columns = ("tee", "fmspc", "issued_at", "expires_at", "state", "digest")
+    columns = ("tee", "fmspc", "issued_at", "expires_at", "state", "tcb_evaluation", "digest")
     if any("kept" in row for row in rows):
         rows = [{**row, "state": row["state"] if row["kept"] else "older"} for row in rows]
     cells = [[row[name] for name in columns] for row in rows]
