@@ -95,12 +95,16 @@ class Collector:
     def missing_programs(self) -> list[str]:
         """Digests of programs that a contract names and that are not here."""
         wanted: dict[str, None] = {}
-        for stored in self._store.contracts():
-            if stored.state in _REVIEWED:
-                if stored.digest not in self._programs:
-                    self._programs[stored.digest] = custom(open_contract(stored))
-                wanted |= dict.fromkeys(sorted(self._programs[stored.digest]))
+        for contract, state in self._store.execute("SELECT digest, state FROM contracts"):
+            if state in _REVIEWED:
+                wanted |= dict.fromkeys(sorted(self._programs_of(contract)))
         return [digest for digest in wanted if not self._lending.programs.has(digest)]
+
+    def _programs_of(self, contract: str) -> frozenset[str]:
+        if contract not in self._programs:
+            stored = self._store.contract(contract)
+            self._programs[contract] = custom(open_contract(stored)) if stored else frozenset()
+        return self._programs[contract]
 
     async def _fetch_program(self, digest: str) -> None:
         asked = pb.TaskFetch(slot=CODE_SLOT, path=digest)

@@ -177,9 +177,11 @@ class LentFolder:
             ]
             lent = self._record(name, kind, source, taken)
             write_atomically(stage / RECORD, lent.to_bytes(), mode=0o600)
-            with self._lock:
-                self._require_new(target)
+            try:
                 stage.rename(target)
+            except OSError:  # somebody was quicker
+                self._require_new(target)
+                raise
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise

@@ -164,20 +164,18 @@ class Node:
                 outbox.owe_datasets(self._service.store, published, again=again)
                 seen = marks
             told = self._owe_policy(None if again else told)
-            card = await asyncio.to_thread(self._owe_card, None if again else card)
+            card = await self._owe_card(None if again else card)
             if self._link.connected:
                 with suppress(PeerError):
                     await outbox.flush(self._service.store, self._request, self._on_reply, later)
 
-    def _owe_card(self, told: object) -> object:
+    async def _owe_card(self, told: object) -> object:
         """Tell of the vault key, once there is one; whoever encrypts for this site needs it."""
-        lending = self._service.lending
-        if lending is None or not lending.vault.exists:
-            return told
-        mark = lending.vault.mark
-        if mark != told:
+        lending, identity = self._service.lending, self._service.identity
+        mark = None if lending is None else lending.vault.mark
+        if lending is not None and mark not in {None, told}:
             with suppress(InputError):
-                card = lending.vault.card(self._service.identity, system_clock)
+                card = await asyncio.to_thread(lending.vault.card, identity, system_clock)
                 outbox.owe_card(self._service.store, card)
         return mark
 

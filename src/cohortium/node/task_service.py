@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from cohortium.core.clock import Clock
-from cohortium.errors import CATALOGUE, PeerError, PolicyRefusal
+from cohortium.errors import CATALOGUE, PeerError, PolicyRefusal, ProtocolError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node import journal, task_runs
 from cohortium.node.agreement import Agreements
@@ -41,6 +41,7 @@ class TaskService:
         clock: Clock,
         refusals: Refusals,
     ) -> None:
+        self._identity = identity
         self._store = store
         self._lending = lending
         self._refusals = refusals
@@ -78,6 +79,8 @@ class TaskService:
         with self._refusals("fetch", about, b""):
             if self._lending is None:
                 raise _lends_nothing()
+            if message.site != self._identity.name:
+                raise ProtocolError("malformed-message", "That is lent by another site.")
             checked = self._guard.check_begun(message.run_id, about)  # 1
             digest = checked.lent.get(message.slot)
             if digest is None or task_runs.released(self._store, message.run_id) is None:  # 2

@@ -34,9 +34,12 @@ class VaultKey:
         return self._path.exists()
 
     @property
-    def mark(self) -> tuple[int, int, int]:
-        """Another one where the file is another."""
-        found = self._path.stat()
+    def mark(self) -> tuple[int, int, int] | None:
+        """Another one where the file is another; None where there is none."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     @property
