@@ -14,7 +14,7 @@ from tests.support.source import ROOT
 pytestmark = pytest.mark.slow
 
 STAGES = ["released:after", "take_outcome:after"]
-"""``assign``, ``step enclave``, ``finish`` and ``:before`` end the same; these tell most a second."""
+"""``assign``, ``step enclave``, ``finish`` and ``:before`` end the same; these tell most."""
 
 
 def run_hub(folder: Path, stage: str) -> subprocess.CompletedProcess[str]:

@@ -45,7 +45,7 @@ def arm(store: HubStore, stage: str) -> None:
             here = name == point.removeprefix("step ")
             return bytes(around(step, here and before, here and after)(self, name, compute))
 
-        DbosJournal.step = killed  # type: ignore[method-assign, assignment]
+        DbosJournal.step = killed  # type: ignore[method-assign]
     elif point:
         owner = store.runs if point == "finish" else store.tasks
         setattr(owner, point, around(getattr(owner, point), before, after))
