@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from tests.support.audit import honest, key
 from tests.support.audit_faults import FAULTS, released
+from tests.support.audit_tasks import TaskStory, lending, run_at_l4, simulated_terms
 from typer.testing import CliRunner, Result
 
 import cohortium as co
@@ -125,6 +126,29 @@ def test_the_timeline_says_who_did_what_and_which_keys_to_compare(bundle: Path) 
     assert "It cannot be seen whether entries were left out" in text
     compared = sorted(path.stem[:8] for path in Path("results").iterdir())
     assert f"Results compared: {', '.join(compared)}" in text
+
+
+def test_what_could_not_be_checked_is_not_said_to_hold(tmp_path: Path) -> None:
+    story = TaskStory()
+    contract = story.begin(lending(story, **simulated_terms()))
+    run_at_l4(story, story.ask(contract))
+    made = story.seal()
+    whole, hidden = tmp_path / "whole.json", tmp_path / "hidden.json"
+    whole.write_bytes(canonical(made))
+    (receipt,) = made["releases"]
+    del receipt["nonce"], made["statements"][receipt.pop("outcome")]
+    hidden.write_bytes(canonical(made))
+    text = " ".join(run("audit", "verify", str(whole)).stdout.split())
+    assert "facts hold, in 15 steps." in text
+    assert "on evidence" in text
+    done = run("audit", "verify", str(hidden))
+    assert done.exit_code == 0
+    text = " ".join(done.stdout.split())
+    assert "of those that could be checked here. NOT CHECKED: step 15 (outcomes), entry" in text
+    (left,) = run_json("audit", "verify", str(hidden))["unchecked"]
+    assert left["step"] == "outcomes"
+    missing = run("audit", "verify", str(whole), "--collateral", str(tmp_path / "none"))
+    assert (missing.exit_code, "no folder" in missing.stderr) == (2, True)
 
 
 def test_known_keys_are_pinned(bundle: Path) -> None:
