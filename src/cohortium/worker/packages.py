@@ -14,6 +14,7 @@ import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,6 @@ from cohortium.errors import ConflictError, InputError, PolicyRefusal, ProtocolE
 LOCK: Final = "requirements.lock"
 _RECORD: Final = "packages.json"
 _LARGEST_LOCK_BYTES: Final = 4 * 1024 * 1024
-_MAKING: Final = ".making-"
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,10 @@ def _content(lock: Path) -> bytes:
 
 def _install(place: Path, lock: Path, wheels: Path | None) -> None:
     """By this process's pip, so that the environment holds what is locked and nothing else."""
+    if find_spec("pip") is None:
+        raise InputError(
+            "missing-extra", "pip is not installed beside cohortium: python -m ensurepip"
+        )
     command = [
         *(sys.executable, "-I", "-m", "pip", "--python", str(place / "bin" / "python")),
         *("--disable-pip-version-check", "--no-input", "install"),

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.support.joining_hub import NAME
+from tests.support.joining_hub import JoiningHub as Hub
 
-from cohortium.core.invitation import Invitation
-from cohortium.core.rest import ConsortiumInfo, EnrolmentInfo
 from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import Authority, make_tls_key_and_csr
-from cohortium.crypto.enrolment import SiteEnrolment, SiteStatusRequest
 from cohortium.crypto.keys import fingerprint
 from cohortium.errors import (
     CohortiumError,
@@ -30,66 +28,6 @@ from cohortium.errors import (
 from cohortium.node.config import NodeDir
 from cohortium.node.join import Joined, join, open_http
 from cohortium.node.policy import Policy, PolicyFile
-
-NAME = "Alpha Hospital"
-
-
-class Hub:
-    """Answers as the hub's REST interface does; `approved` is the operator's decision."""
-
-    def __init__(self) -> None:
-        now = datetime.now(UTC)
-        self.authority = Authority.create("Test consortium", now)
-        self.approved = False
-        self.status = "pending"
-        self.enrolments: list[SiteEnrolment] = []
-        self.broken: Callable[[httpx.Request], httpx.Response] | None = None
-        self.ca_pem = self.authority.certificate_pem.decode()
-        self.invitation = Invitation(
-            kind="site",
-            consortium="Test consortium",
-            ca=self.authority.fingerprint,
-            hub="https://hub.example:8443",
-            name=NAME,
-            secret="s" * 43,
-            expires_at=now + timedelta(days=1),
-        )
-
-    def client(self, url: str, ca_pem: str | None) -> httpx.Client:
-        assert ca_pem in {None, self.ca_pem}
-        return httpx.Client(
-            base_url=f"{url}/api/v1", transport=httpx.MockTransport(self.broken or self.answer)
-        )
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path.removeprefix("/api/v1")
-        if path == "/consortium":
-            info = ConsortiumInfo(
-                name="Test consortium",
-                fingerprint=self.authority.fingerprint,
-                ca_pem=self.ca_pem,
-                link_address="hub.example:9443",
-            )
-            return httpx.Response(200, json=info.to_json())
-        if path == "/enrol":
-            enrolment, signer = SiteEnrolment.open(request.content)
-            assert signer == enrolment.key
-            if self.enrolments:
-                error = VerificationError("bad-invitation", "The invitation was used.")
-                return httpx.Response(401, json={"error": error.to_wire()})
-            self.enrolments.append(enrolment)
-            return httpx.Response(200, json=self._info())
-        question, signer = SiteStatusRequest.open(request.content)
-        assert (question.name, signer) == (NAME, self.enrolments[0].key)
-        return httpx.Response(200, json=self._info())
-
-    def _info(self) -> dict[str, Any]:
-        pem = None
-        if self.approved:
-            csr = self.enrolments[0].csr_pem.encode()
-            pem = self.authority.issue_node(csr, NAME, "n1", datetime.now(UTC)).decode()
-        status: Any = "approved" if self.approved else self.status
-        return EnrolmentInfo(member=NAME, status=status, certificate_pem=pem).to_json()
 
 
 @pytest.fixture
