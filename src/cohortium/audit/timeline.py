@@ -143,12 +143,12 @@ def _order(fact: RunSubmitted, runs: Runs) -> str:
 
 
 def _lent(handed: Handed) -> str:
-    """``lent images (1f0e...) to the enclave Kiel (landlock, L2)``"""
+    """``released its keys of images (1f0e...) to the enclave Kiel (landlock, L2)``"""
     release, offer = handed.release, handed.offer
     what = ", ".join(f"{slot} ({_brief(one)})" for slot, one in sorted(release.artefacts.items()))
     on = "" if release.evidence is None else f", on evidence {_brief(release.evidence)}"
     place = f"{offer.enclave} ({offer.executor}, {offer.level})"
-    return f"lent {what} to the enclave {place}{on}"
+    return f"released its keys of {what} to the enclave {place}{on}"
 
 
 def _decided(fact: RunDecided, runs: Runs) -> str:

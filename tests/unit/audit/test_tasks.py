@@ -59,7 +59,10 @@ def test_a_run_of_a_task_holds_in_every_step() -> None:
     assert events[0] == f'ordered task.train {{"epochs":3}}, run {run}'
     assert events[1] == f"run {run}: lend: Aarhus"
     brief = content("images").removeprefix("sha256:")[:12]
-    assert events[2] == f"lent images ({brief}) to the enclave Kiel (landlock, L2), run {run}"
+    assert (
+        events[2]
+        == f"released its keys of images ({brief}) to the enclave Kiel (landlock, L2), run {run}"
+    )
     assert events[3] == f"run {run}: lend: Aarhus, Boston"
     assert "Kiel (landlock, L2) gave model, log after 12.5 s" in events[5]
     assert any(event.what.startswith("enclave approved") for event in report.events)

@@ -58,7 +58,7 @@ async def test_the_evidence_of_runs_of_tasks_verifies(world: TaskWorld) -> None:
         assert report.complete is whole
         assert report.checked["outcomes"] == 2
     text = told(report)
-    assert "Alpha lent images" in text
+    assert "Alpha released its keys of images" in text
     assert "to the enclave Vault One (bubblewrap, L2)" in text
     assert "Vault One enclave approved" in text
     assert "Vault One (bubblewrap, L2) gave model, report, log after 1.5 s" in text
@@ -111,7 +111,7 @@ async def test_a_contract_that_is_revoked_while_a_task_runs(world: TaskWorld) ->
     assert await world.settled(run_id) == "failed"
     text = told(verify(await bundle(world)))
     assert "Beta revoked version 1" in text
-    assert "Beta lent labels" in text
+    assert "Beta released its keys of labels" in text
 
 
 async def test_whoever_may_not_read_a_result_gets_no_outcome_of_it(world: TaskWorld) -> None:
