@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,13 @@ from tests.support.sites import RESEARCHER, SITES
 import cohortium as co
 from cohortium.demo.consortium import Consortium, together
 from cohortium.enclave.executors.landlock import Landlock
-from cohortium.errors import CohortiumError, ConflictError, PeerError, PolicyRefusal
+from cohortium.errors import (
+    CohortiumError,
+    ConflictError,
+    PeerError,
+    PolicyRefusal,
+    VerificationError,
+)
 from cohortium.sdk.tasks import TaskResult
 
 pytestmark = [
@@ -28,6 +33,8 @@ STUDY = "lent-numbers"
 ENCLAVE, ROGUE = "Enclave North", "Enclave Rogue"
 LENDERS = SITES[:2]
 MARKER = "planted-4711-marker"
+
+NAMED = f"security_level: L2\nenvironment: {{enclaves: [{{name: {ENCLAVE}}}]}}"
 
 PROGRAM = {
     "task.yaml": """\
@@ -57,15 +64,14 @@ Path(share, "count.txt").write_text(str(len(numbers)))
 }
 
 
-def proposal(code: Path) -> str:
+def proposal(code: Path, study: str = STUDY, where: str = NAMED) -> str:
     first, second = LENDERS
     return f"""\
-study: {STUDY}
+study: {study}
 title: The sum of lent numbers
 purpose: To see that nobody but the program reads them.
 participants: [{{name: {first}}}, {{name: {second}}}]
-security_level: L2
-environment: {{enclaves: [{{name: {ENCLAVE}}}]}}
+{where}
 tasks:
   - name: add
     code: {{folder: {code}}}
@@ -81,6 +87,20 @@ tasks:
 recipients: [{RESEARCHER}]
 expires_at: "2099-12-31T00:00:00Z"
 """
+
+
+def agree(consortium: Consortium, folder: Path, study: str, text: str) -> None:
+    file = folder / f"{study}.yaml"
+    file.write_text(text)
+    consortium.cli("study", "draft", str(file))
+    for site, slot in zip(LENDERS, ("first", "second"), strict=True):
+        consortium.wait_drafted(site, study)
+        node = str(consortium.node_dir(site))
+        consortium.cli("study", "assign", study, f"add/{slot}", "numbers", "--dir", node)
+    consortium.wait_filled(study)
+    consortium.cli("study", "propose", study)
+    together(lambda site: consortium.sign(site, study), LENDERS)
+    consortium.wait_active(study)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +119,7 @@ def lent(consortium: Consortium, tmp_path_factory: pytest.TempPathFactory) -> It
         (data / "sub" / "b.txt").write_text(str(10 * (number + 1)))
         node = str(consortium.node_dir(site))
         consortium.cli("lend", "add", "numbers", str(data), "--kind", "dataset", "--dir", node)
-    file = folder / "study.yaml"
-    file.write_text(proposal(code))
-    consortium.cli("study", "draft", str(file))
-    for site, slot in zip(LENDERS, ("first", "second"), strict=True):
-        consortium.wait_drafted(site, STUDY)
-        node = str(consortium.node_dir(site))
-        consortium.cli("study", "assign", STUDY, f"add/{slot}", "numbers", "--dir", node)
-    consortium.wait_filled(STUDY)
-    consortium.cli("study", "propose", STUDY)
-    together(lambda site: consortium.sign(site, STUDY), LENDERS)
-    consortium.wait_active(STUDY)
+    agree(consortium, folder, STUDY, proposal(code))
     yield consortium
     for name in (ENCLAVE, ROGUE):
         consortium.services[f"enclave/{name}"].end()
@@ -175,9 +185,10 @@ def test_each_lender_sees_what_it_released_and_why(lent: Consortium, study: co.S
     bundle = lent.root / "tasks-evidence.json"
     lent.cli("audit", "export", STUDY, "--whole", "--output", str(bundle))
     told = lent.cli("audit", "verify", str(bundle))
-    released = [one for one in told["timeline"] if "released its keys" in one["what"]]
+    events = [one for one in told["timeline"] if run.id[:8] in one["what"]]
+    released = [one for one in events if one["what"].startswith("lent ")]
     assert {one["who"] for one in released} == set(LENDERS)
-    assert run.id[:8] in json.dumps(told["timeline"])
+    assert all(f"to the enclave {ENCLAVE} (" in one["what"] for one in released)
 
 
 def test_a_program_that_fails_says_so_and_gives_nothing(study: co.Study) -> None:
@@ -195,6 +206,32 @@ def test_what_the_contract_does_not_have_is_refused(lent: Consortium) -> None:
         with pytest.raises(CohortiumError) as caught:
             lent.cli("task", "run", STUDY, *arguments)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_keys_go_to_the_approved_measurement_only(
+    lent: Consortium, federation: co.Federation, tmp_path: Path, measured: bool
+) -> None:
+    code = tmp_path / "program"
+    code.mkdir()
+    for name, text in PROGRAM.items():
+        (code / name).write_text(text)
+    (told,) = lent.cli("enclave", "measure", str(code), "--executor", "simulated")
+    value = told["executors"][0]["measurements"][0]["value"] if measured else "ab" * 32
+    study = "measured" if measured else "mismeasured"
+    where = (
+        "security_level: L4\nenvironment: {allow_simulated: true, executor: simulated, "
+        f"measurements: [{{kind: simulated, value: {value}}}]}}"
+    )
+    agree(lent, tmp_path, study, proposal(code, study, where))
+    task = federation.study(study).task("add")
+    if measured:
+        assert task.run().read("sum") == b"42"
+        return
+    with pytest.raises(VerificationError) as caught:
+        task.run()
+    assert caught.value.code == "evidence-refused"
+    assert caught.value.details["reason"] == "measurement"
 
 
 def kill_hub(lent: Consortium) -> None:
