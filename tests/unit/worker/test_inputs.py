@@ -50,7 +50,8 @@ def handed(data: bytes, writer: PrivateKey = OWNER) -> Handed:
 
 
 def test_what_came_before_a_restart_is_not_asked_again(tmp_path: Path) -> None:
-    data, asked = vault_file(PLAIN), []
+    data = vault_file(PLAIN)
+    asked: list[int] = []
     first = of(data, asked)
 
     def breaks(offset: int) -> tuple[bytes, int]:
@@ -69,7 +70,8 @@ def test_what_came_before_a_restart_is_not_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_cache_that_was_changed_is_fetched_again(tmp_path: Path) -> None:
-    data, asked = vault_file(PLAIN), []
+    data = vault_file(PLAIN)
+    asked: list[int] = []
     cache = CiphertextCache(tmp_path, 1 << 20)
     place = cache.file(lent(data), of(data, asked), ignored).path
     place.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))

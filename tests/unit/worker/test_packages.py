@@ -43,7 +43,8 @@ def a_wheel(folder: Path) -> bytes:
     )
     place = folder / "islandlib-1.2-py3-none-any.whl"
     with zipfile.ZipFile(place, "w") as archive:
-        for name, data in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
+        files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+        for name, data in files.items():
             archive.writestr(name, data)
     return f"islandlib==1.2 --hash=sha256:{sha256(place.read_bytes()).hexdigest()}\n".encode()
 
