@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 from tests.support.tasks import SMALL, Done, job, run
 
+from cohortium.contract.task import MIB, Limits
 from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.executor import Executor, executors
-from cohortium.contract.task import MIB, Limits
 from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import shown
 

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from cohortium.contract.task import MIB, Limits
 from cohortium.enclave.executors.generated import Generated
 from cohortium.enclave.executors.gramine import MANIFEST, Gramine
 from cohortium.enclave.executors.occlum import IMAGE, SETTINGS, Occlum
 from cohortium.enclave.executors.scone import SESSION, Scone
 from cohortium.enclave.gramine_manifest import findings, to_toml
 from cohortium.enclave.inside import gramine as device
-from cohortium.contract.task import MIB, Limits
 from cohortium.enclave.job import Job
 from cohortium.errors import InputError, PolicyRefusal
 
