@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 
 class HubCalls:
-    """Requests of one run.
+    """Requests of one run, from any of its threads.
 
     Args:
         loop: Of the link.
@@ -47,7 +47,7 @@ class HubCalls:
         self._patience_s = patience_s
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._waiting: concurrent.futures.Future[pb.Message] | None = None
+        self._waiting: set[concurrent.futures.Future[pb.Message]] = set()
 
     @property
     def stopped(self) -> bool:
@@ -58,8 +58,9 @@ class HubCalls:
         """End what waits, now and later, with `Stopped`."""
         self._stopped.set()
         with self._lock:
-            if self._waiting is not None:
-                self._waiting.cancel()
+            waiting = list(self._waiting)
+        for one in waiting:
+            one.cancel()
 
     def require_going(self) -> None:
         """Raise `Stopped` once the run was told to end."""
@@ -79,7 +80,7 @@ class HubCalls:
             waiting = asyncio.run_coroutine_threadsafe(
                 self._uplink.request(message, REQUEST_TIMEOUT_S), self._loop
             )
-            self._waiting = waiting
+            self._waiting.add(waiting)
         try:
             return expect(waiting.result(), body)
         except concurrent.futures.CancelledError:
@@ -87,7 +88,7 @@ class HubCalls:
             raise ConflictError("run-cancelled", "The enclave is shutting down.") from None
         finally:
             with self._lock:
-                self._waiting = None
+                self._waiting.discard(waiting)
 
     def patiently(self, ask: Callable[[], T]) -> T:
         """Ask again while the hub or a node is away, which a restart takes.

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,8 @@ from cohortium.worker.place import PROVEN_FROM, require_evidence
 
 log = logging.getLogger(__name__)
 _STOPPED: Final = Outcome("stopped")
+_FETCHES: Final = 4
+"""Files at a time."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class TaskRun:
         """End it: the task with all that it started, or what is waited for."""
         if self._calls.stopped:
             return
-        log.info("run %s: stopped (%s)", self.order.run_id[:8], reason[:200])
+        log.info("run %s: stopped (%r)", self.order.run_id[:8], reason[:200])
         self._calls.stop()
         self._capacity.wake()
         with self._lock:
@@ -119,7 +122,7 @@ class TaskRun:
                 envelope, how = self._outcome(_STOPPED, 0.0, {}, ()), "stopped"
             return Ended(how, outcome=envelope)
         except CohortiumError as error:
-            log.info("run %s: %s: %s", self.order.run_id[:8], error.code, error.message)
+            log.info("run %s: %s: %r", self.order.run_id[:8], error.code, error.message[:500])
             return failed(error)
         except Exception as error:  # noqa: BLE001 - the hub is told whatever happens here
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -176,21 +179,31 @@ class TaskRun:
         owner = {slot: one.site for one in lent for slot in one.inputs}
         self._at("inputs", sum(one.size_bytes for one in wanted))
         self._cache.reserve(wanted)
+        given_up = threading.Event()
         try:
-            found: dict[str, dict[str, Ciphertext]] = {}
-            for slot, one in handed.items():
-                found[slot] = {
-                    file.path: self._cache.file(
-                        file, self._fetcher(owner[slot], slot, file), self._moved
-                    )
+            with ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch") as pool:
+                coming = {
+                    (slot, file.path): pool.submit(self._fetch, owner[slot], slot, file, given_up)
+                    for slot, one in handed.items()
                     for file in one.files.files
                 }
+                try:
+                    for one in as_completed(coming.values()):
+                        one.result()
+                finally:
+                    given_up.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+            found: dict[str, dict[str, Ciphertext]] = {slot: {} for slot in handed}
+            for (slot, path), one in coming.items():
+                found[slot][path] = one.result()
             yield found
         finally:
             self._cache.release(wanted)
 
-    def _fetcher(self, site: str, slot: str, file: LentFile) -> Callable[[int], tuple[bytes, int]]:
+    def _fetch(self, site: str, slot: str, file: LentFile, given_up: threading.Event) -> Ciphertext:
         def fetch(offset: int) -> tuple[bytes, int]:
+            if given_up.is_set():
+                raise Stopped
             asked = pb.TaskFetch(
                 run_id=self.order.run_id, site=site, slot=slot, path=file.path, offset=offset
             )
@@ -199,7 +212,7 @@ class TaskRun:
             )
             return bytes(reply.task_piece.data), reply.task_piece.size
 
-        return fetch
+        return self._cache.file(file, fetch, self._moved)
 
     def _compute(self, prepared: Prepared | None, releases: Mapping[str, str]) -> tuple[bytes, str]:
         self._at("running")
@@ -212,14 +225,19 @@ class TaskRun:
                 running.stop()
             outcome = running.wait()
             seconds = time.monotonic() - begun
-            made = () if outcome.end == "stopped" else self._collected(running, outcome)
-            return self._outcome(outcome, seconds, releases, made), outcome.end
+            made = self._collected(running, outcome)
+        except BaseException:
+            _finish(running)
+            raise
         finally:
             with self._lock:
                 self._running = None
-            _finish(running)
+        return self._outcome(outcome, seconds, releases, made), outcome.end
 
     def _collected(self, running: Running, outcome: Outcome) -> tuple[Made, ...]:
+        if outcome.end == "stopped":
+            running.collect(None)
+            return ()
         self._at("outputs")
         sink = EncryptedOutputs(self.order, self._identity.key, self._calls, self._moved)
         try:
@@ -250,9 +268,10 @@ class TaskRun:
             level=order.admitted.level,
             end=outcome.end,
             log_truncated=outcome.log_truncated,
-            cpu_s=round(outcome.cpu_s, 3),
-            largest_process_bytes=outcome.largest_process_bytes,
-            seconds=round(seconds, 3),
+            # A program could tell the hub something in what it uses, to the last digit.
+            cpu_s=_about(outcome.cpu_s),
+            largest_process_bytes=int(_about(outcome.largest_process_bytes)),
+            seconds=_about(seconds),
             outputs=made,
             releases=dict(releases),
             at=self._clock(),
@@ -265,8 +284,14 @@ class TaskRun:
         self.progress = Progress(stage, 0, total_bytes)
 
     def _moved(self, size: int) -> None:
-        now = self.progress
-        self.progress = Progress(now.stage, now.done_bytes + size, now.total_bytes)
+        with self._lock:
+            now = self.progress
+            self.progress = Progress(now.stage, now.done_bytes + size, now.total_bytes)
+
+
+def _about(value: float) -> float:
+    """Two digits of it."""
+    return float(f"{value:.2g}")
 
 
 def failed(error: CohortiumError) -> Ended:
