@@ -276,7 +276,9 @@ def test_the_highest_level_takes_no_weaker_environment(
     environment: Environment, platforms: list[str] | None
 ) -> None:
     with pytest.raises(PolicyRefusal) as caught:
-        AppraisalPolicy.from_environment(environment, level="L5", platforms=platforms)
+        AppraisalPolicy.from_environment(
+            environment, level="L5", platforms=platforms, min_tcb_evaluation=17
+        )
     assert caught.value.code == "unenforceable"
     good = Environment(measurements=(ENCLAVE,))
     with pytest.raises(PolicyRefusal, match="min_tcb_evaluation"):
