@@ -85,6 +85,7 @@ class Lender:
 
     Attributes:
         signs_with: Its key in releases; another one in a test that lies.
+        names: What its release says that it is about, where it lies.
         handed: Changes what it hands out.
         fetched: How often it was asked for ciphertext.
     """
@@ -95,6 +96,7 @@ class Lender:
     key: SigningKey = field(default_factory=SigningKey.generate)
     vault: PrivateKey = field(default_factory=PrivateKey.generate)
     signs_with: SigningKey | None = None
+    names: dict[str, str] | None = None
     handed: Callable[[Keys], Keys] = lambda keys: keys
     shown: list[Shown] = field(default_factory=list)
     fetched: list[tuple[str, int]] = field(default_factory=list)
@@ -137,7 +139,7 @@ class Lender:
             contract_digest=contract.digest,
             task=shown.offer.task,
             site=self.name,
-            artefacts={self.slot: self.lent.digest},
+            artefacts=self.names or {self.slot: self.lent.digest},
             enclave=shown.offer.enclave,
             recipient=f"sha256:{shown.recipient.key_id.hex()}",
             offer=digest_bytes(shown.offer_envelope),
@@ -219,6 +221,7 @@ class World:
         self.directory = EnclaveDir(self.folder / "enclave")
         self.directory.path.mkdir()
         self.contract = self._contract()
+        self.beta_card = self.card("Beta", self.beta.key, self.beta.vault)
         self.service: WorkerService
 
     def _contract(self) -> Contract:

@@ -66,6 +66,26 @@ async def test_other_files_than_the_contract_binds_end_the_run(tmp_path: Path) -
     assert await fails(world) == "bad-digest"
 
 
+async def test_other_files_behind_a_right_release_end_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bound = world.beta.lent.digest
+    world.beta.ciphertext[""] = world.alpha.ciphertext["a.txt"]
+    world.beta.vault = world.alpha.vault
+    world.beta.names = {"right": bound}
+    asked = world.prepare(cards=[world.card("Ada", world.ada, world.ada_vault), world.beta_card])
+    await world.run(asked)
+    assert world.error().code == "bad-digest"
+    assert "not what the contract names" in world.error().message
+    assert world.beta.fetched == []
+
+
+async def test_a_release_of_other_data_ends_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.beta.names = {"right": world.alpha.lent.digest}
+    assert await fails(world) == "bad-digest"
+    assert "releases other data" in world.error().message
+
+
 async def test_a_release_that_the_lender_did_not_sign_ends_the_run(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.beta.signs_with = SigningKey.generate()
