@@ -62,9 +62,9 @@ def test_commands_are_as_written(
     place: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("study.yaml", "stroke.csv", "lung.csv"):
+    for name in ("study.yaml", "stroke.csv", "lung.csv", "requirements.lock"):
         (tmp_path / name).touch()
-    for name in ("hub", "node", "north"):
+    for name in ("hub", "node", "north", "collateral"):
         (tmp_path / name).mkdir()
     parse(shlex.split(line, comments=True)[1:])
 
