@@ -21,7 +21,7 @@ SCOPE = "user.slice/tasks.scope"
 def tree(tmp_path: Path) -> Path:
     """What a kernel shows of two groups, as plain files."""
     root = tmp_path / "cgroup"
-    for folder in (root, root / "user.slice", root / SCOPE):
+    for folder in (root, root / "other.scope", root / "user.slice", root / SCOPE):
         folder.mkdir()
         (folder / "cgroup.controllers").write_text("cpu memory pids")
         (folder / "cgroup.subtree_control").write_text("")
