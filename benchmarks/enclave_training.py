@@ -1,6 +1,6 @@
 """Seconds of an epoch of training in each executor, beside the bare script.
 
-python -m benchmarks.enclave_training --packages VENV [--data FOLDER] [--rounds 5]
+python -m benchmarks.enclave_training --packages VENV [--data FOLDER] [--rounds 5] [--quick]
 
 VENV has PaddlePaddle or PyTorch; FOLDER has `owner_a` and `owner_b` as
 examples/enclave/retina/fundus.py makes them, and is made up where none is given. All places take
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,12 +28,12 @@ from cohortium.enclave import manifest
 from cohortium.enclave.executor import executor
 from cohortium.enclave.job import Source
 from cohortium.enclave.supervised import FolderSink
+from cohortium.enclave.vaulted import VaultedInput
 from cohortium.vault.filesystem import VaultFileSystem
 from cohortium.vault.keys import PrivateKey
 
 RETINA = Path(__file__).parents[1] / "examples" / "enclave" / "retina"
 EPOCH = re.compile(rb"^epoch (\d+) .* wall ([\d.]+) s cpu ([\d.]+) s$", re.MULTILINE)
-CHUNK_BYTES = 1 << 20
 OUTPUTS = ("model", "report", "pictures")
 
 
@@ -53,27 +53,6 @@ class Run:
         ]
         wall, cpu = zip(*found, strict=True)
         return cls(wall, cpu, (out / "report" / "metrics.json").read_bytes())
-
-
-class VaultFolder:
-    """The files of a folder in a vault, decrypted on their way into the sandbox."""
-
-    def __init__(self, vault: VaultFileSystem, folder: Path) -> None:
-        self._vault = vault
-        self._folder = folder
-
-    def files(self) -> Iterable[tuple[str, int]]:
-        """See `Source`."""
-        for file in sorted(self._folder.rglob("*")):
-            if file.is_file():
-                size = self._vault.info(str(file))["size"]
-                yield file.relative_to(self._folder).as_posix(), size
-
-    def chunks(self, path: str) -> Iterator[bytes]:
-        """See `Source`."""
-        with self._vault.open(str(self._folder / path)) as file:
-            while part := file.read(CHUNK_BYTES):
-                yield part
 
 
 def bare(packages: Path, data: Path, arguments: Mapping[str, int], framework: str) -> Run:
@@ -115,14 +94,14 @@ def encrypted(data: Path, folder: Path) -> dict[str, Path | Source]:
     """Both owners' folders in a vault."""
     key = folder / "me.key"
     PrivateKey.generate().save(key)
-    vault = VaultFileSystem(key)
+    vault = VaultFileSystem(key, durable=False)
     for file in data.rglob("*"):
         if file.is_file():
             target = folder / file.relative_to(data)
             target.parent.mkdir(parents=True, exist_ok=True)
             with vault.open(str(target), "wb") as out:
                 out.write(file.read_bytes())
-    return {owner: VaultFolder(vault, folder / owner) for owner in ("owner_a", "owner_b")}
+    return {owner: VaultedInput(vault, str(folder / owner)) for owner in ("owner_a", "owner_b")}
 
 
 def main() -> None:
@@ -136,7 +115,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--places", nargs="+", default=["landlock", "bubblewrap"])
     parser.add_argument("--frameworks", nargs="+", default=["paddle", "torch"])
+    parser.add_argument("--quick", action="store_true", help="two minutes: 2 rounds, few patches")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.rounds, asked.epochs, asked.patches = 2, 5, 64
     arguments = {name: getattr(asked, name) for name in ("epochs", "patches", "threads")}
     print_header("An epoch of training of a U-Net on the eyes of two owners")
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as vault:
