@@ -31,6 +31,11 @@ BUILTIN_PREFIX: Final = "builtin:"
 _MOST_SLOTS: Final = 1000
 
 
+def is_task(computation: str) -> bool:
+    """Whether a run of that name is of a task."""
+    return computation.startswith(TASK_PREFIX)
+
+
 def _require_distinct(what: str, names: Iterable[str]) -> None:
     listed = list(names)
     if len(set(listed)) != len(listed):

@@ -16,7 +16,7 @@ from typing import Any
 from cohortium.core.clock import system_clock, to_rfc3339
 from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.files import write_atomically
-from cohortium.errors import InputError, PeerError
+from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
@@ -142,11 +142,18 @@ class Node:
         if lending is None:
             return
         collector = Collector(self._service, lending, self._request)
+        pause_s = COLLECT_S
         while True:
-            await asyncio.sleep(COLLECT_S)
-            if self._link.connected:
-                with suppress(PeerError):
+            await asyncio.sleep(pause_s)
+            pause_s = COLLECT_S
+            try:
+                if self._link.connected:
                     await collector.collect()
+            except PeerError:
+                pass
+            except CohortiumError as error:  # of what is stored here; runs are refused for it
+                log.error("cannot look for what is to be fetched: %s", error.message)
+                pause_s = TIDY_S
 
     async def _keep_sending(self) -> None:
         """Notice what is owed, also what the command line queued, and send it while connected."""

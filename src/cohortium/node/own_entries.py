@@ -8,9 +8,10 @@ that another site dropped out of), what it says is let through.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cohortium.contract.statements import open_statement
+from cohortium.contract.task import is_task
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import parse_rfc3339
 from cohortium.core.directory import PublishedDataset
@@ -26,11 +27,13 @@ from cohortium.ledger.entry import (
     ResearcherChanged,
     RunDecided,
     RunEnded,
+    RunSubmitted,
     SiteDecision,
 )
 from cohortium.ledger.witness import SKEW
 from cohortium.node import statements
 from cohortium.node.identity import Identity
+from cohortium.node.life import open_contract
 from cohortium.node.replica import Replica
 from cohortium.node.store import NodeStore
 
@@ -72,11 +75,18 @@ class OwnEntries:
         text = self._replica.recall("since")
         since = None if text is None else parse_rfc3339(text) + SKEW
         people: list[Fact] = []
+        ordered: dict[str, RunSubmitted] = {}
         for entry in entries:
             member = member or self._is_own_approval(entry.fact)
             member = member or (since is not None and entry.at > since)
             if isinstance(entry.fact, ResearcherChanged):
                 people.append(entry.fact)
+            elif isinstance(entry.fact, RunSubmitted):
+                ordered[entry.fact.run_id] = entry.fact
+            elif isinstance(entry.fact, RunEnded) and member:
+                why = self._false_success(entry.fact, ordered)
+                if why:
+                    return why
             if member and (why := self._why_false(entry.fact, people)):
                 return why
         return None
@@ -122,6 +132,20 @@ class OwnEntries:
         if made == [(fact.recipient, fact.evidence)]:
             return None
         return f"this site released no such data key to run {fact.run_id}"
+
+    def _false_success(self, fact: RunEnded, new: Mapping[str, RunSubmitted]) -> str | None:
+        """A task cannot have succeeded without what this site lends to it."""
+        orders = [*self._replica.facts("run.submitted", fact.run_id), new.get(fact.run_id)]
+        order = next((one for one in orders if isinstance(one, RunSubmitted)), None)
+        if fact.status != "succeeded" or order is None or not is_task(order.computation):
+            return None
+        stored = self._store.contract(order.contract)
+        task = None if stored is None else open_contract(stored).task_of(order.computation)
+        if task is None or self._identity.name not in task.lenders:
+            return None
+        if self._store.execute("SELECT 1 FROM task_releases WHERE run_id = ?", fact.run_id):
+            return None
+        return f"run {fact.run_id} did not get what this site lends to {task.name}"
 
     def _false_statement(self, fact: ContractChanged, people: Sequence[Fact]) -> str | None:
         found = statements.find(self._store, fact.statement)

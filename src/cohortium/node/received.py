@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,7 +28,7 @@ from cohortium.crypto.signed import KeyText
 from cohortium.enclave.exchange import Base64, Made, TaskOutcome
 from cohortium.enclave.job import Ending
 from cohortium.enclave.output_archive import unpack
-from cohortium.errors import InputError, VerificationError
+from cohortium.errors import CohortiumError, InputError, VerificationError
 from cohortium.ledger.entry import RunId
 from cohortium.node.taken_in import OnBytes, place, sync_folder
 from cohortium.node.vault_key import VaultKey
@@ -80,9 +81,10 @@ class ReceivedFolder:
 
     def all(self) -> list[Received]:
         """Every run that gave something, the newest first."""
-        found = [
-            Received.from_bytes(path.read_bytes()) for path in self._folder.glob(f"*/{RECORD}")
-        ]
+        found = []
+        for path in self._folder.glob(f"*/{RECORD}"):
+            with suppress(CohortiumError, OSError):  # what cannot be read is not there
+                found.append(Received.from_bytes(path.read_bytes()))
         return sorted((one for one in found if one.outputs), key=lambda one: one.at, reverse=True)
 
     def find(self, run: str) -> Received:

@@ -22,6 +22,7 @@ from cohortium.contract.model import Contract
 from cohortium.contract.noise_plan import clipped
 from cohortium.contract.signatures import check_signatures
 from cohortium.contract.statements import Assignment
+from cohortium.contract.task import is_task
 from cohortium.core.canonical import digest_bytes
 from cohortium.core.clock import Clock, system_clock
 from cohortium.core.rounds import State
@@ -70,7 +71,6 @@ from cohortium.node.released import ReleasedSets
 from cohortium.node.screening import Screening, Telling
 from cohortium.node.singling import Singling
 from cohortium.node.store import NodeStore, RunStatus, StoredRound, StoredRun
-from cohortium.node.task_runs import is_task
 from cohortium.node.task_service import TaskService
 from cohortium.node.witness import Turn, Witness
 from cohortium.secagg.messages import KeyShare, MaskedInput, SurvivorList
@@ -596,7 +596,7 @@ class NodeService:
             if outcome is None:
                 raise ProtocolError("malformed-message", "A run does not end that way.")
             run = self.store.run(end.run_id)
-            if run is not None and is_task(run):
+            if run is not None and is_task(run.computation):
                 self._tasks.end(run, outcome, end.error)
             elif run is not None and run.secret is not None and run.status != outcome:
                 about |= {"contract": run.contract_digest, "computation": run.computation}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cohortium.contract.model import Contract, Environment
-from cohortium.contract.task import Task
+from cohortium.contract.task import Task, is_task
 from cohortium.core.canonical import digest_bytes
 from cohortium.enclave.exchange import LOG_SLOT, Made, Offer, Release, TaskOutcome
 from cohortium.errors import VerificationError
@@ -38,7 +38,7 @@ def ended_task(store: NodeStore, replica: Replica, fact: RunEnded) -> EndedTask 
     if fact.status != "succeeded" and fact.code != _WITH_OUTCOME:
         return None
     for submitted in replica.facts("run.submitted", fact.run_id):
-        if not isinstance(submitted, RunSubmitted):
+        if not isinstance(submitted, RunSubmitted) or not is_task(submitted.computation):
             continue
         stored = store.contract(submitted.contract)
         if stored is None or stored.state in {"proposed", "refused"}:

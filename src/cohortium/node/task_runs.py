@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from cohortium.contract.task import TASK_PREFIX, Task
+from cohortium.contract.task import Task
 from cohortium.core.canonical import digest as digest_of
 from cohortium.core.canonical import digest_bytes
 from cohortium.node.replica import Replica
@@ -35,11 +35,6 @@ class Released:
     release: bytes
     offer: bytes
     evidence: bytes
-
-
-def is_task(run: StoredRun) -> bool:
-    """Whether a run is of a task."""
-    return run.computation.startswith(TASK_PREFIX)
 
 
 def released(store: NodeStore, run_id: str) -> Released | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 from base64 import b64decode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -44,6 +46,8 @@ from cohortium.ledger.entry import (
     KeyReleased,
     MemberChanged,
     RunDecided,
+    RunEnded,
+    RunSubmitted,
     SiteDecision,
 )
 from cohortium.link._generated import link_pb2 as pb
@@ -145,6 +149,24 @@ def test_a_release_says_what_it_relies_on_and_the_ledger_may_tell_of_it(
     other = SiteDecision(decision="accepted", statement=recipient)
     assert false(RunDecided(run_id=RUN_ID, sites={"Alpha": other})) is not None
     assert false(RunDecided(run_id=OTHER, sites={"Alpha": accepted})) is not None
+    order_told = RunSubmitted(
+        run_id=OTHER,
+        study=order.study,
+        contract=order.contract_digest,
+        computation=order.computation,
+        researcher=order.researcher,
+        request=digest,
+    )
+    ended = RunEnded(run_id=OTHER, status="succeeded")
+    facts = [Entry(at=NOW, fact=one) for one in (member, order_told, ended)]
+    assert "did not get what this site lends" in (own.find_false(facts) or "")
+    failed = Entry(at=NOW, fact=RunEnded(run_id=OTHER, status="failed", code="no-enclave"))
+    assert own.find_false([*facts[:2], failed]) is None
+    done = [
+        order_told.model_copy(update={"run_id": RUN_ID}),
+        ended.model_copy(update={"run_id": RUN_ID}),
+    ]
+    assert own.find_false([facts[0], *(Entry(at=NOW, fact=one) for one in done)]) is None
     refused = SiteDecision(decision="refused", code="run-limit")
     assert false(RunDecided(run_id=RUN_ID, sites={"Alpha": refused})) is not None
 
@@ -177,6 +199,33 @@ def test_bytes_that_the_link_brings_twice_get_the_same_answer(world: LendingWorl
         one, two = (node.ask(pb.Message(task_channel=message)).task_channel for _ in "12")
         assert one == two
         data = tls.answer(one.data)
+    assert _released(node) == 1
+
+
+def test_of_two_keys_that_are_asked_for_at_once_one_is_given(world: LendingWorld) -> None:
+    contract = world.agreed(world.task_contract(world.task(max_runs=1)))
+    node = world.nodes["Alpha"]
+    ready = threading.Barrier(3, timeout=20)
+
+    def together(_data: bytes) -> None:
+        ready.wait()
+
+    asking = [
+        _asking(world, contract, recipient=run_key(1), session="1" * 32, evidence=together),
+        _asking(world, contract, recipient=run_key(2), session="2" * 32, evidence=together),
+        _asking(world, contract, order={"run_id": OTHER}, session="3" * 32, evidence=together),
+    ]
+
+    def ask(one: AskingEnclave) -> str:
+        try:
+            one.ask(node)
+        except CohortiumError as error:
+            return error.code
+        return "given"
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = sorted(pool.map(ask, asking))
+    assert answers in (["given", "replayed", "run-limit"], ["given", "run-limit", "run-limit"])
     assert _released(node) == 1
 
 
@@ -656,6 +705,16 @@ def test_nothing_leaves_before_the_keys(world: LendingWorld) -> None:
     with pytest.raises(CohortiumError) as caught:
         fetch(world.nodes["Alpha"], RUN_ID, "images", "one.png")
     assert caught.value.code == "wrong-round"
+
+
+def test_a_piece_of_another_site_is_not_asked_for_here(world: LendingWorld) -> None:
+    contract = world.agreed()
+    node = world.nodes["Alpha"]
+    _asking(world, contract).ask(node)
+    asked = pb.TaskFetch(run_id=RUN_ID, site="Beta", slot="images", path="one.png")
+    with pytest.raises(CohortiumError) as caught:
+        node.ask(pb.Message(task_fetch=asked))
+    assert caught.value.code == "malformed-message"
 
 
 def test_a_node_that_lends_nothing_says_so(world: LendingWorld) -> None:

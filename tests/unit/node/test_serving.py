@@ -247,6 +247,8 @@ async def test_the_status_says_what_a_steward_needs(host: str) -> None:
         "version": answer.json()["version"],
         "owed": 1,
         "datasets": [{"name": "patients", "confirmed": True}],
+        "lends": [],
+        "received": 0,
         "contracts": {"active": 1},
         "paused": False,
         "ledger": {
