@@ -158,10 +158,12 @@ class Lender:
         return self.handed(Keys(release=b64encode(release).decode(), inputs={self.slot: handed}))
 
 
-def judge(contract: Contract) -> Callable[[Shown], None]:
+def judge(
+    contract: Contract, platforms: tuple[str, ...] | None = None, task: Any = None
+) -> Callable[[Shown], None]:
     """Appraise evidence as a lender's node does."""
     policy = AppraisalPolicy.from_environment(
-        contract.environment or Environment(), level=contract.security_level
+        contract.environment or Environment(), level=contract.security_level, platforms=platforms
     )
 
     def of(shown: Shown) -> None:
@@ -174,7 +176,7 @@ def judge(contract: Contract) -> Callable[[Shown], None]:
             policy,
             report_data=shown.report_data,
             now=_now(),
-            task=None,
+            task=task,
         )
 
     return of
@@ -202,12 +204,13 @@ class World:
     reports: list[pb.TaskReport] = field(default_factory=list)
     outputs: dict[str, bytearray] = field(default_factory=dict)
     chunk: int = 4 * MIB
+    left: Mapping[str, bytes] = field(
+        default_factory=lambda: {"a.txt": MARKER + b" left", "deep/b.txt": b"b" * 9000}
+    )
 
     def __post_init__(self) -> None:
         self.ada, self.ada_vault = SigningKey.generate(), PrivateKey.generate()
-        self.alpha = Lender(
-            "Alpha", "left", {"a.txt": MARKER + b" left", "deep/b.txt": b"b" * 9000}
-        )
+        self.alpha = Lender("Alpha", "left", dict(self.left))
         self.beta = Lender("Beta", "right", {"": MARKER + b" right"})
         self.lenders = {one.name: one for one in (self.alpha, self.beta)}
         self.identity = Identity("Island", CONSORTIUM, SigningKey.generate())

@@ -95,6 +95,7 @@ class TaskRun:
         self._clock = clock
         self._lock = threading.Lock()
         self._running: Running | None = None
+        self._releases: dict[str, str] = {}
         self.progress = Progress("preparing")
 
     @property
@@ -119,7 +120,7 @@ class TaskRun:
             try:
                 envelope, how = self._do()
             except Stopped:
-                envelope, how = self._outcome(_STOPPED, 0.0, {}, ()), "stopped"
+                envelope, how = self._outcome(_STOPPED), "stopped"
             return Ended(how, outcome=envelope)
         except CohortiumError as error:
             log.info("run %s: %s: %r", self.order.run_id[:8], error.code, error.message[:500])
@@ -145,12 +146,11 @@ class TaskRun:
             key = PrivateKey.generate()
             prepared, lent = self._borrow(key)
             handed = {slot: one for from_site in lent for slot, one in from_site.inputs.items()}
-            releases = {one.site: digest_bytes(one.release) for one in lent}
             with self._fetched(handed, lent) as files:
                 keyring = Keyring([key])
                 for slot, one in self._inputs.items():
                     one.lend(handed[slot], files[slot], keyring)
-                return self._compute(prepared, releases)
+                return self._compute(prepared)
 
     def _borrow(self, key: PrivateKey) -> tuple[Prepared | None, list[Lent]]:
         self._at("keys")
@@ -168,7 +168,11 @@ class TaskRun:
             calls=self._calls,
             clock=self._clock,
         )
-        return prepared, [borrower.borrow(site) for site in self.order.admitted.task.lenders]
+        lent = []
+        for site in self.order.admitted.task.lenders:
+            lent.append(borrower.borrow(site))
+            self._releases[site] = digest_bytes(lent[-1].release)
+        return prepared, lent
 
     @contextlib.contextmanager
     def _fetched(
@@ -214,7 +218,7 @@ class TaskRun:
 
         return self._cache.file(file, fetch, self._moved)
 
-    def _compute(self, prepared: Prepared | None, releases: Mapping[str, str]) -> tuple[bytes, str]:
+    def _compute(self, prepared: Prepared | None) -> tuple[bytes, str]:
         self._at("running")
         begun = time.monotonic()
         running = self._place.start(prepared or self._place.prepare(self._job))
@@ -232,7 +236,7 @@ class TaskRun:
         finally:
             with self._lock:
                 self._running = None
-        return self._outcome(outcome, seconds, releases, made), outcome.end
+        return self._outcome(outcome, seconds, made), outcome.end
 
     def _collected(self, running: Running, outcome: Outcome) -> tuple[Made, ...]:
         if outcome.end == "stopped":
@@ -249,9 +253,8 @@ class TaskRun:
     def _outcome(
         self,
         outcome: Outcome,
-        seconds: float,
-        releases: Mapping[str, str],
-        made: tuple[Made, ...],
+        seconds: float = 0.0,
+        made: tuple[Made, ...] = (),
     ) -> bytes:
         order = self.order
         self._at("ended")
@@ -273,7 +276,7 @@ class TaskRun:
             largest_process_bytes=int(_about(outcome.largest_process_bytes)),
             seconds=_about(seconds),
             outputs=made,
-            releases=dict(releases),
+            releases=self._releases,
             at=self._clock(),
         ).sign(self._identity.key)
 

@@ -248,6 +248,20 @@ async def test_a_stop_while_keys_are_waited_for_ends_the_run(
     assert world.outcome().releases == {}
 
 
+async def test_what_was_released_before_a_stop_is_said(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    def beta(message: Any) -> None:
+        if message.site == "Beta":
+            world.service._runs[message.run_id].stop("cancelled")
+
+    world.on["task_channel"] = beta
+    async with world.serving():
+        await world.send(task_prepare=world.prepare())
+        await world.ended(timeout_s=5)
+    assert set(world.outcome().releases) == {"Alpha"}
+
+
 async def test_a_removed_researcher_s_run_is_stopped(tmp_path: Path) -> None:
     world = World(tmp_path, program=SLEEPS)
     async with world.serving():

@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.amd import Amd
-from tests.support.enclave_hub import World
+from tests.support.enclave_hub import World, judge
+from tests.support.measured_host import measured_host, without
 from tests.support.tasks import job
 from tests.support.tsm import FakeTsm
 
@@ -22,7 +23,9 @@ from cohortium.enclave.attestation.ratls import open_certificate
 from cohortium.enclave.executors.landlock import Landlock
 from cohortium.enclave.executors.sev_snp import SevSnp
 from cohortium.enclave.executors.tdx import Tdx
+from cohortium.enclave.executors.tpm import MeasuredHost
 from cohortium.enclave.snp_certificates import ARK, ASK, VCEK, VLEK, certificates
+from cohortium.enclave.task_record import contract_record
 from cohortium.errors import PolicyRefusal, VerificationError
 from cohortium.worker.measure import of_executor, registers
 
@@ -68,6 +71,40 @@ async def test_with_a_quote_the_session_s_certificate_carries_one_over_its_key(
         assert shown.evidence is not None
         assert Record.from_cbor(shown.evidence) == Record.evidence("tdx", QUOTE)
         assert shown.report_data in fake.asked[1:]
+
+
+@pytest.mark.skipif(bool(without()), reason=without())
+async def test_a_measured_host_measures_the_task_that_the_contract_names(tmp_path: Path) -> None:
+    with measured_host() as host:
+        place = MeasuredHost(host)
+        if place.missing():
+            pytest.skip("; ".join(place.missing()))
+        values = host.registers()
+        measured = tuple(
+            {"kind": f"pcr{index}", "value": values[index].hex()} for index in (0, 2, 4, 7, 8, 9)
+        )
+        world = World(
+            tmp_path, level="L3", environment={"measurements": measured}, executors=("tpm",)
+        )
+        artefacts = {one.slot: one.lent.digest for one in world.lenders.values()}
+        task = contract_record(world.code_digest, {"word": "hello"}, artefacts)
+        for lender in world.lenders.values():
+            lender.evidence = judge(world.contract, platforms=(host.key().name,), task=task)
+        async with world.serving(known={"tpm": place}):
+            await world.send(task_prepare=world.prepare())
+            await world.ended()
+        assert world.outcome().executor == "tpm"
+        assert world.outcome().end == "succeeded"
+        world.reports.clear()
+        for lender in world.lenders.values():
+            other = contract_record(world.code_digest, {"word": "other"}, artefacts)
+            lender.evidence = judge(world.contract, platforms=(host.key().name,), task=other)
+        async with world.serving(known={"tpm": place}):
+            await world.send(task_prepare=world.prepare())
+            await world.ended()
+        assert world.error().code == "evidence-refused"
+        found = {one.kind: one.value for one in of_executor(place, CODE, host).measurements}
+        assert {one["kind"]: one["value"] for one in measured}.items() <= found.items()
 
 
 def test_the_registers_of_a_quote_are_those_that_its_verifier_reads(

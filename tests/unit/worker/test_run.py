@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from tests.support.enclave_hub import MARKER, World, judge
 
+from cohortium.contract.task import MIB, Limits
 from cohortium.enclave.executors.landlock import Landlock
+from cohortium.enclave.unprivileged import mounts_refused
 
 pytestmark = pytest.mark.skipif(bool(Landlock().missing()), reason="no sandbox on this machine")
 
@@ -29,6 +31,27 @@ async def test_a_task_reads_what_two_lend_and_its_recipients_alone_open_what_it_
     assert {one.slot for one in outcome.outputs} == {"result", "log"}
     assert set(outcome.releases) == {"Alpha", "Beta"}
     assert MARKER not in world.on_disk()
+
+
+LARGE = """
+    import pathlib, sys
+    left = pathlib.Path(sys.argv[1])
+    kinds = [line.split()[:3] for line in open("/proc/self/mounts")]
+    print(any("fuse" in kind and str(left) == place for _, place, kind in kinds))
+    sizes = [file.stat().st_size for file in sorted(left.rglob("*")) if file.is_file()]
+    with (left / "big.bin").open("rb") as file:
+        file.seek(20_000_000)
+        print(sizes, file.read(4))
+"""
+
+
+@pytest.mark.skipif(mounts_refused() is not None, reason="no mounts on this machine")
+async def test_large_inputs_are_decrypted_as_they_are_read(tmp_path: Path) -> None:
+    big = bytes(20_000_000) + b"here" + bytes(1_000_000)
+    limits = Limits(memory_bytes=64 * MIB, cpu_s=20, time_s=20, disk_bytes=MIB, processes=8)
+    world = World(tmp_path, program=LARGE, left={"big.bin": big}, terms={"limits": limits})
+    await world.run()
+    assert world.opened("log", world.ada_vault) == {"log.txt": b"True\n[21000004] b'here'\n"}
 
 
 async def test_keys_are_asked_for_with_evidence_of_a_simulated_tee_where_a_contract_allows_it(
