@@ -231,24 +231,28 @@ class Task(Document):
             if slot.joint and proposer not in slot.owners:
                 raise ValueError(f"{proposer} proposes the joint output {slot.name}, and owns none")
 
-    def bound(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def bound(self, given: Mapping[str, object]) -> dict[str, Scalar]:
         """The arguments of a run: those that the contract fixes, and those given with the request.
 
         Raises:
-            InputError: ``bad-input`` for a missing or an unknown one.
+            InputError: ``bad-input`` for a missing or an unknown one, or one that is no text,
+                number or truth value.
             PolicyRefusal: ``not-permitted`` where a fixed one is given.
         """
         known = {argument.name: argument for argument in self.arguments}
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise InputError("bad-input", f"{self.name} has no argument {', '.join(unknown)}.")
+        plain = {name: value for name, value in given.items() if isinstance(value, Scalar)}
+        if odd := sorted(set(given) - set(plain)):
+            raise InputError("bad-input", f"{', '.join(odd)} of {self.name} is no plain value.")
         fixed = {name: a.value for name, a in known.items() if a.value is not None}
         overridden = sorted(set(given) & set(fixed))
         if overridden:
             raise PolicyRefusal(
                 "not-permitted", f"The contract fixes {', '.join(overridden)} of {self.name}."
             )
-        values = {**fixed, **given}
+        values = {**fixed, **plain}
         missing = sorted(name for name, a in known.items() if a.required and name not in values)
         if missing:
             raise InputError("bad-input", f"{self.name} needs {', '.join(missing)}.")

@@ -101,6 +101,8 @@ def test_the_newer_of_two_vault_keys_counts(world: World) -> None:
         ({"computation": "task.other"}, "not-permitted"),
         ({"params": {"word": "a", "more": 1}}, "bad-input"),
         ({"params": {}}, "bad-input"),
+        ({"params": {"word": ["a"]}}, "bad-input"),
+        ({"params": {"word": None}}, "bad-input"),
         (
             {"issued_at": NOW - timedelta(hours=3), "valid_until": NOW - timedelta(hours=2)},
             "stale-request",
