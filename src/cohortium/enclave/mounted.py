@@ -80,10 +80,8 @@ class Answering:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.fault: Exception | None = None
         self.took_too_long = False
-        # A task that waits for an answer cannot be killed; that its time is over must not wait too.
         self._last = threading.Timer(limits.time_s + _ENDS_WITHIN_S, self.close)
         self._last.daemon = True
-        self._last.start()
         self._threads = [
             threading.Thread(target=self._answer, args=(source, connection), daemon=True)
             for source, connection in zip(sources, connections, strict=True)
@@ -111,6 +109,13 @@ class Answering:
                 os.close(descriptor)
             return None
         return cls(sources, found, limits, failed)
+
+    def task_started(self) -> None:
+        """From now on its time counts.
+
+        A task that waits for an answer cannot be killed; that its time is over must not wait too.
+        """
+        self._last.start()
 
     def close(self) -> None:
         """Answer no more: whoever still asks gets an error at once."""
@@ -171,5 +176,7 @@ class Answering:
 
     def _fail(self, error: Exception) -> None:
         if self.fault is None:
+            if isinstance(error, OSError):
+                error = InputError("bad-data", f"An input cannot be read: {error}.")
             self.fault = error
             self._failed()

@@ -189,6 +189,8 @@ class SupervisedTask:
                     "executor-unavailable",
                     f"The sandbox could not be set up: {self._said() or 'no reason'}.",
                 )
+            if self._answering is not None:
+                self._answering.task_started()
         except BaseException:
             self._process.kill()
             self._finished()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cohortium.cli.enclave import app
 from cohortium.enclave.executor import executors
+from cohortium.enclave.unprivileged import mounts_refused
 
 TASK = """\
 command: ["{python}", "-S", "{code}/main.py", "{inputs.data}", "{outputs.out}", "{arguments.add}"]
@@ -146,6 +147,11 @@ def test_inputs_and_results_of_a_vault(monkeypatch: pytest.MonkeyPatch, folder: 
     data, results = f"vault://{folder}/data.v", f"vault://{folder}/results"
     tried("--input", f"data={data}", "--argument", "add=0", "--results", results)
     assert vault.cat_file(str(folder / "results/out/sum.txt")) == b"11"
+    assert "--inputs-by" in call("try", "program", "--inputs-by", "post", status=2)
+    mounted = ("--input", f"data={data}", "--argument", "add=0", "--inputs-by", "mount")
+    assert "mounts no inputs" in tried(*mounted, status=2)
+    if mounts_refused() is None and not executors()["landlock"].missing():
+        assert "added" in call("try", "program", *mounted)
     asked = ("--argument", "add=0", "--results", results)
     assert "is there already" in tried("--input", f"data={data}", *asked, status=7)
     nowhere = f"data=vault://{folder}/nowhere"

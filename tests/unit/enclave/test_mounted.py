@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def images(vault: VaultFileSystem, tmp_path: Path) -> str:
 
 
 def _mounted(
-    sandbox: Executor, folder: Path, program: str, inputs: dict[str, Path | Source]
+    sandbox: Executor, folder: Path, program: str, inputs: Mapping[str, Path | Source]
 ) -> Done:
     return run(sandbox, replace(job(folder, program, inputs), inputs_by="mount"), folder)
 
@@ -212,7 +212,7 @@ def test_a_source_that_fails_ends_the_task(sandbox: Executor, tmp_path: Path) ->
     def fails(_offset: int, _into: object) -> int:
         raise OSError("the bucket is gone")
 
-    with pytest.raises(OSError, match="the bucket is gone"):
+    with pytest.raises(InputError, match="cannot be read: the bucket is gone"):
         _mounted(sandbox, tmp_path, READ, {"held": Held(9000, fails)})
 
 
