@@ -586,6 +586,7 @@ class Hub:
         if is_task(run.info.computation) and self._task_runs is not None:
             cancelled = ConflictError("run-cancelled", "The run was cancelled.")
             self._task_runs.stop(run_id, cancelled)
+            self.tasks.outputs.drop(run_id)
         self._events.changed(run_id)
         delivery.wake_all()
         return self.run(run_id, user)

@@ -40,7 +40,6 @@ class Watched:
     Attributes:
         prepared: The enclave has said since its link is up that it has the run.
         heard: When it last reported something; monotonic.
-        ended: Its outcome is stored.
         error: What it failed with before there was an outcome, or what is wrong with that.
         changed: Set with each change of the others.
     """
@@ -49,7 +48,6 @@ class Watched:
     enclave: str
     prepared: bool = False
     heard: float = field(default_factory=time.monotonic)
-    ended: bool = False
     error: CohortiumError | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -36,6 +36,8 @@ from cohortium.link.ports import Peers
 
 RELAY_TIMEOUT_S: Final = 60.0
 MAX_EVIDENCE_BYTES: Final = 4 * 1024 * 1024
+MAX_SIGNED_BYTES: Final = 1024 * 1024
+"""Of a release, an offer, an outcome."""
 
 
 class TaskRelay:
@@ -43,7 +45,8 @@ class TaskRelay:
 
     Args:
         most_bytes: Of ciphertext that a run whose contract sets no limit may leave.
-        spend: Counts what a lender puts on the ledger; raises ``too-many-requests``.
+        spend: Counts what a lender, or an enclave by a lender's refusals, puts on the ledger;
+            raises ``too-many-requests``.
         changed: Told that a run's progress is another.
     """
 
@@ -146,6 +149,7 @@ class TaskRelay:
         except PeerError:
             raise
         except CohortiumError as refusal:
+            self._spend(enclave)
             await in_thread(self._store.tasks.refused, asked.run_id, asked.site, refusal.code)
             raise
         given = reply.task_channel
@@ -155,11 +159,14 @@ class TaskRelay:
         answer.task_channel.session = asked.session
         answer.task_channel.data = given.data
         if given.release:
-            if len(given.evidence) > MAX_EVIDENCE_BYTES:
-                raise ProtocolError("malformed-message", f"The evidence of {enclave} is too long.")
+            _require_short(given.evidence, MAX_EVIDENCE_BYTES)
+            _require_short(given.release)
+            _require_short(given.offer)
             release = check_release(ordered, asked.site, given.release, given.offer, given.evidence)
-            require_same(asked.site, release, await in_thread(self._releases, ordered))
-            self._spend(asked.site)
+            earlier = await in_thread(self._releases, ordered)
+            require_same(asked.site, release, earlier)
+            if asked.site not in earlier:
+                self._spend(asked.site)
             handed = Handed(
                 asked.site, release.recipient, given.release, given.offer, given.evidence
             )
@@ -219,6 +226,7 @@ class TaskRelay:
         run, ordered = await self._run(enclave, report.run_id)
         watched = self._board.get(report.run_id)
         if report.outcome:
+            _require_short(report.outcome)
             if known is not None:
                 raise ConflictError("wrong-state", "The run has another outcome already.")
             try:
@@ -253,6 +261,11 @@ class TaskRelay:
             for site, digest in self._store.tasks.statements(run_id).items()
         }
         return {site: Release.open(data)[0] for site, data in held.items() if data is not None}
+
+
+def _require_short(document: bytes, most_bytes: int = MAX_SIGNED_BYTES) -> None:
+    if len(document) > most_bytes:
+        raise ProtocolError("malformed-message", "A document of a task is too long.")
 
 
 def _require_lender(task: Task, site: str) -> None:
