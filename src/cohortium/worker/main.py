@@ -15,11 +15,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from cohortium.contract.model import Environment
 from cohortium.core.clock import system_clock, to_rfc3339
 from cohortium.crypto import tls_keys
 from cohortium.crypto.authority import read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
 from cohortium.crypto.files import write_atomically
+from cohortium.enclave.executor import executors
 from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
@@ -70,7 +72,12 @@ class Enclave:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(work)
-                    for work in (self._keep_link(), self._keep_certificate(), self._keep_telling())
+                    for work in (
+                        self._keep_link(),
+                        self._keep_certificate(),
+                        self._keep_telling(),
+                        asyncio.to_thread(self._say_executors),
+                    )
                 ]
                 await stop.wait()
                 await self._service.close()
@@ -141,6 +148,14 @@ class Enclave:
                 write_atomically(self._folder.serving, json.dumps(now).encode(), 0o600)
                 said = now
             await asyncio.sleep(LOOK_S)
+
+    def _say_executors(self) -> None:
+        """Which executors could run a task now; a run that none can is refused."""
+        installed = executors(Environment(allow_simulated=True))
+        for name in self._config.executors:
+            place = installed.get(name)
+            why = ("is not installed",) if place is None else place.missing()
+            log.info("executor %s: %s", name, "; ".join(why) or "ready")
 
     def _said(self) -> dict[str, Any]:
         up = self._link.connected and self._since is not None

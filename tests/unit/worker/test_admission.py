@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.enclave_hub import World
 
 from cohortium.contract.code import packed
@@ -211,3 +214,24 @@ async def test_the_lower_limit_of_program_and_contract_counts(tmp_path: Path) ->
     async with world.serving() as service:
         run = service._admitted(world.prepare())
     assert (run._job.limits.memory_bytes, run._job.limits.time_s) == (128 * 1024 * 1024, 20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_whatever_the_hub_sends_is_admitted_or_refused_by_a_known_error(
+    world: World, data: st.DataObject
+) -> None:
+    asked = world.prepare()
+    field = data.draw(st.sampled_from(["request_envelope", "contract_envelopes", "code", "cards"]))
+    found = getattr(asked, field)
+    whole = bytearray(found if isinstance(found, bytes) else found[0])
+    if data.draw(st.booleans()):
+        whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    else:
+        whole = bytearray(data.draw(st.binary(max_size=200)))
+    changed: dict[str, Any] = {
+        field: bytes(whole) if isinstance(found, bytes) else [bytes(whole), *found[1:]]
+    }
+    with contextlib.suppress(CohortiumError):
+        admit(world.prepare(**changed), world.identity, now=datetime.now(UTC))
+        assert field == "code"  # a ZIP has bytes that no digest of its files is over
