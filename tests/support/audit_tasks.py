@@ -279,18 +279,26 @@ class TaskStory(Story):
         change: Callable[[Json], Json] = ALIKE,
         verdict: Callable[[Verdict], Verdict | VerificationError] = ALIKE,
         by: str | None = None,
+        quote: bytes | None = None,
         **claims: Any,
     ) -> Callable[[Release], Release]:
-        """Adds simulated evidence, and the lender's result of appraising it, to a release."""
-        said = {"measurement": MEASURED, "report_data": SESSION}
-        evidence = SimulatedEvidence.model_validate(change(said))
-        record = Record.evidence("simulated", evidence.to_bytes()).to_cbor()
+        """Adds evidence, and the lender's result of appraising it, to a release.
+
+        Args:
+            change: Of what a simulated machine says.
+            quote: Of SGX, in place of that.
+        """
+        said = change({"measurement": MEASURED, "report_data": SESSION})
+        shown = Record.evidence("simulated", SimulatedEvidence.model_validate(said).to_bytes())
+        if quote is not None:
+            shown = Record.evidence("sgx", quote)
+        record = shown.to_cbor()
         self.evidence[digest_bytes(record)] = base64.b64encode(record).decode()
         found = Verdict(
-            kind="simulated",
-            measurements={"simulated": evidence.measurement},
-            report_data=evidence.report_data,
-            signed_digest=digest_bytes(evidence.to_bytes()),
+            kind=shown.kind,
+            measurements={"simulated": said["measurement"]} if quote is None else {},
+            report_data=said["report_data"],
+            signed_digest=digest_bytes(shown.value),
             policy_digest=digest("policy"),
             checked_at=self.now,
         )
