@@ -171,7 +171,7 @@ def test_a_log_fits_the_pipe_in_which_it_waits(sandbox: Executor, tmp_path: Path
         for _ in range({most}): os.write(1, b"x")
         while True: pass
     """
-    limits = SMALL.model_copy(update={"log_bytes": most, "cpu_s": 2})
+    limits = SMALL.model_copy(update={"log_bytes": most, "cpu_s": 1})
     running = sandbox.start(sandbox.prepare(job(tmp_path, program, limits=limits)))
     time.sleep(4)
     began = time.monotonic()
