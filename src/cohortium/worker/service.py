@@ -38,6 +38,7 @@ REPORT_TIMEOUT_S: Final = 15.0
 REPORT_GAP_S: Final = 0.2
 REPORT_EVERY_S: Final = 10.0
 AGAIN_AFTER_S: Final = 2.0
+CLOSES_WITHIN_S: Final = 5.0
 CODE: Final = "code"
 
 
@@ -115,9 +116,15 @@ class WorkerService:
         return pb.Message(ack=pb.Ack())
 
     async def close(self) -> None:
-        """Stop all runs; the hub hears at the next start that they are lost."""
+        """Stop all runs, and tell the hub where it listens; else it hears at the next start."""
         for run in list(self._runs.values()):
             await asyncio.to_thread(run.stop, "the enclave is shutting down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSES_WITHIN_S):
+                while self._tasks and (self._runs or (self._uplink and self._uplink.connected)):
+                    await asyncio.wait(
+                        list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED
+                    )
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

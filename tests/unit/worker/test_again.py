@@ -66,6 +66,18 @@ async def test_a_run_whose_process_was_killed_is_lost_and_not_begun_again(tmp_pa
     assert world.alpha.shown == []
 
 
+async def test_a_task_that_an_orderly_shutdown_stops_is_told_to_the_hub(tmp_path: Path) -> None:
+    world = World(tmp_path, program="import time; time.sleep(60)")
+    async with world.serving():
+        await world.send(task_prepare=world.prepare())
+        while "running" not in {one.stage for one in world.reports}:
+            await asyncio.sleep(0.01)
+    assert world.outcome().end == "stopped"
+    kept = RunStore(world.directory.store)
+    assert [(one.how, one.sent) for one in kept.latest()] == [("stopped", True)]
+    kept.close()
+
+
 async def test_an_outcome_waits_for_a_hub_that_is_away(tmp_path: Path) -> None:
     world = World(tmp_path)
     failures = [3]
