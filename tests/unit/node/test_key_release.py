@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 from base64 import b64decode
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.builders import NOW, RUN_ID, Node, run_end
+from tests.support.dcap import NOW as QUOTED
+from tests.support.dcap import PPID, Intel, tdx_report
 from tests.support.lending import (
     ENCLAVE,
     MEASURED,
@@ -34,7 +37,9 @@ from cohortium.contract.task import Limits, code_digest
 from cohortium.core.canonical import digest_bytes
 from cohortium.crypto.keys import SigningKey
 from cohortium.enclave.attestation import ear, tpm_events
+from cohortium.enclave.attestation.appraise import Endorsements
 from cohortium.enclave.attestation.cmw import Record
+from cohortium.enclave.attestation.collateral import CollateralStore
 from cohortium.enclave.attestation.reasons import Reason, reason_of
 from cohortium.enclave.attestation.tpm import TpmEvidence
 from cohortium.enclave.exchange import Release
@@ -430,6 +435,56 @@ def test_a_measured_host_has_to_have_measured_this_task(world: LendingWorld) -> 
     low = _asking(world, contract, evidence=good, offers={"level": "L2"}, session="c" * 32)
     _refused(node, low, "not-permitted")
     _asking(world, contract, evidence=good, offers=offers, session="d" * 32).ask(node)
+
+
+def test_a_confidential_machine_proves_itself_in_the_session_that_gets_the_keys(
+    world: LendingWorld,
+) -> None:
+    pytest.importorskip("dcap_qvl", reason="the extra `attestation` is not installed")
+    intel = Intel("TDX")
+    world.now = QUOTED
+    named = (("mrtd", "33"), ("rtmr0", "40"), ("rtmr1", "41"), ("rtmr2", "42"))
+    values = tuple(Measurement(kind=kind, value=byte * 48) for kind, byte in named)
+    lending = world.lending["Alpha"]
+    store = CollateralStore(lending.collateral)
+    endorsements = Endorsements(store.find, intel_root=intel.root_der)
+    world.lending["Alpha"] = dataclasses.replace(lending, endorsements=endorsements)
+    contract = _proven(world, "L4", measurements=values, allow_simulated=False)
+    contract = contract.model_copy(
+        update={"created_at": QUOTED, "expires_at": QUOTED + timedelta(days=30)}
+    )
+    policy = Policy(tasks=TaskRules(platforms=(PPID,)))
+    contract = world.agreed(contract, Alpha=policy)
+    node = world.nodes["Alpha"]
+    offers = {"level": "L4", "executor": "tdx"}
+
+    def asking(session: str, **report: Any) -> AskingEnclave:
+        def attest(report_data: bytes) -> Record:
+            quote = intel.quote(tdx_report(**{"report_data": report_data, **report}))
+            return Record.evidence("tdx", quote)
+
+        return _asking(
+            world, contract, evidence=attest, offers=offers, session=session * 32, signer=STRANGER
+        )
+
+    def why(session: str, **report: Any) -> Reason | None:
+        with pytest.raises(VerificationError) as caught:
+            asking(session, **report).ask(node)
+        return reason_of(caught.value)
+
+    assert why("1") is Reason.COLLATERAL_MISSING
+    store.add(intel.collateral())
+    assert why("2", mrtd=b"\x34" * 48) is Reason.MEASUREMENT
+    assert why("3", report_data=bytes(64)) is Reason.BINDING
+    assert why("4", attributes=1 << 28 | 1) is Reason.DEBUG
+    node.policy[0] = Policy(tasks=TaskRules(platforms=("00" * 16,)))
+    assert why("5") is Reason.PLATFORM
+    node.policy[0] = policy
+    release, _ = Release.open(asking("6").ask(node).last.release)
+    key = world.keys["Alpha"].private.public_key()
+    result = ear.verify(release.attestation_result or "", key, now=QUOTED)
+    assert result.verdict is not None
+    assert (result.verdict.kind, result.verdict.platform) == ("tdx", PPID)
 
 
 # Orders
