@@ -116,6 +116,7 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
             or (f["state"] != "draft" and f["key"] in parties)]  # else nobody of the study said it
     ordered = {f["run_id"]: f for _, _, f in ours if f["kind"] == "run.submitted"}
     runs = [(i, f) for i, _, f in ours if f.get("run_id") in ordered]
+    must("key.released" not in [f["kind"] for _, f in runs], "runs of tasks are not judged here")
     naming = [f for _, _, f in ours] + [d for _, f in runs for d in f.get("sites", {}).values()]
     needed = {one.get("statement", one.get("request")) for one in naming} - {None}
     must(needed == set(said), "a document is missing or superfluous")
@@ -184,7 +185,6 @@ def verify(data: bytes, results: dict[str, Any]) -> Iterator[str]:  # noqa: PLR0
     for r in bundle["releases"]:
         earlier(r, ordered[r["run_id"]]["participants"], done[r["run_id"]][0])
     yield "keys"
-    must("key.released" not in [f["kind"] for _, f in runs], "evidence cannot be appraised here")
     yield "results"
     for run, result in results.items():
         (nonce,) = [bytes.fromhex(r["nonce"]) for r in bundle["releases"] if r["run_id"] == run]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.audit import honest
 from tests.support.audit_faults import FAULTS, Fault, released, said_of_a_stranger, usurped
+from tests.support.audit_tasks import TaskStory
 from tests.support.source import ROOT
 
 from cohortium.core.canonical import canonical
@@ -24,6 +25,7 @@ ELSEWHERE = {
     "a field is left out": "releases",
     "an entry tells a fact of no known kind": "entries",
     "a run succeeded without a result": "releases",
+    "keys were released to a run of no task": "statements",
     "the receipts are not in order": "releases",
 }
 """Where the short verifier finds in another step what ours finds earlier."""
@@ -74,6 +76,13 @@ def test_it_knows_institutions_that_were_replaced_and_words_of_nobody() -> None:
     said_of_a_stranger(story, "revoke", "revoked", here=False)
     story.story.run(story.second, 9)
     assert failing_step(canonical(story.story.seal()), {}) is None
+
+
+def test_it_refuses_what_it_does_not_judge() -> None:
+    story = TaskStory()
+    story.trained(story.begin())
+    with pytest.raises(ValueError, match="runs of tasks are not judged here"):
+        list(SHORT.verify(canonical(story.seal()), {}))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.step}: {fault.name}")
