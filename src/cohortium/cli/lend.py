@@ -236,6 +236,26 @@ def received(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     emit(data, table(None, columns, rows) if rows else "No task has given anything yet.", json)
 
 
+@app.command()
+@handle_errors
+def discard(
+    run: RunArgument,
+    dir: DirOption,  # noqa: A002
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Delete what a run gave; it is not fetched again."""
+    folder = _lending(dir).received
+    found = folder.find(run)
+    what = ", ".join(made.slot for made in found.outputs)
+    if not yes and not typer.confirm(f"Delete {what} of run {found.run_id[:8]}?", err=True):
+        note("Nothing was deleted.")
+        raise typer.Exit(1)
+    folder.remove(found.run_id)
+    emit({"run_id": found.run_id, "removed": True}, f"{what} is deleted.", json)
+
+
 @app.command("open")
 @handle_errors
 def open_(

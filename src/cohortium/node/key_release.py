@@ -41,6 +41,8 @@ MOST_OF_A_RUN: Final = 4
 LIFETIME: Final = timedelta(minutes=2)
 MOST_DATA_BYTES: Final = 8 * 1024 * 1024
 """What an enclave says in a session: its offer and its evidence."""
+MOST_KEPT_BYTES: Final = 8 * 1024 * 1024
+"""Of an answer, for the link to bring once more."""
 _SESSION: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -125,7 +127,7 @@ class KeyRelease:
                 with self._lock:
                     self._sessions.pop(key, None)
                 raise
-            if len(data) <= MOST_DATA_BYTES:
+            if len(data) <= MOST_KEPT_BYTES:
                 session.last = came, self._reply(message, data, session.released)
                 return session.last[1]
             with self._lock:  # too much to keep: who lost it asks in a new session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.builders import CONSORTIUM
 from tests.support.node_folder import Site
+from tests.support.vault import vault_file
 from typer.testing import CliRunner, Result
 
 from cohortium.cli.main import app
@@ -18,10 +20,15 @@ from cohortium.contract.code import packed
 from cohortium.contract.model import Contract, Draft, Enclave, Environment, Seat
 from cohortium.contract.statements import Assignment
 from cohortium.contract.task import Artefact, Code, InputSlot, OutputSlot, Task, code_digest
+from cohortium.core.canonical import digest_bytes
 from cohortium.crypto.keys import SigningKey
+from cohortium.enclave.exchange import Made, TaskOutcome
+from cohortium.enclave.output_archive import ArchivedOutputs
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.node.lending import Lending
 from cohortium.vault.keys import PrivateKey
+from cohortium.vault.storage import StreamSink
+from cohortium.vault.writer import VaultWriter
 
 PROGRAM = {"main.py": b"print('trains')\n", "task.yaml": b"command: [x]\n"}
 OTHERS = "sha256:" + "7" * 64
@@ -259,6 +266,56 @@ def test_signing_makes_the_key_that_outputs_are_encrypted_for(site: Site, run: R
     assert not site.folder.vault_key.exists()
     run("study", "sign", "vessels", "--yes")
     assert PrivateKey.load(site.folder.vault_key).public.to_text().startswith("vault1:")
+
+
+def test_a_steward_opens_and_discards_what_a_task_gave(
+    site: Site, run: Run, invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    enclave = SigningKey.from_seed(b"\xee" * 32)
+    lending = Lending.of(site.folder, site.world.clock)
+    data = io.BytesIO()
+    to = [lending.vault.private.public]
+    sink = ArchivedOutputs(lambda _slot: VaultWriter(StreamSink(data), to, enclave))
+    sink.begin("model", "weights.bin", 7)
+    sink.write(b"weights")
+    sink.end()
+    sink.close()
+    digest = digest_bytes(data.getvalue())
+    made = Made(slot="model", size_bytes=len(data.getvalue()), content_digest=digest)
+    outcome = TaskOutcome(
+        run_id="0123456789abcdef" * 2,
+        study="vessels",
+        request_digest=OTHERS,
+        contract_digest=OTHERS,
+        task="train",
+        enclave="Enclave One",
+        enclave_key=enclave.public,
+        executor="landlock",
+        level="L2",
+        end="succeeded",
+        outputs=(made,),
+        at=site.world.now,
+    )
+    place = site.folder.received / outcome.run_id / "model" / "data"
+    lending.received.finish(outcome, outcome.sign(enclave), (made,))
+    place.parent.mkdir()
+    place.write_bytes(data.getvalue())
+    (listed,) = run("lend", "received")
+    assert (listed["task"], listed["end"], set(listed["outputs"])) == (
+        "train",
+        "succeeded",
+        {"model"},
+    )
+    assert "vessels train" in invoke("lend", "received").stdout
+    opened = run("lend", "open", "01234567", "model", "--to", "out")
+    assert opened["files"] == [str(Path("out") / "weights.bin")]
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == b"weights"
+    other = vault_file(b"x", to=(lending.vault.private,))
+    place.write_bytes(other)
+    assert _code(invoke("lend", "open", "01234567", "model", "--to", "in")) == "unknown-signer"
+    assert invoke("lend", "discard", "0123", answer="n\n").exit_code == 1
+    assert run("lend", "discard", "0123", "--yes")["removed"] is True
+    assert run("lend", "received") == []
 
 
 def test_nothing_was_received_yet(run: Run, invoke: Callable[..., Result]) -> None:

@@ -212,6 +212,9 @@ async def test_outputs_for_this_institution_are_fetched_when_the_ledger_tells_of
     for run, slot in ((RUN_ID, "other"), ("ffff", "model"), ("", "model")):
         with pytest.raises(InputError):
             folder.open(run, slot, tmp_path / "other")
+    folder.remove(RUN_ID)
+    assert folder.all() == []
+    assert not list((tmp_path / "Alpha" / "received" / RUN_ID).rglob("data"))
     site.hub.asked.clear()
     await site.collect()
     await site.restarted().collect()

@@ -234,6 +234,24 @@ def test_of_two_keys_that_are_asked_for_at_once_one_is_given(world: LendingWorld
     assert _released(node) == 1
 
 
+def test_an_answer_that_is_too_long_to_keep_is_given_again_in_a_new_session(
+    world: LendingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_release, "MOST_KEPT_BYTES", 4000)
+    contract = world.agreed()
+    node = world.nodes["Alpha"]
+    asking = _asking(world, contract)
+    first = asking.ask(node)
+    assert asking.last is not None
+    lost = asking.last[1]
+    lost.request_envelope = b""
+    with pytest.raises(CohortiumError) as caught:
+        node.ask(pb.Message(task_channel=lost))
+    assert caught.value.code == "link-lost"
+    again = _asking(world, contract, session="b" * 32).ask(node)
+    assert again.last.release == first.last.release
+
+
 # What an enclave says of itself
 
 
@@ -706,7 +724,14 @@ def test_there_are_no_more_sessions_than_are_bounded(
 
 @pytest.mark.parametrize(
     "change",
-    [{"site": "Beta"}, {"session": "x"}, {"session": ""}, {"run_id": OTHER}, {"data": b"x" * 9}],
+    [
+        {"site": "Beta"},
+        {"session": "x"},
+        {"session": ""},
+        {"run_id": OTHER},
+        {"data": b"x" * 9},
+        {"data": bytes(key_release.MOST_DATA_BYTES + 1)},
+    ],
 )
 def test_messages_that_are_none_of_a_session_are_refused(
     world: LendingWorld, change: dict[str, Any]
