@@ -89,18 +89,9 @@ expires_at: "2099-12-31T00:00:00Z"
 """
 
 
-def agree(consortium: Consortium, folder: Path, study: str, text: str) -> None:
-    file = folder / f"{study}.yaml"
-    file.write_text(text)
-    consortium.cli("study", "draft", str(file))
-    for site, slot in zip(LENDERS, ("first", "second"), strict=True):
-        consortium.wait_drafted(site, study)
-        node = str(consortium.node_dir(site))
-        consortium.cli("study", "assign", study, f"add/{slot}", "numbers", "--dir", node)
-    consortium.wait_filled(study)
-    consortium.cli("study", "propose", study)
-    together(lambda site: consortium.sign(site, study), LENDERS)
-    consortium.wait_active(study)
+def agree(consortium: Consortium, study: str, text: str) -> None:
+    fills = zip(("add/first", "add/second"), LENDERS, strict=True)
+    consortium.agree_on_tasks(study, text, {slot: (site, "numbers") for slot, site in fills})
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +108,8 @@ def lent(consortium: Consortium, tmp_path_factory: pytest.TempPathFactory) -> It
         (data / "sub").mkdir(parents=True)
         (data / "a.txt").write_text(f"{MARKER} 1 2 3")
         (data / "sub" / "b.txt").write_text(str(10 * (number + 1)))
-        node = str(consortium.node_dir(site))
-        consortium.cli("lend", "add", "numbers", str(data), "--kind", "dataset", "--dir", node)
-    agree(consortium, folder, STUDY, proposal(code))
+        consortium.lend(site, "numbers", data)
+    agree(consortium, STUDY, proposal(code))
     yield consortium
     for name in (ENCLAVE, ROGUE):
         consortium.services[f"enclave/{name}"].end()
@@ -222,7 +212,7 @@ def test_keys_go_to_the_approved_measurement_only(
         "security_level: L4\nenvironment: {allow_simulated: true, executor: simulated, "
         f"measurements: [{{kind: simulated, value: {value}}}]}}"
     )
-    agree(lent, tmp_path, study, proposal(code, study, where))
+    agree(lent, study, proposal(code, study, where))
     task = federation.study(study).task("add")
     if measured:
         assert task.run().read("sum") == b"42"

@@ -281,6 +281,38 @@ class Consortium:
         """Wait until every participant's signature on the study has reached the hub."""
         self.wait_status(study, "active")
 
+    def lend(self, site: str, name: str, path: Path, kind: str = "dataset") -> Any:
+        """Encrypt a file or folder at a site, to be lent to tasks."""
+        node = str(self.node_dir(site))
+        return self.cli("lend", "add", name, str(path), "--kind", kind, "--dir", node)
+
+    def agree_on_tasks(self, study: str, text: str, fills: Mapping[str, tuple[str, str]]) -> None:
+        """Draft a study of tasks, have its slots filled, propose it, and have all lenders sign.
+
+        Args:
+            text: Its YAML.
+            fills: By slot, ``<task>/<input>``: the site, and the name of what it lends.
+        """
+        file = self.root / f"{study}.yaml"
+        file.write_text(text)
+        self.cli("study", "draft", str(file))
+
+        def fill(slot: str) -> None:
+            site, name = fills[slot]
+            self._wait_drafted(site, study)
+            self.cli("study", "assign", study, slot, name, "--dir", str(self.node_dir(site)))
+
+        together(fill, fills)
+        self._wait_for(
+            "what fills the draft",
+            lambda: not self.cli("study", "show", study, "--draft")["unfilled"],
+        )
+        self.cli("study", "propose", study)
+        together(
+            lambda site: self.sign(site, study), dict.fromkeys(site for site, _ in fills.values())
+        )
+        self.wait_active(study)
+
     def wait_status(self, study: str, status: str) -> None:
         """Wait until the hub knows a study in this state."""
         self._wait_for(
@@ -288,7 +320,7 @@ class Consortium:
             lambda: self.cli("study", "show", study)["status"] == status,
         )
 
-    def wait_drafted(self, site: str, study: str) -> None:
+    def _wait_drafted(self, site: str, study: str) -> None:
         """Wait until a draft has arrived at a node."""
 
         def ready() -> bool:
@@ -299,13 +331,6 @@ class Consortium:
             return True
 
         self._wait_for("the draft", ready)
-
-    def wait_filled(self, study: str) -> None:
-        """Wait until every slot of a draft is filled."""
-        self._wait_for(
-            "what fills the draft",
-            lambda: not self.cli("study", "show", study, "--draft")["unfilled"],
-        )
 
     def sign(self, site: str, study: str) -> Any:
         """The steward's yes to a study."""

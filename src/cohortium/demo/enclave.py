@@ -142,7 +142,8 @@ def _show(console: Console, consortium: Consortium, tables: dict[str, pd.DataFra
     with step(console, "Each steward encrypts the table that the institution lends"):
         together(lambda site: _lend(consortium, site, tables[site]), tables)
     with step(console, "The researcher drafts the study, the owners fill it, everybody signs"):
-        _agree(consortium)
+        fills = {f"train/{name}": (site, name) for site, name in LENT.items()}
+        consortium.agree_on_tasks(STUDY, PROPOSAL, fills)
     began = time.monotonic()
     with step(console, "The enclave shows what it runs, gets the keys, joins and trains"):
         results = consortium.root / "results"
@@ -174,26 +175,8 @@ def _show(console: Console, consortium: Consortium, tables: dict[str, pd.DataFra
 def _lend(consortium: Consortium, site: str, table: pd.DataFrame) -> None:
     file = consortium.root / f"{consortium.node_dir(site).name}.csv"
     table.to_csv(file, index=False)
-    node = str(consortium.node_dir(site))
-    consortium.cli("lend", "add", LENT[site], str(file), "--kind", "dataset", "--dir", node)
+    consortium.lend(site, LENT[site], file)
     file.unlink()
-
-
-def _agree(consortium: Consortium) -> None:
-    file = consortium.root / "study.yaml"
-    file.write_text(PROPOSAL)
-    consortium.cli("study", "draft", str(file))
-
-    def fill(site: str) -> None:
-        node, slot = str(consortium.node_dir(site)), f"train/{LENT[site]}"
-        consortium.wait_drafted(site, STUDY)
-        consortium.cli("study", "assign", STUDY, slot, LENT[site], "--dir", node)
-
-    together(fill, LENT)
-    consortium.wait_filled(STUDY)
-    consortium.cli("study", "propose", STUDY)
-    together(lambda site: consortium.sign(site, STUDY), LENT)
-    consortium.wait_active(STUDY)
 
 
 def _compare(console: Console, model: dict[str, Any], tables: dict[str, pd.DataFrame]) -> float:
