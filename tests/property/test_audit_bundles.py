@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.docs.test_verify_bundle import SHORT, failing_step
 from tests.support.audit import Honest, honest, key, make_contract
 from tests.support.audit_faults import released
+from tests.support.audit_tasks import TaskStory
 
 from cohortium.audit.steps import STEPS
 from cohortium.audit.verify import verify
@@ -208,3 +209,40 @@ def test_the_helper_reaches_the_inside_of_documents() -> None:
     assert spoil({"a": [1, 2]}, [0, 0], "left out") == {}
     assert make_contract().digest != make_contract(min_sites=3).digest
     assert SHORT.HOSTILE
+
+
+class Spoiling(TaskStory):
+    """A story in which one kind of document has one place replaced, and is signed like that."""
+
+    def __init__(self, kind: str, path: list[int], new: Any) -> None:
+        super().__init__()
+        self._spoil = (kind, path, new)
+
+    def said(self, envelope: bytes) -> bytes:
+        """See `TaskStory`."""
+        kind, path, new = self._spoil
+        held = json.loads(envelope)
+        if kind not in held["payloadType"]:
+            return envelope
+        document = spoil(json.loads(base64.b64decode(held["payload"])), path, new)
+        names = ("Kiel", "Aarhus", "Boston")
+        by = next(key(n) for n in names if key(n).public == held["signatures"][0]["keyid"])
+        return enveloped(document, held["payloadType"], by)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["enclave-offer", "key-release", "task-outcome"]),
+    st.lists(st.integers(0, 60), min_size=1, max_size=3),
+    odd | st.just("left out"),
+)
+def test_one_place_of_a_tasks_document_replaced_and_signed(
+    kind: str, path: list[int], new: Any
+) -> None:
+    story = Spoiling(kind, path, new)
+    try:
+        story.trained(story.begin())
+        data = canonical(story.seal())
+    except InputError:  # it has no canonical form
+        return
+    outcome(data)
