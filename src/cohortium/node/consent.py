@@ -34,7 +34,7 @@ AGREED = frozenset({"signed", "active", "suspended"})
 
 @dataclass(frozen=True)
 class Known:
-    """An institution or researcher of the contract, to compare by telephone.
+    """An institution, researcher or enclave of the contract, to compare by telephone.
 
     Attributes:
         status: ``this site``, ``known``, ``new`` or ``changed``.
@@ -158,7 +158,32 @@ def _keys(contract: Contract, identity: Identity, store: NodeStore) -> tuple[Kno
         Known(r.name, "researcher", fingerprint(r.key), "known" if r.key in trusted else "new")
         for r in contract.recipients
     ]
-    return (*sites, *people)
+    return (*sites, *people, *_enclaves(contract, store))
+
+
+def _enclaves(contract: Contract, store: NodeStore) -> list[Known]:
+    """Below L4 keys go to whoever holds the key of an enclave that the contract names."""
+    agreed = [open_contract(one) for one in store.contracts() if one.state in AGREED]
+    known = {
+        one.name: one.key
+        for earlier in agreed
+        if earlier.environment is not None
+        for one in earlier.environment.enclaves
+    }
+    named = contract.environment.enclaves if contract.environment is not None else ()
+    return [
+        Known(
+            one.name,
+            "enclave",
+            fingerprint(one.key or ""),
+            "new"
+            if one.name not in known
+            else "known"
+            if known[one.name] == one.key
+            else "changed",
+        )
+        for one in named
+    ]
 
 
 def _problems(node: NodeService, contract: Contract) -> list[CohortiumError]:

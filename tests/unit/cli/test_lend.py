@@ -21,7 +21,7 @@ from cohortium.contract.model import Contract, Draft, Enclave, Environment, Seat
 from cohortium.contract.statements import Assignment
 from cohortium.contract.task import Artefact, Code, InputSlot, OutputSlot, Task, code_digest
 from cohortium.core.canonical import digest_bytes
-from cohortium.crypto.keys import SigningKey
+from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.enclave.exchange import Made, TaskOutcome
 from cohortium.enclave.output_archive import ArchivedOutputs
 from cohortium.link._generated import link_pb2 as pb
@@ -190,6 +190,13 @@ def test_a_steward_reads_the_program_and_the_risks_before_signing(
     assert _code(invoke("node", "code", "vessels", "other")) == "not-found"
     reviewed = run("study", "review", "vessels")
     assert reviewed["problems"] == []
+    enclave = SigningKey.from_seed(b"\xee" * 32).public
+    assert {
+        "name": "Enclave One",
+        "role": "enclave",
+        "fingerprint": fingerprint(enclave),
+        "status": "new",
+    } in reviewed["keys"]
     said = "\n".join(reviewed["warnings"])
     for part in (
         "The task train is at L1: its program is in no sandbox",
@@ -210,6 +217,8 @@ def test_a_steward_reads_the_program_and_the_risks_before_signing(
     assert [one["path"] for one in shown["files"]] == sorted(PROGRAM)
     assert (tmp_path / "program" / "main.py").read_bytes() == PROGRAM["main.py"]
     assert run("study", "sign", "vessels", "--yes")["state"] == "signed"
+    again = run("study", "review", "vessels")["keys"]
+    assert [one["status"] for one in again if one["role"] == "enclave"] == ["known"]
     (listed, _) = run("lend", "list")
     assert listed["studies"] == ["vessels"]
     removed = invoke("lend", "remove", "pictures", "--yes")
