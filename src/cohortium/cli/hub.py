@@ -184,6 +184,7 @@ def serve(directory: DirArgument = HERE, json: JsonOption = False) -> None:
 def invite(
     name: NameArgument,
     directory: DirOption = HERE,
+    *,
     researcher: Annotated[
         bool, typer.Option("--researcher", help="Invite a person, not an institution.")
     ] = False,

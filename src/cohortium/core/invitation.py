@@ -1,4 +1,4 @@
-"""The one-time invitation: a line of text that an operator hands to an institution, a person or an enclave."""
+"""The one-time invitation: a line that an operator hands to an institution, person or enclave."""
 
 from __future__ import annotations
 
