@@ -57,8 +57,7 @@ from cohortium.hub.secure_sum import Patience
 from cohortium.hub.site_handler import SiteHandler
 from cohortium.hub.store import HubStore
 from cohortium.hub.studies import Studies
-from cohortium.hub.task_relay import TaskRelay
-from cohortium.hub.task_runs import TaskRuns
+from cohortium.hub.task_needs import sites_about
 from cohortium.hub.tasks import Reader, Tasks, is_task
 from cohortium.hub.watch import MembershipWatch
 from cohortium.link.ports import Handler, Peers
@@ -130,8 +129,6 @@ class Hub:
         self._events = RunEvents()
         self._peers: Peers | None = None
         self._driver: RunDriver | None = None
-        self._task_runs: TaskRuns | None = None
-        self._relay: TaskRelay | None = None
         self._delivery: Delivery | None = None
         self._watch: MembershipWatch | None = None
         self._recovery: Recovery | None = None
@@ -157,7 +154,9 @@ class Hub:
         self._loop, self._peers = loop, peers
         self._events.bind(loop)
         self._delivery = Delivery(self.store, peers)
-        self._task_runs, self._relay = self._tasks_over(peers)
+        executing = self.tasks.over(
+            peers, self.config, spend=self._entries.take, changed=self._events.changed
+        )
         self._driver = RunDriver(
             self.store,
             peers,
@@ -166,7 +165,7 @@ class Hub:
             find_analysis=self._find_analysis,
             gather_timeout_s=self.config.gather_timeout_s,
             patience=Patience(self.config.round_timeout_s, self.config.straggler_s),
-            tasks=self._task_runs,
+            tasks=executing,
             finished=self._run_finished,
         )
         self._driver.bind(loop)
@@ -193,33 +192,8 @@ class Hub:
             await self._delivery.close()
         if self._recovery is not None:
             await self._recovery.close()
-        if self._task_runs is not None:
-            await self._task_runs.close()
+        await self.tasks.close()
         await self.ledger.close()
-
-    def _tasks_over(self, peers: Peers) -> tuple[TaskRuns, TaskRelay]:
-        tasks, config = self.tasks, self.config
-        runs = TaskRuns(
-            self.store,
-            peers,
-            tasks.board,
-            programs=tasks.programs,
-            outputs=tasks.outputs,
-            clock=self.clock,
-            gather_timeout_s=config.gather_timeout_s,
-            away_timeout_s=config.round_timeout_s,
-        )
-        relay = TaskRelay(
-            self.store,
-            peers,
-            tasks.board,
-            outputs=tasks.outputs,
-            most_bytes=int(config.output_gib * 1024**3),
-            clock=self.clock,
-            spend=self._entries.take,
-            changed=self._events.changed,
-        )
-        return runs, relay
 
     def _enclave_names(self) -> frozenset[str]:
         return frozenset(one.name for one in self.store.members.enclaves())
@@ -568,8 +542,8 @@ class Hub:
         """Who is to hear that a run is over."""
         contract = self.store.studies.contract(run.info.contract_digest)
         task = contract.task_of(run.info.computation)
-        if task is not None and self._task_runs is not None:
-            return list(self._task_runs.sites(contract, task))
+        if task is not None:
+            return list(sites_about(self.store, contract, task))
         return [participant.name for participant in contract.participants]
 
     def follow(self, run_id: str, user: User, after: int) -> AsyncIterator[Event]:
@@ -583,10 +557,8 @@ class Hub:
         run = self._visible(run_id, user)
         self.store.runs.cancel(run_id, self.clock(), self._sites(run), driver.sums(run_id))
         driver.interrupt(run_id)
-        if is_task(run.info.computation) and self._task_runs is not None:
-            cancelled = ConflictError("run-cancelled", "The run was cancelled.")
-            self._task_runs.stop(run_id, cancelled)
-            self.tasks.outputs.drop(run_id)
+        if is_task(run.info.computation):
+            self.tasks.cancelled(run_id)
         self._events.changed(run_id)
         delivery.wake_all()
         return self.run(run_id, user)
@@ -656,15 +628,13 @@ class Hub:
         """What answers a member's requests, or an enclave's."""
         member = self.store.members.find_member(site)
         if member is not None and member.kind == "enclave":
-            if self._relay is None:
-                raise RuntimeError("the hub has not been started")
             return EnclaveHandler(
                 site,
                 fingerprint=self.consortium.fingerprint,
                 ledger_key=self.log.verifier.text,
                 newest=self.ledger.newest,
                 members=self.members,
-                relay=self._relay,
+                relay=self.tasks.relay,
             )
         return SiteHandler(
             site,

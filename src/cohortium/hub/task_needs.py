@@ -1,4 +1,4 @@
-"""What has to be at the hub before a task can run: its program, and its readers' vault keys."""
+"""What a task needs at the hub before it can run, and whom it is about."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def require_cards(store: HubStore, contract: Contract, task: Task) -> list[bytes
             missing=missing,
         )
     return list(cards.values())
+
+
+def sites_about(store: HubStore, contract: Contract, task: Task) -> tuple[str, ...]:
+    """The institutions that a run is about: who lends, and who may read an output."""
+    members = {one.name: one.key for one in store.members.members()}
+    about = dict.fromkeys((*task.lenders, *task.readers))
+    return tuple(one for one in about if one in members and members[one] == contract.parties[one])

@@ -33,7 +33,7 @@ from cohortium.hub.run_store import StoredRun
 from cohortium.hub.store import HubStore
 from cohortium.hub.task_board import Board, Watched
 from cohortium.hub.task_checks import accepts
-from cohortium.hub.task_needs import require_cards, require_program
+from cohortium.hub.task_needs import require_cards, require_program, sites_about
 from cohortium.hub.witnesses import in_thread
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import expect
@@ -112,7 +112,7 @@ class TaskRuns:
             revoked=self._store.members.revoked_keys(),
             accepted_before=True,
         )
-        live.asked = self.sites(admitted.contract, admitted.task)
+        live.asked = sites_about(self._store, admitted.contract, admitted.task)
         order = _Order(self, run, admitted, live)
         try:
             chosen = journal.step("enclave", lambda: on_loop(live, order.choose()))  # 2, 3
@@ -130,12 +130,6 @@ class TaskRuns:
         if live.stopped is not None:
             raise live.stopped
         return _result(envelope, live)
-
-    def sites(self, contract: Contract, task: Task) -> tuple[str, ...]:
-        """The institutions that a run is about: who lends, and who may read an output."""
-        members = {one.name: one.key for one in self._store.members.members()}
-        about = dict.fromkeys((*task.lenders, *task.readers))
-        return tuple(one for one in about if members.get(one) == contract.parties.get(one))
 
     def stop(self, run_id: str, reason: CohortiumError) -> None:
         """Have the enclave of a run end it; one that is away hears it when it reports."""

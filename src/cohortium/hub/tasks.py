@@ -17,6 +17,7 @@ from cohortium.core.rest import EnclaveInfo
 from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, TaskOutcome
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.hub.blobs import Place, Programs
+from cohortium.hub.config import HubConfig
 from cohortium.hub.draft_store import sites_of as drafted_for
 from cohortium.hub.outputs import Outputs
 from cohortium.hub.run_store import StoredRun
@@ -24,7 +25,10 @@ from cohortium.hub.store import HubStore
 from cohortium.hub.study_store import sites_of
 from cohortium.hub.task_board import Board
 from cohortium.hub.task_needs import missing_program, require_cards
+from cohortium.hub.task_relay import TaskRelay
+from cohortium.hub.task_runs import TaskRuns
 from cohortium.link._generated.link_pb2 import Message, TaskFetch
+from cohortium.link.ports import Peers
 from cohortium.vault.card import VaultCard
 
 CODE_SLOT: Final = "code"
@@ -71,6 +75,59 @@ class Tasks:
         self.programs = Programs(Place(None if folder is None else folder / "programs"))
         self.outputs = Outputs(Place(None if folder is None else folder / "outputs"))
         self.board = Board()
+        self._runs: TaskRuns | None = None
+        self._relay: TaskRelay | None = None
+
+    # Life
+
+    def over(
+        self,
+        peers: Peers,
+        config: HubConfig,
+        *,
+        spend: Callable[[str], None],
+        changed: Callable[[str], None],
+    ) -> TaskRuns:
+        """Serve on the running loop; see `TaskRelay` of the arguments."""
+        self._relay = TaskRelay(
+            self._store,
+            peers,
+            self.board,
+            outputs=self.outputs,
+            most_bytes=int(config.output_gib * 1024**3),
+            clock=self._clock,
+            spend=spend,
+            changed=changed,
+        )
+        self._runs = TaskRuns(
+            self._store,
+            peers,
+            self.board,
+            programs=self.programs,
+            outputs=self.outputs,
+            clock=self._clock,
+            gather_timeout_s=config.gather_timeout_s,
+            away_timeout_s=config.round_timeout_s,
+        )
+        return self._runs
+
+    @property
+    def relay(self) -> TaskRelay:
+        """What answers enclaves."""
+        if self._relay is None:
+            raise RuntimeError("the hub has not been started")
+        return self._relay
+
+    def cancelled(self, run_id: str) -> None:
+        """A run is over by its researcher's word: its enclave stops, and what it sent goes."""
+        if self._runs is not None:
+            self._runs.stop(run_id, ConflictError("run-cancelled", "The run was cancelled."))
+        self.outputs.drop(run_id)
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._runs is not None:
+            await self._runs.close()
 
     # Programs
 
