@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from cohortium.contract.code import MAX_ARCHIVE_BYTES, files_below, files_of, packed
-from cohortium.contract.model import Contract, Draft
 from cohortium.contract.task import BUILTIN_PREFIX, code_digest
 from cohortium.errors import CohortiumError, InputError
 
@@ -62,18 +61,6 @@ def with_code(
             if archive is not None:
                 coded.archives[holder["code"]["content_digest"]] = archive
     return coded
-
-
-def require_known(contract: Contract | Draft, builtin: BuiltinDigest) -> None:
-    """Whether each built-in program of a contract is, to the version, the one that is here.
-
-    Raises:
-        InputError: ``not-found``; ``bad-input`` for another version.
-    """
-    programs = [entry.code for entry in contract.computations if entry.code is not None]
-    for code in (*programs, *(task.code for task in contract.tasks)):
-        if code.built_in and builtin(code.name) != code.content_digest:
-            raise _other_version(code.name)
 
 
 def _other_version(name: str) -> InputError:

@@ -12,7 +12,6 @@ from tests.support.slots import artefact, assign, begun, draft, filled, task, ta
 
 from cohortium.contract.code import files_of, pack
 from cohortium.contract.model import Contract, Enclave, Environment, Seat
-from cohortium.contract.programs import require_known
 from cohortium.contract.proposal import StudyFile, read_proposal, read_study, resolve
 from cohortium.contract.task import code_digest
 from cohortium.core.canonical import digest
@@ -98,7 +97,6 @@ def test_a_study_of_tasks_alone_binds_programs_institutions_and_enclaves(folder:
     assert made.environment is not None
     assert {one.name: one.key for one in made.environment.enclaves} == ENCLAVES
     assert made.min_sites == 2
-    require_known(made, builtin)
 
 
 def test_the_archives_for_the_hub_are_of_the_programs_that_were_read(folder: Path) -> None:
@@ -174,11 +172,6 @@ def test_who_may_read_the_log_has_a_key_in_the_contract() -> None:
     logged = filled(task(log_recipients=("Vigo",)), images=artefact("Aarhus"))
     with pytest.raises(ValueError, match="people who have no key here"):
         task_contract(logged)
-
-
-def test_another_version_of_a_built_in_program_is_not_the_contracts(folder: Path) -> None:
-    with pytest.raises(InputError, match="in another version"):
-        require_known(bound(folder), lambda _: CONSORTIUM)
 
 
 def test_what_is_lent_to_a_task_needs_no_dictionary() -> None:
