@@ -357,16 +357,17 @@ async def task_world(
     config = HubConfig(gather_timeout_s=0.5, round_timeout_s=0.5)
     hub = make_hub(store, runner, config=config)
     hub.tasks.programs.put(PROGRAM, packed(FILES))
+    known = {one.name for one in store.members.enclaves()}
+    for name in ENCLAVES:
+        if name not in known:
+            hub.members.add(name, key(name).public, "enclave")
     agreed = contract(hub.consortium.fingerprint, **changes)
     started = await start_world(hub, agreed)
     world = TaskWorld(started.hub, started.link, started.contract, started.sites)
     for name in SITES:
         world.lenders[name] = Lender(name)
         world.sites[name].hook = world.lenders[name].answer
-    known = {one.name for one in store.members.enclaves()}
     for name in ENCLAVES:
-        if name not in known:
-            hub.members.add(name, key(name).public, "enclave")
         world.enclaves[name] = FakeEnclave(name)
     for name in ("Ada", "Beta", "Gamma"):
         store.tasks.put_card(key(name).public, name, NOW, card(name))

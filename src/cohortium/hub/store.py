@@ -17,7 +17,7 @@ from cohortium.hub.outbox import Outbox
 from cohortium.hub.recovery import RecoveryStore
 from cohortium.hub.run_store import RunStore
 from cohortium.hub.study_store import StudyStore
-from cohortium.hub.tables import metadata
+from cohortium.hub.tables import members, metadata
 from cohortium.hub.task_store import TaskStore
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class HubStore:
 
 def _add_columns(database: Database) -> None:
     """Give a database of an earlier release the columns that came since, with their defaults."""
-    for table in metadata.sorted_tables:
+    for table in (members,):
         held = {column["name"] for column in inspect(database.engine).get_columns(table.name)}
         for column in table.columns:
             if column.name in held:

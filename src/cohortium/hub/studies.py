@@ -10,7 +10,7 @@ from datetime import datetime
 from cohortium.contract import lifecycle
 from cohortium.contract.check import unenforceable
 from cohortium.contract.lifecycle import StudyLife, Version
-from cohortium.contract.model import Contract, Draft, Participant, Seat
+from cohortium.contract.model import Contract, Draft, Environment, Participant, Seat
 from cohortium.contract.population import contract_population
 from cohortium.contract.statements import Transition, open_statement
 from cohortium.core.clock import Clock
@@ -90,6 +90,11 @@ class Studies:
         members = {member.name: member for member in self._members.members()}
         for participant in contract.participants:
             _check_member(participant, members.get(participant.name))
+        known = {one.name: one for one in self._members.enclaves()}
+        for enclave in (contract.environment or Environment()).enclaves:
+            _check_standing(enclave.name, enclave.key, known.get(enclave.name), "an enclave")
+        for name in dict.fromkeys(name for task in contract.tasks for name in task.lenders):
+            _check_standing(name, contract.parties[name], members.get(name), "a member")
 
     def check_amends(self, contract: Contract | Draft, user: User) -> None:
         """Only who can see the version in force amends it, and goes on with the study's name."""
@@ -259,12 +264,15 @@ def _statement(said: Statement, version: int) -> StatementInfo:
 
 
 def _check_member(participant: Seat, member: Member | None) -> None:
-    if member is None or member.status != "approved":
-        raise InputError("not-found", f"{participant.name} is not a member in good standing.")
-    if member.key != participant.key:
-        raise VerificationError(
-            "key-mismatch", f"The contract names another key than that of {participant.name}."
-        )
+    _check_standing(participant.name, participant.key, member, "a member")
+
+
+def _check_standing(name: str, key: str | None, held: Member | None, what: str) -> None:
+    """Who gives data, lends to a task or runs it is there, with the key that the contract names."""
+    if held is None or held.status != "approved":
+        raise InputError("not-found", f"{name} is not {what} in good standing.")
+    if held.key != key:
+        raise VerificationError("key-mismatch", f"The contract names another key than {name}'s.")
 
 
 def _check_dataset(

@@ -21,6 +21,7 @@ from tests.support.task_hub import (
 )
 
 from cohortium.contract.model import Enclave, Environment, RunRequest
+from cohortium.contract.task import Artefact, InputSlot
 from cohortium.core.canonical import canonical, digest_bytes
 from cohortium.enclave.exchange import TaskOutcome
 from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal
@@ -160,6 +161,23 @@ async def test_without_a_program_or_a_vault_key_nothing_is_ordered(start: Start)
     with pytest.raises(InputError, match="for Alpha, who has no vault key") as caught:
         world.submit(2, study="noses", contract_digest=gamma.digest)
     assert caught.value.code == "vault-key-missing"
+
+
+async def test_a_contract_names_enclaves_and_lenders_that_are_there(start: Start) -> None:
+    world = await start()
+    stranger = Enclave(name="Vault Three", key=key("Vault Three").public)
+    forged = Enclave(name="Vault One", key=key("Eve").public)
+    lent = Artefact(name="images", content_digest="sha256:" + "0" * 64, owners=("Ada",))
+    slot = InputSlot(name="images", kind="dataset", owners=("Ada",), artefact=lent)
+    for changes, code in (
+        ({"environment": Environment(enclaves=(stranger,))}, "not-found"),
+        ({"environment": Environment(enclaves=(forged,))}, "key-mismatch"),
+        ({"tasks": (task(inputs=(slot,)),)}, "not-found"),
+    ):
+        proposal = world.contract.model_copy(update={"study": "ears", **changes})
+        with pytest.raises(CohortiumError) as caught:
+            world.hub.propose(proposal.sign(ADA), world.hub.user(ADA.public))
+        assert caught.value.code == code
 
 
 async def test_a_run_waits_for_an_enclave_and_can_be_resumed(start: Start) -> None:
@@ -399,3 +417,19 @@ async def test_a_hub_that_starts_again_goes_on_with_the_same_enclave(start: Star
     assert len(world.enclaves["Vault One"].prepared) == 2
     assert world.enclaves["Vault Two"].seen == []
     await asyncio.to_thread(journal.close)
+
+
+async def test_a_hub_that_stops_leaves_the_run_open(start: Start) -> None:
+    """The event loop ends under the run's thread, which must not take that for its end."""
+    world = await start()
+    run_id = await paused(world)
+    driver = world.hub._driver
+    assert driver is not None
+    live = driver._live[run_id]
+    assert live.waiting is not None
+    live.waiting.cancel()
+    await asyncio.sleep(0.2)
+    assert world.hub.store.runs.get(run_id).info.status == "queued"
+    assert not world.enclaves["Vault One"].seen[-1].startswith("task_stop")
+    world.hub.cancel(run_id, world.hub.user(ADA.public))
+    await stopped(world, "cancelled")
