@@ -204,6 +204,8 @@ class World:
     reports: list[pb.TaskReport] = field(default_factory=list)
     outputs: dict[str, bytearray] = field(default_factory=dict)
     chunk: int = 4 * MIB
+    right_kind: str = "model"
+    right: bytes = MARKER + b" right"
     left: Mapping[str, bytes] = field(
         default_factory=lambda: {"a.txt": MARKER + b" left", "deep/b.txt": b"b" * 9000}
     )
@@ -211,7 +213,7 @@ class World:
     def __post_init__(self) -> None:
         self.ada, self.ada_vault = SigningKey.generate(), PrivateKey.generate()
         self.alpha = Lender("Alpha", "left", dict(self.left))
-        self.beta = Lender("Beta", "right", {"": MARKER + b" right"})
+        self.beta = Lender("Beta", "right", {"": self.right})
         self.lenders = {one.name: one for one in (self.alpha, self.beta)}
         self.identity = Identity("Island", CONSORTIUM, SigningKey.generate())
         code = self.folder / "program"
@@ -235,7 +237,7 @@ class World:
             "arguments": (Argument(name="word"),),
             "inputs": (
                 self._slot(self.alpha, "dataset"),
-                self._slot(self.beta, "model"),
+                self._slot(self.beta, self.right_kind),
             ),
             "outputs": (OutputSlot(name="result", owners=("Ada",), recipients=("Ada", "Beta")),),
             "log_recipients": ("Ada",),

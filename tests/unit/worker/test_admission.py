@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.enclave_hub import World
+from tests.support.enclave_hub import MANIFEST, World
 
 from cohortium.contract.code import packed
 from cohortium.contract.model import Enclave
@@ -196,6 +196,13 @@ async def answered(world: World, asked: pb.TaskPrepare | None = None) -> Cohorti
             ),
             "bad-input",
             "The contract expects other",
+        ),
+        (
+            lambda folder: World(
+                folder, manifest=MANIFEST.replace("right: model", "right: dataset")
+            ),
+            "bad-input",
+            "right of join is a dataset to its program, and a model in the contract",
         ),
     ],
 )
