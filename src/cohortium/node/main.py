@@ -20,7 +20,7 @@ from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
-from cohortium.link.tls import TlsFiles
+from cohortium.link.kept import KeptLink, present_files
 from cohortium.node import journal, outbox
 from cohortium.node.collecting import Collector
 from cohortium.node.config import NodeConfig, NodeDir
@@ -63,16 +63,14 @@ class Node:
         self._folder = folder
         self._config = folder.load_config()
         self._service = open_service(folder, self._config)
-        self._link = self._new_link()
-        self._rotated = asyncio.Event()
+        self._link = KeptLink(self._new_link)
         self._welcomed = asyncio.Event()
         self._since: datetime | None = None
 
     def _new_link(self) -> LinkClient:
-        pair = tls.current(self._folder.tls)
         return LinkClient(
             target=self._config.link_address,
-            tls=TlsFiles(pair / tls.KEY, pair / tls.CERTIFICATE, self._folder.ca),
+            tls=present_files(self._folder.tls, self._folder.ca),
             handler=self._service,
             hello=self._service.hello,
             on_welcome=self._on_welcome,
@@ -101,7 +99,7 @@ class Node:
             tasks = [
                 group.create_task(work)
                 for work in (
-                    self._keep_link(),
+                    self._link.run(),
                     self._keep_sending(),
                     self._keep_collecting(),
                     self._keep_tidy(),
@@ -113,22 +111,6 @@ class Node:
             for task in tasks:
                 task.cancel()
         self._service.store.close()
-
-    async def _keep_link(self) -> None:
-        """Dial for ever; with the new key after a rotation."""
-        while True:
-            running = asyncio.create_task(self._link.run())
-            rotated = asyncio.create_task(self._rotated.wait())
-            try:
-                await asyncio.wait({running, rotated}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await self._link.close()
-                for task in (running, rotated):
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
-            self._rotated.clear()
-            self._link = self._new_link()
 
     async def _keep_tidy(self) -> None:
         """Forget the secrets of runs that nobody ended."""
@@ -204,7 +186,7 @@ class Node:
         ca_pem = self._folder.ca.read_bytes()
         tls.finish(self._folder.tls, reply.certificate.pem, ca_pem, system_clock)
         journal.append(self._service.store, "rotate")
-        self._rotated.set()
+        self._link.renew()
 
     async def _serve_status(self) -> None:
         from cohortium.node.status import Server, build_app

@@ -27,7 +27,7 @@ from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anyt
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
 from cohortium.link.codec import expect
-from cohortium.link.tls import TlsFiles
+from cohortium.link.kept import KeptLink, present_files
 from cohortium.worker.folder import EnclaveDir
 from cohortium.worker.service import WorkerService
 from cohortium.worker.store import RunStore
@@ -51,29 +51,19 @@ class Enclave:
         self._service = WorkerService(
             folder, self._config, folder.load_identity(self._config), self._store
         )
-        self._link = self._new_link()
-        self._renewed = asyncio.Event()
+        self._link = KeptLink(self._new_link)
         self._since: datetime | None = None
-
-    @property
-    def connected(self) -> bool:
-        """See `Uplink`."""
-        return self._link.connected
-
-    async def request(self, message: pb.Message, timeout_s: float) -> pb.Message:
-        """See `Uplink`; over the present link, which a new certificate replaces."""
-        return await self._link.request(message, timeout_s)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`."""
         self._service.recover()
-        self._service.attach(self)
+        self._service.attach(self._link)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(work)
                     for work in (
-                        self._keep_link(),
+                        self._link.run(),
                         self._keep_certificate(),
                         self._keep_telling(),
                         asyncio.to_thread(self._say_executors),
@@ -88,10 +78,9 @@ class Enclave:
             self._store.close()
 
     def _new_link(self) -> LinkClient:
-        pair = tls_keys.current(self._folder.tls)
         return LinkClient(
             target=self._config.link_address,
-            tls=TlsFiles(pair / tls_keys.KEY, pair / tls_keys.CERTIFICATE, self._folder.ca),
+            tls=present_files(self._folder.tls, self._folder.ca),
             handler=self._service,
             hello=self._service.hello,
             on_welcome=self._on_welcome,
@@ -102,22 +91,6 @@ class Enclave:
         self._service.welcome(message)
         self._since = system_clock()
         log.info("connected to the hub at %s", self._config.link_address)
-
-    async def _keep_link(self) -> None:
-        """Dial for ever; with the new key after a renewal."""
-        while True:
-            running = asyncio.create_task(self._link.run())
-            renewed = asyncio.create_task(self._renewed.wait())
-            try:
-                await asyncio.wait({running, renewed}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await self._link.close()
-                for task in (running, renewed):
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
-            self._renewed.clear()
-            self._link = self._new_link()
 
     async def _keep_certificate(self) -> None:
         """Ask for a new certificate, for a new key, before the present one ends."""
@@ -133,11 +106,11 @@ class Enclave:
         key = self._service.identity.key
         csr = tls_keys.begin(self._folder.tls, self._config.name)
         asked = pb.RotateCertificate(csr_pem=csr, signature=key.sign(rotation_bytes(csr)))
-        reply = await self.request(pb.Message(rotate_certificate=asked), SEND_TIMEOUT_S)
+        reply = await self._link.request(pb.Message(rotate_certificate=asked), SEND_TIMEOUT_S)
         pem = expect(reply, "certificate").certificate.pem
         tls_keys.finish(self._folder.tls, pem, self._folder.ca.read_bytes(), system_clock)
         log.info("the certificate was renewed")
-        self._renewed.set()
+        self._link.renew()
 
     async def _keep_telling(self) -> None:
         """Write down, for `status`, whether the link is up and where each run is."""

@@ -87,14 +87,14 @@ async def test_a_certificate_that_ends_soon_is_renewed_for_a_new_key(
         pem = authority.issue_node(rotation.csr_pem, "Island", "e1", datetime.now(UTC))
         return pb.Message(certificate=pb.Certificate(pem=pem))
 
-    monkeypatch.setattr(enclave, "request", request)
+    monkeypatch.setattr(enclave._link, "request", request)
     key = folder.load_identity(folder.load_config()).key.public
     before = (tls_keys.current(folder.tls) / tls_keys.KEY).read_bytes()
-    old = enclave._link
+    old = enclave._link._link
     keeping = asyncio.create_task(enclave._keep_certificate())
-    linked = asyncio.create_task(enclave._keep_link())
+    linked = asyncio.create_task(enclave._link.run())
     async with asyncio.timeout(10):
-        while enclave._link is old:
+        while enclave._link._link is old:
             await asyncio.sleep(0.01)
     for task in (keeping, linked):
         task.cancel()
