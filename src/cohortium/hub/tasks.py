@@ -33,6 +33,8 @@ from cohortium.vault.card import VaultCard
 
 CODE_SLOT: Final = "code"
 """With no run: a node asks for a program, to review it."""
+MOST_OPEN: Final = 64
+"""Tasks of one researcher at a time: each takes a thread of the hub while it waits."""
 _SKEW: Final = timedelta(minutes=5)
 
 
@@ -206,7 +208,7 @@ class Tasks:
 
         Raises:
             CohortiumError: See `check_task`; ``not-found`` for a program that is not here,
-                ``vault-key-missing``.
+                ``vault-key-missing``, ``too-many-requests``.
         """
         admitted = check_task(
             version.contract,
@@ -216,6 +218,11 @@ class Tasks:
             now=self._clock(),
             revoked=self._store.members.revoked_keys(),
         )
+        open_ = [one for one in self._store.runs.open() if is_task(one.info.computation)]
+        if sum(one.info.researcher == signer for one in open_) >= MOST_OPEN:
+            raise PolicyRefusal(
+                "too-many-requests", f"{MOST_OPEN} tasks of yours are under way; wait for one."
+            )
         task = admitted.task
         require_cards(self._store, version.contract, task)
         if not task.code.built_in and not self.programs.keep(task.code.content_digest):

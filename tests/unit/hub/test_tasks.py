@@ -297,9 +297,14 @@ async def stopped(world: TaskWorld, why: str) -> None:
     assert why in await world.enclaves["Vault One"].is_told("task_stop")
 
 
-async def test_a_cancelled_run_stops_in_the_enclave(start: Start) -> None:
+async def test_a_cancelled_run_stops_in_the_enclave(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = await start()
     run_id = await paused(world)
+    monkeypatch.setattr("cohortium.hub.tasks.MOST_OPEN", 1)
+    with pytest.raises(PolicyRefusal, match="under way"):
+        world.submit(2)
     world.hub.cancel(run_id, world.hub.user(ADA.public))
     await stopped(world, "cancelled")
     assert world.hub.run(run_id, world.hub.user(ADA.public)).status == "cancelled"
