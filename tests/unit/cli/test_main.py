@@ -18,7 +18,7 @@ from cohortium.version import __version__
 
 runner = CliRunner()
 
-INTERACTIVE = {("hub", "serve"), ("node", "serve")}
+INTERACTIVE = {("hub", "serve"), ("node", "serve"), ("enclave", "serve")}
 """Commands that serve until they are stopped."""
 
 
