@@ -60,6 +60,7 @@ from cohortium.node import consent, key_release, steward
 from cohortium.node.own_entries import OwnEntries
 from cohortium.node.policy import Policy
 from cohortium.node.task_rules import TaskRules
+from cohortium.node.uses import uses
 from cohortium.vault.grants import Grants, parse_grants
 from cohortium.vault.keys import Keyring
 from cohortium.vault.reader import VaultReader
@@ -138,6 +139,12 @@ def test_a_release_says_what_it_relies_on_and_the_ledger_may_tell_of_it(
     assert asked.last.evidence == b""
     (entry,) = node.decisions(what="keys")
     assert {"enclave": ENCLAVE, "executor": "landlock", "allowed": True}.items() <= entry.items()
+    (use,) = uses(node.store, 5)
+    assert (use["computation"], use["enclave"], use["lent"]) == (
+        "task.train",
+        ENCLAVE,
+        release.artefacts,
+    )
     own = OwnEntries(node.service.identity, node.store)
     member = MemberChanged(name="Alpha", key=signer, status="approved")
 
