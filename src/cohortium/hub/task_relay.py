@@ -6,6 +6,7 @@ lender's release, that is on its way to the ledger.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -30,7 +31,7 @@ from cohortium.hub.task_board import Board, reported_error
 from cohortium.hub.task_checks import Ordered, check_outcome, check_release, require_same
 from cohortium.hub.task_store import Handed
 from cohortium.hub.witnesses import in_thread
-from cohortium.link._generated.link_pb2 import Message
+from cohortium.link._generated.link_pb2 import Message, TaskChannel
 from cohortium.link.codec import expect
 from cohortium.link.ports import Peers
 
@@ -45,8 +46,8 @@ class TaskRelay:
 
     Args:
         most_bytes: Of ciphertext that a run whose contract sets no limit may leave.
-        spend: Counts what a lender, or an enclave by a lender's refusals, puts on the ledger;
-            raises ``too-many-requests``.
+        spend: Counts what an enclave, by lenders' refusals, puts on the ledger; raises
+            ``too-many-requests``.
         changed: Told that a run's progress is another.
     """
 
@@ -70,6 +71,7 @@ class TaskRelay:
         self._clock = clock
         self._spend = spend
         self._changed = changed
+        self._noting = asyncio.Lock()
 
     async def answer(self, enclave: str, message: Message) -> Message:
         """The reply to an enclave.
@@ -159,21 +161,21 @@ class TaskRelay:
         answer.task_channel.session = asked.session
         answer.task_channel.data = given.data
         if given.release:
-            _require_short(given.evidence, MAX_EVIDENCE_BYTES)
-            _require_short(given.release)
-            _require_short(given.offer)
-            release = check_release(ordered, asked.site, given.release, given.offer, given.evidence)
-            earlier = await in_thread(self._releases, ordered)
-            require_same(asked.site, release, earlier)
-            if asked.site not in earlier:
-                self._spend(asked.site)
-            handed = Handed(
-                asked.site, release.recipient, given.release, given.offer, given.evidence
-            )
-            await in_thread(self._store.tasks.released, asked.run_id, handed)
+            await self._note_release(ordered, asked.site, given)
             await self._run(enclave, asked.run_id)  # it may have ended meanwhile
             answer.task_channel.release = given.release
         return answer
+
+    async def _note_release(self, ordered: Ordered, site: str, given: TaskChannel) -> None:
+        """Put a lender's release on its way to the ledger; there is one a lender and run."""
+        _require_short(given.evidence, MAX_EVIDENCE_BYTES)
+        _require_short(given.release)
+        _require_short(given.offer)
+        release = check_release(ordered, site, given.release, given.offer, given.evidence)
+        handed = Handed(site, release.recipient, given.release, given.offer, given.evidence)
+        async with self._noting:
+            require_same(site, release, await in_thread(self._releases, ordered))
+            await in_thread(self._store.tasks.released, ordered.request.run_id, handed)
 
     async def _fetch(self, enclave: str, message: Message) -> Message:
         asked = message.task_fetch
