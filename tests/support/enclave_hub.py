@@ -100,6 +100,7 @@ class Lender:
     handed: Callable[[Keys], Keys] = lambda keys: keys
     shown: list[Shown] = field(default_factory=list)
     fetched: list[tuple[str, int]] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, Releasing] = field(default_factory=dict)
     evidence: Callable[[Shown], None] = lambda _shown: None
 
@@ -155,7 +156,10 @@ class Lender:
                 made = Grants(reader.header.digest).add(data_key, [shown.recipient])
             grants[path] = b64encode(made.to_bytes()).decode()
         handed = Handed(files=self.lent, grants=grants, writer=self.vault.public.signer)
-        return self.handed(Keys(release=b64encode(release).decode(), inputs={self.slot: handed}))
+        keys = self.handed(Keys(release=b64encode(release).decode(), inputs={self.slot: handed}))
+        files = [file for one in keys.inputs.values() for file in one.files.files]
+        self.places = {file.content_digest: file.path for file in files}
+        return keys
 
 
 def judge(
@@ -320,8 +324,8 @@ class World:
 
     def _piece(self, asked: pb.TaskFetch) -> pb.TaskPiece:
         lender = self.lenders[asked.site]
-        lender.fetched.append((asked.path, asked.offset))
-        data = lender.ciphertext[asked.path]
+        lender.fetched.append((lender.places[asked.path], asked.offset))
+        data = lender.ciphertext[lender.places[asked.path]]
         return pb.TaskPiece(data=data[asked.offset : asked.offset + self.chunk], size=len(data))
 
     def _keep(self, piece: pb.TaskOutput) -> None:

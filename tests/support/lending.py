@@ -258,8 +258,13 @@ def simulated(measured: str = MEASURED) -> Callable[[bytes], Record]:
 
 
 def fetch(node: Node, run_id: str, slot: str, path: str, offset: int = 0) -> pb.TaskPiece:
-    """A piece of ciphertext, or the node's refusal."""
-    asked = pb.TaskFetch(run_id=run_id, site=node.name, slot=slot, path=path, offset=offset)
+    """A piece of ciphertext, or the node's refusal; a path that is lent stands for its digest."""
+    lending = node.service.lending
+    lent = [] if lending is None else [lending.lent.get(name) for name in lending.lent.names()]
+    digests = {one.path: one.content_digest for held in lent for one in held.files.files}
+    asked = pb.TaskFetch(
+        run_id=run_id, site=node.name, slot=slot, path=digests.get(path, path), offset=offset
+    )
     return node.ask(pb.Message(task_fetch=asked)).task_piece
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cohortium.enclave.executor import Executor
 from cohortium.contract.task import MIB, Limits
+from cohortium.enclave.executor import Executor
 from cohortium.enclave.job import Job, Outcome, Source
 from cohortium.enclave.supervised import FolderSink
 

@@ -5,17 +5,19 @@ Institutions' nodes and enclaves join in the same way; what else their folders h
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cohortium.core.canonical import canonical, parse_json
 from cohortium.core.clock import Clock
 from cohortium.core.invitation import Invitation
 from cohortium.core.rest import API, ConsortiumInfo, EnrolmentInfo
+from cohortium.core.settings import Settings
 from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import pinned_certificate
 from cohortium.crypto.enrolment import SiteEnrolment, SiteStatusRequest
@@ -24,6 +26,7 @@ from cohortium.crypto.keys import SigningKey, fingerprint
 from cohortium.errors import (
     CohortiumError,
     ConflictError,
+    InputError,
     PeerError,
     PolicyRefusal,
     ProtocolError,
@@ -40,6 +43,8 @@ TIMEOUT_S = 20.0
 
 Http = Callable[[str, str | None], "httpx.Client"]
 """Opens a client for a hub's address; without a CA (PEM) it believes nobody's certificate."""
+
+C = TypeVar("C", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,11 @@ class Place(Protocol):
         ...
 
     @property
+    def config(self) -> Path:
+        """Settings."""
+        ...
+
+    @property
     def contract_key(self) -> Path:
         """The Ed25519 key that signs."""
         ...
@@ -104,8 +114,44 @@ class Place(Protocol):
 
     @property
     def pending(self) -> Path:
-        """The invitation, until the certificate is here."""
+        """How far the joining is."""
         ...
+
+    def load_config(self) -> Belonging:
+        """Read the settings."""
+        ...
+
+
+class Belonging(Protocol):
+    """What a newcomer's settings say of where it belongs."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the consortium."""
+        ...
+
+    @property
+    def consortium_fingerprint(self) -> str:
+        """Of the consortium's CA certificate."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """How far the joining is.
+
+    Attributes:
+        invitation: Its digest.
+        enrolled: Whether the hub knows of it.
+        past: Number of the last TLS key of an earlier membership, which counts for nothing.
+    """
+
+    invitation: str
+    enrolled: bool = False
+    past: int = 0
+
+    def save(self, folder: Place) -> None:
+        write_private(folder.pending, canonical(dict(vars(self))))
 
 
 def enrol(
@@ -121,8 +167,12 @@ def enrol(
 ) -> Joined:
     """Enrol with an invitation; asked again with the same one, go on where it stopped.
 
+    With a new invitation of the same name and consortium the folder joins again: it keeps its key
+    and all else, and gets a new certificate for a new TLS key.
+
     Args:
-        prepare: Writes what else belongs into the folder, before its key is there.
+        prepare: Writes what else belongs into the folder; what is there it leaves, but for where
+            the hub is.
         wait: Whether to wait for the operator's approval.
         on_progress: Told once the hub knows the newcomer.
 
@@ -131,19 +181,20 @@ def enrol(
             of the invitation.
         ConflictError: ``already-exists`` where the folder is another's.
     """
-    # 1. The folder is free or of this very invitation. 2. The hub's CA is the one that the
-    # invitation names. 3. Keys, on disk before the hub hears of them. 4. Enrol once. 5. The
-    # certificate, when the operator has approved.
-    enrolled = _require_own_folder(folder, invitation, clock)  # 1
+    # 1. The folder is free, or the newcomer's own. 2. The hub's CA is the one that the invitation
+    # names. 3. Keys, on disk before the hub hears of them. 4. Enrol once. 5. The certificate, when
+    # the operator has approved.
+    state = _require_own_folder(folder, invitation, clock)  # 1
     info = _fetch_consortium(invitation, http)  # 2
-    key = _prepare_folder(folder, invitation, info, prepare)  # 3
+    key = _prepare_folder(folder, state, info, prepare)  # 3
     with http(invitation.hub, info.ca_pem) as client:
-        if not enrolled:  # 4
+        if not state.enrolled:  # 4
             _enrol(client, folder, invitation, key)
+            replace(state, enrolled=True).save(folder)
         joined = Joined(
             name=invitation.name,
             consortium=invitation.consortium,
-            status="approved" if tls.has_certificate(folder.tls) else "pending",
+            status="approved" if tls.latest(folder.tls) > state.past else "pending",
             ca_fingerprint=invitation.ca,
             key=key.public,
             key_fingerprint=fingerprint(key.public),
@@ -161,27 +212,40 @@ def enrol(
     return joined
 
 
-def _pending(invitation: Invitation, *, enrolled: bool) -> bytes:
-    return canonical({"invitation": invitation.digest, "enrolled": enrolled})
+def moved(config: C, invitation: Invitation, info: ConsortiumInfo, proxy: str | None) -> C:
+    """The settings of who joins again: where the hub is now; a proxy, where one is given."""
+    places = {"hub_url": invitation.hub, "link_address": info.link_address}
+    return config.model_copy(update={**places, **({"proxy": proxy} if proxy else {})})
 
 
-def _require_own_folder(folder: Place, invitation: Invitation, clock: Clock) -> bool:
-    """Whether this invitation was used by this folder before."""
-    try:
+def _require_own_folder(folder: Place, invitation: Invitation, clock: Clock) -> _Joining:
+    """How far this invitation is here; one that is new here is for a free or an own folder."""
+    with suppress(OSError):
         state = parse_json(folder.pending.read_bytes())
-    except OSError:
-        if folder.path.exists() and any(folder.path.iterdir()):
-            raise ConflictError(
-                "already-exists", f"{folder.path} is not empty; choose another folder."
-            ) from None
-        Invitation.from_text(invitation.to_text(), now=clock())
-        return False
-    if not isinstance(state, dict) or state.get("invitation") != invitation.digest:
+        if isinstance(state, dict) and state.get("invitation") == invitation.digest:
+            past = state.get("past", 0)
+            if not isinstance(past, int):
+                raise InputError("bad-config", f"{folder.pending} is not readable.")
+            return _Joining(invitation.digest, bool(state.get("enrolled")), past)
+    there = {one.name for one in folder.path.iterdir()} if folder.path.exists() else set()
+    if there - {folder.contract_key.name}:
+        _require_same(folder, invitation)
+    Invitation.from_text(invitation.to_text(), now=clock())
+    return _Joining(invitation.digest, past=tls.latest(folder.tls))
+
+
+def _require_same(folder: Place, invitation: Invitation) -> None:
+    if not (folder.config.exists() and folder.contract_key.exists()):
+        raise ConflictError(
+            "already-exists", f"{folder.path} is not empty; choose another folder."
+        )
+    config = folder.load_config()
+    if (config.name, config.consortium_fingerprint) != (invitation.name, invitation.ca):
         raise ConflictError(
             "already-exists",
-            f"{folder.path} joined with another invitation; choose another folder.",
+            f"{folder.path} is {config.name}'s, and joined with another invitation; choose "
+            "another folder.",
         )
-    return bool(state.get("enrolled"))
 
 
 def _fetch_consortium(invitation: Invitation, http: Http) -> ConsortiumInfo:
@@ -192,18 +256,21 @@ def _fetch_consortium(invitation: Invitation, http: Http) -> ConsortiumInfo:
 
 def _prepare_folder(
     folder: Place,
-    invitation: Invitation,
+    state: _Joining,
     info: ConsortiumInfo,
     prepare: Callable[[ConsortiumInfo], None],
 ) -> SigningKey:
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.path.chmod(0o700)
+    if not state.enrolled:
+        # A key that was under way may be known to whoever the certificate was revoked for.
+        shutil.rmtree(folder.tls / tls.NEXT, ignore_errors=True)
+        state.save(folder)
+        write_atomically(folder.ca, info.ca_pem.encode())
+        prepare(info)
     if folder.contract_key.exists():
         return SigningKey.load(folder.contract_key)
     key = SigningKey.generate()
-    write_private(folder.pending, _pending(invitation, enrolled=False))
-    write_atomically(folder.ca, info.ca_pem.encode())
-    prepare(info)
     key.save(folder.contract_key)
     return key
 
@@ -217,7 +284,6 @@ def _enrol(client: httpx.Client, folder: Place, invitation: Invitation, key: Sig
         csr_pem=tls.begin(folder.tls, invitation.name).decode(),
     )
     _post(client, "/enrol", enrolment.sign(key))
-    write_private(folder.pending, _pending(invitation, enrolled=True))
 
 
 def _fetch_certificate(

@@ -11,7 +11,7 @@ from cohortium.core.invitation import Invitation
 from cohortium.core.rest import ConsortiumInfo
 from cohortium.crypto.files import write_atomically
 from cohortium.errors import InputError
-from cohortium.link.joining import Http, Joined, enrol, open_http
+from cohortium.link.joining import Http, Joined, enrol, moved, open_http
 from cohortium.node.config import NodeConfig, NodeDir
 from cohortium.node.policy import TEMPLATE
 
@@ -30,6 +30,9 @@ def join(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Joined:
     """Enrol with an invitation; asked again with the same one, go on where it stopped.
+
+    With a new invitation of the same name and consortium it joins again, and keeps what it has: its
+    own folder, or a new one with nothing but its ``contract.key`` in it.
 
     Args:
         text: The invitation.
@@ -53,6 +56,12 @@ def join(
         )
 
     def prepare(info: ConsortiumInfo) -> None:
+        if folder.config.exists():
+            config = folder.load_config()
+            now = moved(config, invitation, info, proxy)
+            if now != config:
+                folder.save_config(now)
+            return
         write_atomically(folder.policy, TEMPLATE.encode())
         folder.save_config(
             NodeConfig(

@@ -255,16 +255,19 @@ class LentFolder:
         for one in lent.files.files:
             self._open(lent, one).close()
 
-    def piece(self, lent: Lent, path: str, offset: int) -> tuple[bytes, int]:
+    def piece(self, lent: Lent, digest: str, offset: int) -> tuple[bytes, int]:
         """Ciphertext of one of its files from a place on, and the file's size.
+
+        Args:
+            digest: Of the ciphertext: the file's name is nobody's business on the way.
 
         Raises:
             InputError: ``not-found``; ``bad-input`` for a place behind the end.
             VerificationError: ``bad-digest`` where it is not as it was.
         """
-        one = next((one for one in lent.files.files if one.path == path), None)
+        one = next((one for one in lent.files.files if one.content_digest == digest), None)
         if one is None:
-            raise InputError("not-found", f"{lent.name} has no file of that path.")
+            raise InputError("not-found", f"{lent.name} has no file of that digest.")
         if not 0 <= offset < one.size_bytes:
             raise InputError("bad-input", "The file ends before that place.")
         with self._open(lent, one) as file:

@@ -73,7 +73,7 @@ class TaskService:
 
     def fetch(self, message: pb.TaskFetch) -> pb.Message:
         """Ciphertext of what is lent, for a run whose keys were released here."""
-        # 1. The run may go on. 2. The slot is one that was released for it. 3. The path is one of
+        # 1. The run may go on. 2. The slot is one that was released for it. 3. The file is one of
         # those that the contract's digest names.
         about: About = {"slot": message.slot[:64]}
         with self._refusals("fetch", about, b""):

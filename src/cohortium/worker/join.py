@@ -10,7 +10,7 @@ from cohortium.core.clock import Clock, system_clock
 from cohortium.core.invitation import Invitation
 from cohortium.core.rest import ConsortiumInfo
 from cohortium.errors import InputError
-from cohortium.link.joining import Http, Joined, enrol, open_http
+from cohortium.link.joining import Http, Joined, enrol, moved, open_http
 from cohortium.worker.folder import EnclaveConfig, EnclaveDir
 
 
@@ -26,6 +26,9 @@ def join(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Joined:
     """Enrol with an invitation; asked again with the same one, go on where it stopped.
+
+    With a new invitation of the same name and consortium it joins again, and keeps what it has: its
+    own folder, or a new one with nothing but its ``enclave.key`` in it.
 
     Args:
         text: The invitation.
@@ -48,6 +51,12 @@ def join(
         )
 
     def prepare(info: ConsortiumInfo) -> None:
+        if folder.config.exists():
+            config = folder.load_config()
+            now = moved(config, invitation, info, proxy)
+            if now != config:
+                folder.save_config(now)
+            return
         folder.save_config(
             EnclaveConfig(
                 name=invitation.name,

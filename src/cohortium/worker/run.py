@@ -209,7 +209,11 @@ class TaskRun:
             if given_up.is_set():
                 raise Stopped
             asked = pb.TaskFetch(
-                run_id=self.order.run_id, site=site, slot=slot, path=file.path, offset=offset
+                run_id=self.order.run_id,
+                site=site,
+                slot=slot,
+                path=file.content_digest,
+                offset=offset,
             )
             reply = self._calls.patiently(
                 lambda: self._calls.ask(pb.Message(task_fetch=asked), "task_piece")

@@ -95,6 +95,71 @@ def test_keys_are_kept_when_the_hub_fails_before_it_enrolled(hub: Hub, tmp_path:
     assert (tmp_path / "node" / "contract.key").read_bytes() == key
 
 
+def _invited_again(hub: Hub) -> None:
+    """The operator has revoked the certificate and invites anew."""
+    hub.enrolments.clear()
+    hub.approved = False
+    hub.invitation = hub.invitation.model_copy(
+        update={"secret": "t" * 43, "hub": "https://elsewhere.example:8443"}
+    )
+
+
+def test_a_node_joins_again_with_a_new_invitation_and_keeps_what_it_has(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.approved = True
+    folder = NodeDir(tmp_path / "node")
+    first = _join(hub, folder.path, wait=True)
+    old = tls.current(folder.tls)
+    before = (old / tls.KEY).read_bytes()
+    tls.begin(folder.tls, NAME)  # a rotation was under way, and its key may be known, too
+    under_way = (folder.tls / tls.NEXT / tls.KEY).read_bytes()
+    folder.policy.write_text("paused: true\n")
+    folder.store.write_bytes(b"memory")
+    _invited_again(hub)
+    waiting = _join(hub, folder.path)
+    assert (waiting.status, waiting.key) == ("pending", first.key)
+    assert _join(hub, folder.path) == waiting
+    hub.approved = True
+    joined = _join(hub, folder.path, wait=True)
+    assert (joined.status, joined.key) == ("approved", first.key)
+    assert len(hub.enrolments) == 1
+    assert tls.latest(folder.tls) == int(old.name) + 1
+    assert (tls.current(folder.tls) / tls.KEY).read_bytes() not in {before, under_way}
+    assert folder.policy.read_text() == "paused: true\n"
+    assert folder.store.read_bytes() == b"memory"
+    assert folder.load_config().hub_url == "https://elsewhere.example:8443"
+    assert _join(hub, folder.path, wait=True) == joined
+
+
+def test_a_node_joins_again_with_nothing_but_its_key(hub: Hub, tmp_path: Path) -> None:
+    first = _join(hub, tmp_path / "node")
+    _invited_again(hub)
+    folder = NodeDir(tmp_path / "new")
+    folder.path.mkdir()
+    folder.contract_key.write_bytes((tmp_path / "node" / "contract.key").read_bytes())
+    folder.contract_key.chmod(0o600)
+    hub.approved = True
+    joined = _join(hub, folder.path, wait=True)
+    assert (joined.status, joined.key) == ("approved", first.key)
+    assert folder.load_config().name == NAME
+    assert PolicyFile(folder.policy)() == Policy()
+
+
+def test_a_folder_of_another_name_or_without_its_key_joins_no_more(
+    hub: Hub, tmp_path: Path
+) -> None:
+    _join(hub, tmp_path / "node")
+    _invited_again(hub)
+    hub.invitation = hub.invitation.model_copy(update={"name": "Beta Hospital"})
+    with pytest.raises(ConflictError, match="is Alpha Hospital's"):
+        _join(hub, tmp_path / "node")
+    hub.invitation = hub.invitation.model_copy(update={"name": NAME})
+    (tmp_path / "node" / "contract.key").unlink()
+    with pytest.raises(ConflictError, match="not empty"):
+        _join(hub, tmp_path / "node")
+
+
 def test_a_used_invitation_is_refused(hub: Hub, tmp_path: Path) -> None:
     _join(hub, tmp_path / "first")
     with pytest.raises(VerificationError) as caught:

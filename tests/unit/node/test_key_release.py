@@ -829,6 +829,6 @@ def test_a_joint_input_is_released_by_each_of_its_owners(world: LendingWorld) ->
     for name in ("Alpha", "Beta"):
         keys = _asking(world, contract).ask(world.nodes[name]).keys
         (handed,) = keys.inputs.values()
-        data = whole(world.nodes[name], RUN_ID, "start", "")
+        data = whole(world.nodes[name], RUN_ID, "start", handed.files.files[0].content_digest)
         grants = parse_grants(b64decode(handed.grants[""]))
         assert _reader(data, grants).read() == b"of both"

@@ -50,9 +50,13 @@ def _refused(code: str, lent: LentFolder, name: str, source: Path) -> CohortiumE
     return caught.value
 
 
+def _digest(one: Lent, path: str = "") -> str:
+    return next(file.content_digest for file in one.files.files if file.path == path)
+
+
 def _opened(folder: LentFolder, one: Lent, path: str, key: PrivateKey) -> bytes:
     """What a recipient of grants reads of the ciphertext."""
-    data, size = folder.piece(one, path, 0)
+    data, size = folder.piece(one, _digest(one, path), 0)
     assert len(data) == size
     grants = parse_grants(b64decode(folder.handed(one, key.public).grants[path]))
     reader = VaultReader(StreamSource(io.BytesIO(data)), Keyring([key]), grants=lambda: grants)
@@ -78,8 +82,8 @@ def test_one_file_has_no_path_and_travels_in_pieces(lent: LentFolder, tmp_path: 
     source = tmp_path / "weights"
     source.write_bytes(b"w" * (PIECE_BYTES + 10))
     one = lent.add("weights", "model", source)
-    first, size = lent.piece(one, "", 0)
-    last, _ = lent.piece(one, "", PIECE_BYTES)
+    first, size = lent.piece(one, _digest(one), 0)
+    last, _ = lent.piece(one, _digest(one), PIECE_BYTES)
     assert len(first) == PIECE_BYTES
     assert len(first) + len(last) == size == one.stored_bytes
     again = lent.add("again", "model", source)
@@ -92,7 +96,7 @@ def test_a_vault_file_for_this_node_stays_as_it_is(
     data = vault_file(b"made elsewhere", to=(vault.private,), by=STRANGER)
     (tmp_path / "model").write_bytes(data)
     one = lent.add("model", "model", tmp_path / "model")
-    assert lent.piece(one, "", 0)[0] == data
+    assert lent.piece(one, _digest(one), 0)[0] == data
     assert one.writer == STRANGER.public.signer
     assert _opened(lent, one, "", FRIEND) == b"made elsewhere"
 
@@ -145,12 +149,13 @@ def test_a_path_leads_nowhere_else(lent: LentFolder, pictures: Path, tmp_path: P
         "",
         "one.png\0",
         "./one.png",
+        "one.png",
     ):
         with pytest.raises(InputError):
             lent.piece(one, path, 0)
     for offset in (-1, one.files.files[1].size_bytes):
         with pytest.raises(InputError):
-            lent.piece(one, "one.png", offset)
+            lent.piece(one, _digest(one, "one.png"), offset)
 
 
 def test_files_that_were_exchanged_are_not_lent(
@@ -169,7 +174,7 @@ def test_files_that_were_exchanged_are_not_lent(
     file.unlink()
     file.symlink_to("/etc/passwd")
     with pytest.raises(VerificationError):
-        lent.piece(one, "one.png", 0)
+        lent.piece(one, _digest(one, "one.png"), 0)
     with pytest.raises(VerificationError):
         lent.handed(one, FRIEND.public)
 
