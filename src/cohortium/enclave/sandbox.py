@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import secrets
 import sys
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from cohortium.enclave.cgroup import ControlGroup
 from cohortium.enclave.job import Job
 from cohortium.enclave.mounted import mounted
 from cohortium.enclave.supervised import PACKAGE, from_root, python_of, spec
+from cohortium.errors import PolicyRefusal
 
 FOLDER: Final = "/task"
 SCRATCH: Final = f"{FOLDER}/scratch"
@@ -90,8 +92,30 @@ def mounts_of(job: Job, device: str = DEVICE, *, own_root: bool = True) -> dict[
     return told if found else None
 
 
+def core_dumps_leave(pattern: Path = Path("/proc/sys/kernel/core_pattern")) -> str | None:
+    """Why a task that crashes would give its memory to a program outside; None where it does not.
+
+    The kernel pipes a dump whatever the limit is, but for a limit of 1 (core(5)), and nobody in a
+    sandbox can raise a hard limit of 0 to that.
+    """
+    piped = pattern.exists() and pattern.read_text().startswith("|")
+    if piped and resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        return (
+            "memory of a task that crashes would go to the program in "
+            "/proc/sys/kernel/core_pattern: raise the hard limit of core files to 1 "
+            "(`ulimit -H -c 1`, LimitCORE=1)"
+        )
+    return None
+
+
 def guarded(job: Job, **more: Any) -> dict[str, Any]:
-    """What the supervisor is told of a sandbox with Landlock and seccomp."""
+    """What the supervisor is told of a sandbox with Landlock and seccomp.
+
+    Raises:
+        PolicyRefusal: ``executor-unavailable``; see `core_dumps_leave`.
+    """
+    if (why := core_dumps_leave()) is not None:
+        raise PolicyRefusal("executor-unavailable", f"No sandbox: {why}.")
     return spec(
         job,
         FOLDER,

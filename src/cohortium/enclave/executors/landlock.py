@@ -17,6 +17,7 @@ from cohortium.enclave.job import Job
 from cohortium.enclave.sandbox import (
     PACKAGE_PARENT,
     control_group,
+    core_dumps_leave,
     guarded,
     mounts_of,
     shown,
@@ -68,7 +69,7 @@ def guards_missing() -> tuple[str, ...]:
         seccomp.program()
     except NotImplementedError as error:
         out.append(f"seccomp: {error}")
-    return tuple(out)
+    return (*out, *filter(None, [core_dumps_leave()]))
 
 
 __all__ = ["PACKAGE_PARENT", "Landlock", "guards_missing"]

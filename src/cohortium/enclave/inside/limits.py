@@ -40,7 +40,9 @@ class Limits:
             # 0 is no limit to a program that takes core dumps (core_pattern); 1 is for both kinds.
             (resource.RLIMIT_CORE, 1),
         ):
-            resource.setrlimit(which, (most, most))
+            now = resource.getrlimit(which)[1]
+            least = most if now == resource.RLIM_INFINITY else min(most, now)
+            resource.setrlimit(which, (least, least))
 
     def exceeded(self, children: Iterable[int], folders: Iterable[Path]) -> str | None:
         """Which of them these processes have exceeded, together with those that have ended."""
