@@ -23,17 +23,23 @@ def current(tls: Path) -> Path:
     Raises:
         InputError: ``not-found`` before the first certificate.
     """
-    numbers = [int(folder.name) for folder in tls.glob("*") if folder.name.isdecimal()]
-    if not numbers:
+    number = latest(tls)
+    if not number:
         raise InputError(
             "not-found", "There is no certificate here yet: run the same join command again."
         )
-    return tls / str(max(numbers))
+    return tls / str(number)
+
+
+def latest(tls: Path) -> int:
+    """The number of the key in use, counted from 1; 0 before the first certificate."""
+    names = [folder.name for folder in tls.glob("*") if folder.name.isdecimal()]
+    return max(map(int, names), default=0)
 
 
 def has_certificate(tls: Path) -> bool:
     """Whether the operator has approved it."""
-    return any(folder.name.isdecimal() for folder in tls.glob("*"))
+    return latest(tls) > 0
 
 
 def begin(tls: Path, name: str) -> bytes:
@@ -58,7 +64,7 @@ def finish(tls: Path, certificate_pem: bytes, ca_pem: bytes, clock: Clock) -> Pa
     check_issued(certificate_pem, read_private(folder / KEY), ca_pem, clock())
     write_atomically(folder / CERTIFICATE, certificate_pem)
     (folder / REQUEST).unlink(missing_ok=True)
-    number = int(current(tls).name) + 1 if has_certificate(tls) else 1
+    number = latest(tls) + 1
     folder.rename(tls / str(number))
     for old in tls.glob("*"):
         if old.name.isdecimal() and int(old.name) < number:

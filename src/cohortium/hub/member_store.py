@@ -211,8 +211,8 @@ class MemberStore:
                 if known.key != key:
                     raise VerificationError(
                         "key-mismatch",
-                        "This institution is enrolled with another key: join with the old key "
-                        "file, or enrol under another name.",
+                        f"{name} is {known.what}, enrolled with another key: join with the old "
+                        "key file, or enrol under another name.",
                     )
                 c.execute(
                     update(members)

@@ -236,9 +236,7 @@ def _require_own_folder(folder: Place, invitation: Invitation, clock: Clock) -> 
 
 def _require_same(folder: Place, invitation: Invitation) -> None:
     if not (folder.config.exists() and folder.contract_key.exists()):
-        raise ConflictError(
-            "already-exists", f"{folder.path} is not empty; choose another folder."
-        )
+        raise ConflictError("already-exists", f"{folder.path} is not empty; choose another folder.")
     config = folder.load_config()
     if (config.name, config.consortium_fingerprint) != (invitation.name, invitation.ca):
         raise ConflictError(

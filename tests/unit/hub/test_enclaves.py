@@ -88,6 +88,16 @@ def test_a_name_is_an_institutions_or_an_enclaves(hub: Hub) -> None:
         hub.members.enrol(enrolment(person, VAULT))
 
 
+def test_a_revoked_enclave_joins_again_with_its_own_key_only(hub: Hub) -> None:
+    old = join(hub)
+    assert hub.members.revoke_certificates("Vault") == 1
+    assert hub.members.authorise(old) is None
+    again = hub.members.invite("Vault", kind="enclave", hub="https://hub:1")
+    with pytest.raises(VerificationError, match="Vault is an enclave, enrolled with another key"):
+        hub.members.enrol(enrolment(again, key("Other")))
+    assert hub.members.authorise(join(hub)) == "Vault"
+
+
 async def test_an_enclave_witnesses_nothing_and_is_owed_nothing() -> None:
     world = await start_world(make_hub(HubStore("sqlite://")))
     hub = world.hub

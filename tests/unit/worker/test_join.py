@@ -38,6 +38,20 @@ def test_an_enclave_joins_as_a_node_does_and_keeps_its_settings(tmp_path: Path) 
     assert stat.S_IMODE(folder.contract_key.stat().st_mode) == 0o600
 
 
+def test_an_enclave_joins_again_and_keeps_its_settings(tmp_path: Path) -> None:
+    hub, folder = JoiningHub("enclave"), EnclaveDir(tmp_path / "enclave")
+    hub.approved = True
+    first = join(hub.invitation.to_text(), folder.path, wait=True, http=hub.client, proxy="p:3128")
+    folder.save_config(folder.load_config().model_copy(update={"max_tasks": 4}))
+    hub.enrolments.clear()
+    hub.invitation = hub.invitation.model_copy(update={"secret": "t" * 43})
+    again = join(hub.invitation.to_text(), folder.path, wait=True, http=hub.client)
+    assert again == first
+    config = folder.load_config()
+    assert (config.max_tasks, config.proxy) == (4, "p:3128")
+    assert tls_keys.latest(folder.tls) == 2
+
+
 def test_each_invitation_is_for_its_own_command(tmp_path: Path) -> None:
     hub = JoiningHub("site")
     with pytest.raises(InputError, match="cohortium node join"):
