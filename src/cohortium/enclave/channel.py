@@ -34,6 +34,7 @@ class Channel:
         server: Whether this end answers the handshake.
         name: What its certificate says; nobody relies on it.
         certificate: DER and key to show instead of new ones: one with evidence (RA-TLS).
+        most_bytes: Of a message of the other end, who may be anybody.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Channel:
         name: str,
         now: datetime,
         certificate: tuple[bytes, ec.EllipticCurvePrivateKey] | None = None,
+        most_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
+        self._most_bytes = most_bytes
         self.own_certificate, key = certificate or _certificate(name, now)
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -84,7 +87,7 @@ class Channel:
                 self._open = True
             while True:
                 self._received += self._tls.recv(_PART_BYTES)
-                if len(self._received) > MAX_MESSAGE_BYTES + _LENGTH_BYTES:
+                if len(self._received) > self._most_bytes + _LENGTH_BYTES:
                     raise ProtocolError("malformed-message", "A message is too long.")
         except SSL.WantReadError:
             pass
@@ -124,7 +127,7 @@ class Channel:
         if len(self._received) < _LENGTH_BYTES:
             return None
         size = int.from_bytes(self._received[:_LENGTH_BYTES], "big")
-        if size > MAX_MESSAGE_BYTES:
+        if size > self._most_bytes:
             raise ProtocolError("malformed-message", "A message is too long.")
         if len(self._received) < _LENGTH_BYTES + size:
             return None

@@ -32,6 +32,8 @@ from cohortium.errors import ProtocolError
 from cohortium.vault.keys import PublicKey
 
 _MOST_OFFER_BYTES: Final = 64 * 1024
+_MOST_ASKED_BYTES: Final = 8 * 1024 * 1024
+"""Of what a lender reads before it knows who asks: an offer, and evidence."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Releasing:
         random: Callable[[int], bytes],
         release: Callable[[Shown], Keys],
     ) -> None:
-        self._channel = Channel(server=True, name=name, now=clock())
+        self._channel = Channel(server=True, name=name, now=clock(), most_bytes=_MOST_ASKED_BYTES)
         self._clock = clock
         self._contract = contract
         self._challenges = Challenges(random)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
+from errno import ENAMETOOLONG
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
+from unicodedata import category
 
 from cohortium.errors import ConflictError, VerificationError
 
@@ -19,6 +21,7 @@ _PART_BYTES: Final = 1 << 20
 _ZEROS: Final = bytes(_PART_BYTES)
 _LEAST_BYTES: Final = 64 * 1024
 _MOST_FILES: Final = 100_000
+_UNPRINTED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 class Out(Protocol):
@@ -127,8 +130,10 @@ def members(reader: Any) -> Iterator[tuple[str, _Content]]:
                     raise _bad("something other than files, or too many")
                 if name.is_absolute() or ".." in name.parts or not name.parts:
                     raise _bad("a file whose name leads elsewhere")
+                if any(category(letter) in _UNPRINTED for letter in member.name):
+                    raise _bad("a file whose name has control characters")
                 yield name.as_posix(), _Content(archive.extractfile(member))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:  # ValueError: of sparse files' maps
         raise _bad("no archive") from error
 
 
@@ -142,13 +147,17 @@ def unpack(reader: Any, folder: Path) -> list[Path]:
     written = []
     for name, content in members(reader):
         place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with place.open("xb") as out:
                 while part := content.read(_PART_BYTES):
                     out.write(part)
-        except FileExistsError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise ConflictError("already-exists", f"{place} is there already.") from error
+        except OSError as error:
+            if error.errno != ENAMETOOLONG:
+                raise
+            raise _bad("a file whose name is too long") from error
         place.chmod(0o600)
         written.append(place)
     return written

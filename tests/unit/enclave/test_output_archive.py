@@ -103,6 +103,12 @@ def test_the_padding_is_little_and_leaves_few_sizes(size: int) -> None:
         hostile(type=tarfile.CHRTYPE),
         BytesIO(b"no archive at all" * 100),
         BytesIO(hostile(size=4000).getvalue()[:2000]),
+        hostile(pax_headers={"path": "a\0b"}),
+        hostile(pax_headers={"path": "\x1b[31mred"}),
+        hostile(pax_headers={"path": "n" * 300}),
+        hostile(pax_headers={"GNU.sparse.size": "many"}),
+        hostile(pax_headers={"GNU.sparse.map": "1,many"}),
+        hostile(pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, size=512),
     ],
 )
 def test_what_leads_elsewhere_is_not_unpacked(archive: BytesIO, tmp_path: Path) -> None:
@@ -110,3 +116,11 @@ def test_what_leads_elsewhere_is_not_unpacked(archive: BytesIO, tmp_path: Path) 
         unpack(archive, tmp_path / "top")
     assert caught.value.code == "bad-vault-file"
     assert not [one for one in tmp_path.rglob("*") if one.is_symlink() or one.name == "x"]
+
+
+def test_a_file_in_the_place_of_a_folder_overwrites_nothing(tmp_path: Path) -> None:
+    made = archived(("out", "a", b"first"), ("out", "a/b", b"second"), ("out", "a/b/c", b"third"))
+    with pytest.raises(ConflictError) as caught:
+        unpack(BytesIO(made["out"]), tmp_path)
+    assert caught.value.code == "already-exists"
+    assert (tmp_path / "a").read_bytes() == b"first"

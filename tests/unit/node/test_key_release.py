@@ -42,7 +42,8 @@ from cohortium.enclave.attestation.cmw import Record
 from cohortium.enclave.attestation.collateral import CollateralStore
 from cohortium.enclave.attestation.reasons import Reason, reason_of
 from cohortium.enclave.attestation.tpm import TpmEvidence
-from cohortium.enclave.exchange import Release
+from cohortium.enclave.channel import Channel
+from cohortium.enclave.exchange import Opening, Release
 from cohortium.enclave.task_record import contract_record
 from cohortium.errors import CohortiumError, VerificationError
 from cohortium.ledger.entry import (
@@ -757,6 +758,28 @@ def test_messages_that_are_none_of_a_session_are_refused(
     with pytest.raises(CohortiumError) as caught:
         world.nodes["Alpha"].ask(pb.Message(task_channel=message))
     assert caught.value.code in {"malformed-message", "bad-evidence"}
+
+
+def test_whoever_has_not_shown_anything_yet_fills_no_memory(world: LendingWorld) -> None:
+    contract = world.agreed()
+    node = world.nodes["Alpha"]
+    hub = Channel(server=False, name="The hub itself", now=world.now)
+    said: dict[str, Any] = {"run_id": RUN_ID, "site": "Alpha", "session": "a" * 32}
+    order = world.order(contract).sign(world.researcher)
+
+    def send(data: bytes) -> bytes:
+        message = pb.TaskChannel(data=data, request_envelope=order, **said)
+        return node.ask(pb.Message(task_channel=message)).task_channel.data
+
+    while not hub.is_open:
+        hub.feed(send(hub.pending()))
+    data = hub.pending() + hub.send(Opening.model_construct(recipient="x" * 12_000_000))
+    data = data[:9_000_000]  # the message never comes to its end
+    with pytest.raises(CohortiumError) as caught:
+        for start in range(0, len(data), 4_000_000):
+            send(data[start : start + 4_000_000])
+    assert caught.value.code == "malformed-message"
+    assert not node.service._tasks._keys._sessions  # type: ignore[union-attr]
 
 
 # Ciphertext
