@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cohortium.contract.task import TASK_PREFIX
 from cohortium.core import rest
 from cohortium.core.selection import Selection
 from cohortium.errors import CohortiumError, ConflictError
@@ -36,6 +37,11 @@ class RunInfo(rest.RunInfo):
         return self.status in rest.FINAL
 
     @property
+    def of_task(self) -> bool:
+        """Whether it is of a contract's task, which has neither rounds nor sums."""
+        return self.computation.startswith(TASK_PREFIX)
+
+    @property
     def total_bytes(self) -> int:
         """Payload bytes that left all sites together."""
         return sum(self.bytes.values())
@@ -58,14 +64,23 @@ class RunInfo(rest.RunInfo):
         """The run in one line, to stand below a result."""
         persons = f", {self.persons}" if self.persons else ""
         without = f" (without {', '.join(self.absent)})" if self.absent else ""
+        where = f"{self.rounds} rounds, {self.total_bytes:,} bytes left the sites"
+        if self.of_task:
+            where = "in no enclave" if self.enclave is None else f"in the enclave {self.enclave}"
         return (
             f"run {self.id[:8]} {self.status} in {self.seconds:.2f} s, "
-            f"{len(self.participants)} sites{without}, {self.rounds} rounds, "
-            f"{self.total_bytes:,} bytes left the sites, "
+            f"{len(self.participants)} sites{without}, {where}, "
             f"contract {self.contract_digest.removeprefix('sha256:')[:12]}{persons}"
         )
 
     def _repr_html_(self) -> str:
+        sums: dict[str, object] = {
+            "rounds": self.rounds,
+            "seconds": f"{self.seconds:.3f}",
+            "bytes that left the sites": f"{self.total_bytes:,}",
+        }
+        if self.of_task:
+            sums = {"enclave": self.enclave or "", "seconds": sums["seconds"]}
         return facts_html(
             f"Run {self.id[:8]}",
             {
@@ -75,9 +90,7 @@ class RunInfo(rest.RunInfo):
                 "persons": self.persons,
                 "participants": ", ".join(self.participants),
                 "absent": ", ".join(self.absent),
-                "rounds": self.rounds,
-                "seconds": f"{self.seconds:.3f}",
-                "bytes that left the sites": f"{self.total_bytes:,}",
+                **sums,
                 "contract": self.contract_digest,
                 "error": (self.error or {}).get("message", ""),
             },

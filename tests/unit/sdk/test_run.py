@@ -61,6 +61,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "RECONNECT_PAUSE_S", 0.01)
 
 
+def test_a_run_of_a_task_is_told_with_its_enclave_and_without_rounds() -> None:
+    task = {"computation": "task.train", "participants": ["A", "B"]}
+    info = RunInfo.from_json(_info(**task, enclave="Kiel"))
+    assert ", 2 sites, in the enclave Kiel, contract " in info.line()
+    lost = RunInfo.from_json(_info(**task, status="failed"))
+    assert ", 2 sites, in no enclave, contract " in lost.line()
+    for text in (info.line(), info._repr_html_()):
+        assert "Kiel" in text
+        assert "rounds" not in text
+        assert "bytes" not in text
+    sums = RunInfo.from_json(DONE)
+    assert "2 sites, 2 rounds, 0 bytes left the sites, contract " in sums.line()
+    assert "bytes that left the sites" in sums._repr_html_()
+
+
 def test_waiting_follows_the_events_to_the_result() -> None:
     path = f"GET /runs/{RUN_ID}"
     run = _handle(
