@@ -12,6 +12,7 @@ from cohortium.audit.run import Handed, Runs
 from cohortium.core.canonical import canonical
 from cohortium.core.clock import to_rfc3339
 from cohortium.crypto.keys import fingerprint
+from cohortium.enclave.exchange import Offer, TaskOutcome
 from cohortium.ledger.entry import (
     ContractChanged,
     DatasetChanged,
@@ -147,8 +148,14 @@ def _lent(handed: Handed) -> str:
     release, offer = handed.release, handed.offer
     what = ", ".join(f"{slot} ({_brief(one)})" for slot, one in sorted(release.artefacts.items()))
     on = "" if release.evidence is None else f", on evidence {_brief(release.evidence)}"
-    place = f"{offer.enclave} ({offer.executor}, {offer.level})"
-    return f"released its keys of {what} to the enclave {place}{on}"
+    return f"released its keys of {what} to the enclave {_place(offer)}{on}"
+
+
+def _place(signed: Offer | TaskOutcome) -> str:
+    """A simulated machine stands in for one of a level that it does not reach."""
+    if signed.executor == "simulated":
+        return f"{signed.enclave} (simulated: NO PROTECTION)"
+    return f"{signed.enclave} ({signed.executor}, {signed.level})"
 
 
 def _decided(fact: RunDecided, runs: Runs) -> str:
@@ -174,10 +181,9 @@ def _ended(fact: RunEnded, runs: Runs) -> str:
         one = rounds.last == rounds.first
         span = f"round {rounds.first}" if one else f"rounds {rounds.first} to {rounds.last}"
         parts.append(f"{span} over {', '.join(rounds.sites)}")
-    if outcome is not None:
+    if outcome is not None and fact.status == "succeeded":  # an earlier end had none
         made = ", ".join(one.slot for one in outcome.outputs) or "nothing"
-        place = f"{outcome.enclave} ({outcome.executor}, {outcome.level})"
-        parts.append(f"{place} gave {made} after {outcome.seconds:.1f} s")
+        parts.append(f"{_place(outcome)} gave {made} after {outcome.seconds:.1f} s")
     if fact.result is not None:
         parts.append(f"result {_brief(fact.result)}")
     if fact.suppressed:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohortium.contract.model import Contract, Environment
-from cohortium.contract.task import InputSlot, OutputSlot, Scalar, SecurityLevel, Task
-from cohortium.enclave.exchange import LOG_SLOT, Made, TaskOutcome
+from cohortium.contract.task import LOG_SLOT, InputSlot, OutputSlot, Scalar, SecurityLevel, Task
+from cohortium.enclave.exchange import Made, TaskOutcome
 from cohortium.enclave.output_archive import members, unpack
 from cohortium.errors import (
     ConflictError,
@@ -287,14 +287,17 @@ class TaskResult(Result):
         """See `Result.interpret`."""
         require_language(lang)
         said = self.outcome
+        simulated = said.executor == "simulated"  # it reaches no level
         if lang == "zh":
+            place = "模拟环境，不提供任何保护" if simulated else f"{said.executor}，{said.level}"
             return (
-                f"任务“{self._task.name}”在{said.enclave}（{said.executor}，{said.level}）中运行"
+                f"任务“{self._task.name}”在{said.enclave}（{place}）中运行"
                 f"{said.seconds:.1f}秒，给出{len(self.outputs)}项输出，其中{len(self.readable)}项可由您读取。"
             )
+        place = "simulated: NO PROTECTION" if simulated else f"{said.executor}, {said.level}"
         return (
             f"Task {self._task.name} ran for {said.seconds:.1f} s in {said.enclave} "
-            f"({said.executor}, {said.level}) and gave {len(self.outputs)} outputs, "
+            f"({place}) and gave {len(self.outputs)} outputs, "
             f"{len(self.readable)} of them for you."
         )
 

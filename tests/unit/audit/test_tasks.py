@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.audit_tasks import TaskStory, content, lending, train
+from tests.support.audit_tasks import Json, TaskStory, content, lending, simulated_terms, train
 from tests.support.task_lies import LIES, Lie, gave, lent, revoked, told, with_, without
 
 from cohortium.core.canonical import canonical, digest
@@ -45,6 +45,37 @@ def test_refusals_and_failures_of_tasks_are_told() -> None:
     story.fail(request, "site-policy")
     report = told(story.seal())
     assert any("lend: Aarhus; refuse: Boston (site-policy)" in e.what for e in report.events)
+
+
+def test_what_a_resumed_run_gave_is_told_of_its_last_end_alone() -> None:
+    story = TaskStory()
+    contract = story.begin()
+    request = story.ask(contract)
+    story.fail(request, "no-enclave")
+    sites = story.lend(request, "Aarhus")
+    story.finish(request, story.lend(request, "Boston", before=sites))
+    run = f"run {request.run_id[:8]}"
+    ends = [
+        e.what for e in told(story.seal()).events if e.what.startswith((f"{run} f", f"{run} s"))
+    ]
+    assert ends[0] == f"{run} failed (no-enclave)"
+    assert "Kiel (landlock, L2) gave model, log after 12.5 s" in ends[1]
+
+
+def test_a_simulated_machine_is_not_told_with_a_level() -> None:
+    story = TaskStory()
+    contract = story.begin(lending(story, **simulated_terms()))
+    request = story.ask(contract)
+    seen = with_(executor="simulated", level="L4")
+    sites: Json = {}
+    for site in ("Aarhus", "Boston"):
+        proof = {"change": story.proven(site)}
+        sites = story.lend(request, site, before=sites, change=seen, released=proof)
+    story.finish(request, sites, change=seen)
+    text = "\n".join(event.what for event in told(story.seal()).events)
+    assert "to the enclave Kiel (simulated: NO PROTECTION)" in text
+    assert "Kiel (simulated: NO PROTECTION) gave model" in text
+    assert "(simulated, L4)" not in text
 
 
 def test_a_task_without_inputs_rests_on_its_outcome_alone() -> None:

@@ -15,10 +15,10 @@ from tests.support.fake_hub import FINGERPRINT, KEY, NOW, FakeHub
 from tests.support.fake_sites import key
 
 from cohortium.contract.model import Contract, Enclave, Environment, Researcher, Seat
-from cohortium.contract.task import Argument, Artefact, Code, InputSlot, OutputSlot, Task
+from cohortium.contract.task import LOG_SLOT, Argument, Artefact, Code, InputSlot, OutputSlot, Task
 from cohortium.core.canonical import digest_bytes, parse_json
 from cohortium.core.rest import StudyInfo
-from cohortium.enclave.exchange import LOG_SLOT, Made, TaskOutcome
+from cohortium.enclave.exchange import Made, TaskOutcome
 from cohortium.enclave.output_archive import ArchivedOutputs
 from cohortium.errors import (
     CohortiumError,
@@ -200,6 +200,13 @@ def test_what_is_for_the_researcher_is_decrypted_into_a_new_folder(
     assert frame.loc[frame["output"] == "model", "for_you"].tolist() == [False]
     assert "2 outputs, 1 of them for you" in str(result.summary())
     assert "1项可由您读取" in result.interpret("zh")
+
+
+def test_a_simulated_enclave_is_not_told_with_a_level(hub: Hub) -> None:
+    assert "in Enclave (landlock, L2)" in hub.result().interpret()
+    hub.changes = {"executor": "simulated", "level": "L4"}
+    assert "in Enclave (simulated: NO PROTECTION)" in hub.result().interpret()
+    assert "（模拟环境，不提供任何保护）" in hub.result().interpret("zh")
 
 
 def test_what_is_for_others_is_not_asked_for(hub: Hub, tmp_path: Path) -> None:
