@@ -14,8 +14,9 @@ from cohortium.audit.run import Handed, Run, Runs
 from cohortium.audit.steps import Facts, require
 from cohortium.contract.check import CLOCK_SKEW, AdmittedTask
 from cohortium.contract.model import Environment
+from cohortium.contract.task import LOG_SLOT
 from cohortium.core.canonical import canonical
-from cohortium.enclave.exchange import LOG_SLOT, Offer, Release, TaskOutcome
+from cohortium.enclave.exchange import Offer, Release, TaskOutcome
 from cohortium.errors import CohortiumError, VerificationError
 from cohortium.ledger.entry import (
     EnclaveChanged,

@@ -56,7 +56,7 @@ def propose(
     from cohortium.sdk.federation import connect
 
     with connect(profile=profile) as federation:
-        if not file.exists() and any(draft.id == str(file) for draft in federation.drafts):
+        if not file.is_file() and any(draft.id == str(file) for draft in federation.drafts):
             study = federation.drafted(str(file)).propose()
         else:
             study = federation.propose(file)

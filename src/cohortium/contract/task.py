@@ -27,6 +27,9 @@ MIB: Final = 1024 * 1024
 TASK_PREFIX: Final = "task."
 """A run of the task ``train`` is ordered as the computation ``task.train``."""
 
+LOG_SLOT: Final = "log"
+"""What a task prints is an output of that name, for the contract's readers of the log."""
+
 BUILTIN_PREFIX: Final = "builtin:"
 _MOST_SLOTS: Final = 1000
 
@@ -191,6 +194,8 @@ class Task(Document):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        if any(slot.name == LOG_SLOT for slot in self.outputs):
+            raise ValueError(f"no output is called {LOG_SLOT}: what a task prints is")
         _require_distinct("arguments", (argument.name for argument in self.arguments))
         _require_distinct("inputs", (slot.name for slot in self.inputs))
         _require_distinct("outputs", (slot.name for slot in self.outputs))

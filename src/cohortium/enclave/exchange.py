@@ -31,8 +31,6 @@ from cohortium.vault.card import PublicText
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 PIECE_BYTES: Final = 4 * 1024 * 1024
 MOST_FILES: Final = 100_000
-LOG_SLOT: Final = "log"
-"""The log is an output for the contract's recipients of the log."""
 
 Stage = Literal["preparing", "keys", "inputs", "running", "outputs", "ended"]
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]

@@ -89,16 +89,27 @@ def read(folder: Path) -> Manifest:
     """
     file = folder / FILE
     try:
-        found = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-        return Manifest.model_validate(found)
+        return parse(file.read_bytes(), str(file))
     except FileNotFoundError as error:
         raise InputError(
             "not-found", f"There is no {FILE} in {folder}: it says how the program is started."
         ) from error
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except OSError as error:
         raise InputError("bad-config", f"{file} cannot be read: {error}") from error
+
+
+def parse(data: bytes, name: str = FILE) -> Manifest:
+    """A manifest's bytes.
+
+    Raises:
+        InputError: ``bad-config``.
+    """
+    try:
+        return Manifest.model_validate(YAML(typ="safe", pure=True).load(data.decode("utf-8")))
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise InputError("bad-config", f"{name} cannot be read: {error}") from error
     except ValidationError as error:
-        raise InputError("bad-config", f"{file}: {explain(error)}") from error
+        raise InputError("bad-config", f"{name}: {explain(error)}") from error
 
 
 def digest(folder: Path) -> str:

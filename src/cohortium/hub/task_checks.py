@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cohortium.contract.model import Contract, Enclave, Environment, RunRequest
-from cohortium.contract.task import Task
+from cohortium.contract.task import LOG_SLOT, Task
 from cohortium.core.canonical import digest_bytes
-from cohortium.enclave.exchange import LOG_SLOT, Offer, Release, TaskOutcome
+from cohortium.enclave.exchange import Offer, Release, TaskOutcome
 from cohortium.errors import ProtocolError, VerificationError
 from cohortium.vault.keys import PublicKey
 

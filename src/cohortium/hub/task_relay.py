@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from cohortium.contract.lifecycle import permits
-from cohortium.contract.task import Task
+from cohortium.contract.task import LOG_SLOT, Task
 from cohortium.core.clock import Clock
-from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, Release
+from cohortium.enclave.exchange import PIECE_BYTES, Release
 from cohortium.errors import (
     CohortiumError,
     ConflictError,

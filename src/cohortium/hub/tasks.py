@@ -11,10 +11,10 @@ from typing import Final
 from cohortium.contract.check import check_task
 from cohortium.contract.lifecycle import Version
 from cohortium.contract.model import Contract, Draft, RunRequest
-from cohortium.contract.task import TASK_PREFIX, Task
+from cohortium.contract.task import LOG_SLOT, TASK_PREFIX, Task
 from cohortium.core.clock import Clock
 from cohortium.core.rest import EnclaveInfo
-from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, TaskOutcome
+from cohortium.enclave.exchange import PIECE_BYTES, TaskOutcome
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.hub.blobs import Place, Programs
 from cohortium.hub.config import HubConfig

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cohortium.contract.model import Contract, Environment
-from cohortium.contract.task import Task, is_task
+from cohortium.contract.task import LOG_SLOT, Task, is_task
 from cohortium.core.canonical import digest_bytes
-from cohortium.enclave.exchange import LOG_SLOT, Made, Offer, Release, TaskOutcome
+from cohortium.enclave.exchange import Made, Offer, Release, TaskOutcome
 from cohortium.errors import VerificationError
 from cohortium.ledger.entry import EnclaveChanged, RunEnded, RunSubmitted
 from cohortium.node import task_runs

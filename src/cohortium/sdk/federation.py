@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
+from cohortium.contract.code import files_of
 from cohortium.contract.model import Contract, Proposal, Researcher
 from cohortium.contract.proposal import StudyFile, read_study, resolve, resolve_draft
 from cohortium.core.directory import DirectoryEntry
@@ -149,7 +150,9 @@ class Federation:
         path, text = _proposal_text(proposal)
         base = None if path is None else path.absolute().parent
         owner = self._me(self.users) if "code" in text else None
-        return read_study(text, base, _builtin_digest, owner)
+        file = read_study(text, base, _builtin_digest, owner)
+        _check_tasks(file)
+        return file
 
     def _upload(self, file: StudyFile) -> None:
         """Programs, so that those who sign can read them and an enclave can run them."""
@@ -373,6 +376,20 @@ def _chosen(versions: Sequence[VersionInfo], wanted: str) -> str:
         )
     there = ", ".join(f"{one.version} ({one.contract_digest})" for one in versions)
     raise InputError("not-found", f"The study has no version {wanted}; it has {there}.")
+
+
+def _check_tasks(file: StudyFile) -> None:
+    """What does not fit would be signed by all and refused in the enclave."""
+    from cohortium.enclave import program
+
+    for task in file.proposal.tasks:
+        archive = file.archives.get(task.code.content_digest)
+        if archive is None and not task.code.built_in:
+            continue  # the hub has it from an earlier version
+        try:
+            program.of_task(task, None if archive is None else files_of(archive))
+        except InputError as error:
+            raise InputError("bad-proposal", error.message, task=task.name) from error
 
 
 def _builtin_digest(name: str) -> str:

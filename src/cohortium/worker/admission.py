@@ -13,7 +13,6 @@ from cohortium.contract.model import Contract, Environment, RunRequest
 from cohortium.contract.signatures import check_signatures
 from cohortium.contract.task import Code
 from cohortium.enclave import builtin
-from cohortium.enclave.exchange import LOG_SLOT
 from cohortium.errors import (
     InputError,
     PolicyRefusal,
@@ -91,8 +90,6 @@ def admit(
         contract, request, signer, signatures_ok=True, now=now, revoked=frozenset(revoked)
     )
     files = _program(admitted.task.code, bytes(asked.code))  # 4
-    if any(slot.name == LOG_SLOT for slot in admitted.task.outputs):
-        raise InputError("bad-input", f"An output cannot be called {LOG_SLOT}.")
     readers = _readers(contract, admitted.task.readers, asked.cards)  # 5
     for slot in admitted.task.outputs:
         if len(slot.recipients) > MAX_RECIPIENTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,6 +74,7 @@ class Borrower:
         self._attest = attest
         self._calls = calls
         self._clock = clock
+        self._offered: defaultdict[str, set[str]] = defaultdict(set)
         self._certificate = None if attest is None else self._attested_certificate(attest)
 
     def borrow(self, site: str) -> Lent:
@@ -97,11 +99,11 @@ class Borrower:
 
     def _session(self, site: str) -> Lent:
         run_id, session = self._order.run_id, secrets.token_hex(16)
-        made: list[Offer] = []
 
         def offer(bound: str) -> Offer:
-            made.append(self._offer(bound))
-            return made[-1]
+            made = self._offer(bound)
+            self._offered[site].add(digest_bytes(made.sign(self._identity.key)))
+            return made
 
         asking = Asking(
             name=self._identity.name,
@@ -121,7 +123,7 @@ class Borrower:
             reply = self._calls.ask(pb.Message(task_channel=message), "task_channel")
             data, envelope = asking.answer(bytes(reply.task_channel.data)), b""
             if asking.keys is not None:
-                return self._checked(site, asking.keys, made[-1].sign(self._identity.key))
+                return self._checked(site, asking.keys)
             if not data:
                 break
         raise ProtocolError("unexpected-message", f"The session with {site} leads to nothing.")
@@ -142,9 +144,11 @@ class Borrower:
             at=self._clock(),
         )
 
-    def _checked(self, site: str, keys: Keys, offer: bytes) -> Lent:
-        # 1. The lender's key in the contract signed the release, 2. for this run, this key and this
-        # session; 3. it is about all that the lender lends; 4. what came with it is that.
+    def _checked(self, site: str, keys: Keys) -> Lent:
+        # 1. The lender's key in the contract signed the release, 2. for this run, this key and an
+        # offer of ours: where the first answer was lost, the lender gives the same release again,
+        # which is for the first offer. 3. It is about all that the lender lends; 4. what came with
+        # it is that.
         envelope = _decoded(keys.release)
         release, _ = Release.open(envelope, key=self._order.contract.parties[site])  # 1
         order = self._order
@@ -156,9 +160,11 @@ class Borrower:
             "site": site,
             "enclave": self._identity.name,
             "recipient": f"sha256:{self._recipient.key_id.hex()}",
-            "offer": digest_bytes(offer),
         }
-        if wrong := [name for name, value in expected.items() if getattr(release, name) != value]:
+        wrong = [name for name, value in expected.items() if getattr(release, name) != value]
+        if release.offer not in self._offered[site]:
+            wrong.append("offer")
+        if wrong:
             raise VerificationError(  # 2
                 "bad-digest", f"The release of {site} is for another {', '.join(wrong)}."
             )

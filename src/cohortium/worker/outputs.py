@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from cohortium.contract.task import LOG_SLOT
 from cohortium.crypto.keys import SigningKey
-from cohortium.enclave.exchange import LOG_SLOT, PIECE_BYTES, Made
+from cohortium.enclave.exchange import PIECE_BYTES, Made
 from cohortium.enclave.output_archive import ArchivedOutputs, Out
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.vault.writer import VaultWriter

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from cohortium.contract.task import Limits, SecurityLevel
-from cohortium.enclave import builtin, manifest
+from cohortium.enclave import builtin
+from cohortium.enclave import program as programs
 from cohortium.enclave.executor import Executor, executors
 from cohortium.enclave.job import Job, Source
 from cohortium.enclave.levels import reaches
 from cohortium.enclave.manifest import Manifest
 from cohortium.enclave.task_record import contract_record
-from cohortium.errors import InputError, PolicyRefusal
+from cohortium.errors import PolicyRefusal
 from cohortium.worker.admission import TaskOrder
 
 PROVEN_FROM: SecurityLevel = "L3"
@@ -83,28 +84,9 @@ def program(order: TaskOrder, folder: Path) -> tuple[Manifest, Path]:
         InputError: ``bad-input``, ``bad-config``, ``not-found``.
     """
     task = order.admitted.task
-    filled = [slot for slot in task.inputs if slot.artefact is not None]
     if task.code.built_in:
-        found = builtin.find(task.code.name).manifest(slot.name for slot in filled)
-        folder = builtin.FOLDER
-    else:
-        found = manifest.read(folder)
-    unknown = sorted({slot.name for slot in task.outputs} - set(found.outputs))
-    if unknown:
-        raise InputError(
-            "bad-input",
-            f"The contract expects {', '.join(unknown)} of {task.name}, whose program gives "
-            f"{', '.join(found.outputs)}.",
-        )
-    for slot in filled:
-        kind = found.inputs.get(slot.name, slot.kind)
-        if kind != slot.kind:
-            raise InputError(
-                "bad-input",
-                f"{slot.name} of {task.name} is a {kind} to its program, and a {slot.kind} in the "
-                "contract.",
-            )
-    return found, folder
+        return programs.of_task(task, None), builtin.FOLDER
+    return programs.of_task(task, order.files), folder
 
 
 def job(

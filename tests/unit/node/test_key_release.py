@@ -775,9 +775,10 @@ def test_whoever_has_not_shown_anything_yet_fills_no_memory(world: LendingWorld)
         hub.feed(send(hub.pending()))
     data = hub.pending() + hub.send(Opening.model_construct(recipient="x" * 12_000_000))
     data = data[:9_000_000]  # the message never comes to its end
+    assert send(data[:4_000_000]) == b""
+    assert send(data[4_000_000:8_000_000]) == b""
     with pytest.raises(CohortiumError) as caught:
-        for start in range(0, len(data), 4_000_000):
-            send(data[start : start + 4_000_000])
+        send(data[8_000_000:])
     assert caught.value.code == "malformed-message"
     assert not node.service._tasks._keys._sessions  # type: ignore[union-attr]
 

@@ -29,6 +29,7 @@ from cohortium.errors import (
     VerificationError,
 )
 from cohortium.sdk.client import Client
+from cohortium.sdk.federation import Federation
 from cohortium.sdk.run_info import RunInfo
 from cohortium.sdk.study import Study
 from cohortium.sdk.tasks import TaskResult
@@ -359,3 +360,36 @@ def test_a_task_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(InputError) as caught:
         study(FakeHub({}), None).task("segmnt")
     assert "segment" in caught.value.message
+
+
+def test_a_program_that_does_not_fit_its_task_is_refused_before_anybody_signs(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "task.yaml").write_text(
+        "command: ['{python}']\ninputs: {images: dataset}\noutputs: [report]\n"
+    )
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        """
+study: eyes
+title: Eyes
+purpose: Vessels.
+participants: [Alpha, Beta]
+security_level: L2
+tasks:
+  - name: segment
+    code: {folder: program}
+    inputs: [{name: images, kind: dataset, owners: [Alpha]}]
+    outputs: [{name: reports, owners: [Ada], recipients: [Ada]}]
+recipients: [Ada]
+expires_at: 2099-01-01
+"""
+    )
+    fake = FakeHub({"GET /users": [{"name": "Ada", "key": KEY.public}]})
+    for put in ("propose", "draft"):
+        with pytest.raises(InputError) as caught:
+            getattr(Federation(fake.client(), "Test"), put)(file)
+        assert caught.value.code == "bad-proposal"
+        assert "no output reports (it has report)" in caught.value.message
+    assert {request.method for request in fake.requests} == {"GET"}

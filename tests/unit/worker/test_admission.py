@@ -195,14 +195,14 @@ async def answered(world: World, asked: pb.TaskPrepare | None = None) -> Cohorti
                 },
             ),
             "bad-input",
-            "The contract expects other",
+            "no output other",
         ),
         (
             lambda folder: World(
                 folder, manifest=MANIFEST.replace("right: model", "right: dataset")
             ),
             "bad-input",
-            "right of join is a dataset to its program, and a model in the contract",
+            "its input right is a dataset, and a model in the contract",
         ),
     ],
 )
