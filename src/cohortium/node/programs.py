@@ -12,11 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from cohortium.contract.code import files_below, unpack
+from cohortium.contract.code import MAX_CODE_BYTES, files_below, unpack
 from cohortium.contract.model import Contract
 from cohortium.contract.task import code_digest
 from cohortium.errors import CohortiumError, InputError, VerificationError
-from cohortium.node.taken_in import sync_folder
+from cohortium.node.taken_in import require_room, sync_folder
 
 _PREFIX: Final = "sha256:"
 
@@ -46,7 +46,9 @@ class Programs:
         Raises:
             ProtocolError: ``malformed-message``: it is no archive of a program.
             VerificationError: ``bad-digest``: it is another one.
+            InputError: ``too-large``: the disk has no room for it.
         """
+        require_room(self._folder, MAX_CODE_BYTES)
         place = self._place(digest)
         stage = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
         try:

@@ -30,7 +30,7 @@ from cohortium.enclave.job import Ending
 from cohortium.enclave.output_archive import unpack
 from cohortium.errors import CohortiumError, InputError, VerificationError
 from cohortium.ledger.entry import RunId
-from cohortium.node.taken_in import OnBytes, place, sync_folder
+from cohortium.node.taken_in import OnBytes, place, require_room, sync_folder
 from cohortium.node.vault_key import VaultKey
 from cohortium.vault.reader import Expected, VaultReader
 
@@ -115,8 +115,10 @@ class ReceivedFolder:
 
         Raises:
             VerificationError: ``bad-digest``.
+            InputError: ``too-large``: the disk has no room for it.
         """
         target = place(self._stage(run_id) / made.slot, "")
+        require_room(self._folder, made.size_bytes)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._stage(run_id) / f".{secrets.token_hex(6)}.part"
         digest, size = hashlib.sha256(), 0

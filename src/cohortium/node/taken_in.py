@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from cohortium.vault.writer import VaultWriter
 DATA: Final = "data"
 GRANTS: Final = "grants"
 _BUFFER_BYTES: Final = 4 << 20
+LEAST_FREE_BYTES: Final = 512 << 20
+"""Of the disk, whatever the hub sends: the node's own database and journal need it."""
 OnBytes = Callable[[int], None]
 
 
@@ -169,6 +172,19 @@ def parts_of(file: Any) -> Iterator[bytes]:
     """A file's bytes, in parts."""
     while part := file.read(_BUFFER_BYTES):
         yield part
+
+
+def require_room(folder: Path, n_bytes: int) -> None:
+    """Refuse what would fill the disk; contracts and outcomes bound what comes by no more.
+
+    Raises:
+        InputError: ``too-large``.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if n_bytes > shutil.disk_usage(folder).free - LEAST_FREE_BYTES:
+        raise InputError(
+            "too-large", f"{n_bytes} bytes do not fit on the node's disk beside what it needs."
+        )
 
 
 def sync_folder(path: Path) -> None:

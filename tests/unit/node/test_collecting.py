@@ -29,6 +29,7 @@ from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.ledger.entry import EnclaveChanged, RunEnded, RunSubmitted
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message
+from cohortium.node import taken_in
 from cohortium.node.collecting import Collector
 from cohortium.vault.storage import StreamSink
 from cohortium.vault.writer import VaultWriter
@@ -338,3 +339,19 @@ async def test_a_hub_that_is_away_is_waited_for(site: Collecting) -> None:
     site.hub.away = False
     await site.collector.collect()
     assert site.lending.programs.has(DIGEST)
+
+
+async def test_what_would_fill_the_disk_is_not_fetched(
+    site: Collecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AskingEnclave(site.world, site.contract, site.order).ask(site.node)
+    vast = Made(slot="model", size_bytes=1 << 50, content_digest=digest_bytes(b"vast"))
+    site.give(outputs=(vast,))
+    site.ended()
+    await site.collect()
+    assert (RUN_ID, "model", "") not in site.hub.asked
+    assert site.received == []
+    monkeypatch.setattr(taken_in, "LEAST_FREE_BYTES", 1 << 60)
+    with pytest.raises(InputError) as caught:
+        site.lending.programs.put(DIGEST, packed(PROGRAM))
+    assert caught.value.code == "too-large"
