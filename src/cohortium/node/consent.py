@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cohortium.contract import lifecycle
@@ -271,40 +272,42 @@ def _check_data(contract: Contract, identity: Identity, datasets: Datasets) -> N
 
 
 def _warnings(contract: Contract, policy: Policy, store: NodeStore) -> list[str]:
-    warnings = []
-    if contract.min_sites == 2:
-        warnings.append(
-            "With 2 contributing sites each learns the other's totals by taking away its own."
-        )
-    if max(contract.min_sites, policy.min_sites) < len(contract.participants):
-        warnings.append(
-            "A run may leave sites out. A lying hub that leaves one out of some runs, or of some "
-            "rounds of a training, learns its numbers by subtraction; a contract with `min_sites: "
-            f"{len(contract.participants)}` rules that out."
-        )
-    if policy.min_sites > contract.min_sites:
-        warnings.append(
-            f"Your policy asks for {policy.min_sites} sites; this node refuses runs that could end "
-            "with fewer."
-        )
-    limits, agreed = policy.disclosure(contract), contract.disclosure
-    if policy.unmet(contract):
-        warnings.append(
-            f"Your policy asks for {', '.join(policy.unmet(contract))}, which the contract lacks; "
-            "this node refuses every run under it."
-        )
-    if (limits.min_cell, limits.floor) != (agreed.min_cell, agreed.floor):
-        warnings.append(
-            f"Your policy is stricter: fewer than {limits.min_cell} persons, counted per "
-            f"{'site' if limits.floor == 'site' else 'total'}, give nothing."
-        )
-    if contract.disclosure.floor == "total" and limits.floor == "total":
-        warnings.append("Small cells of this site are protected by the sum over all sites only.")
+    warnings = [] if contract.tasks_only else list(_of_sums(contract, policy))
     if contract.amends is not None and store.contract(contract.amends) is None:
         warnings.append("It replaces a contract of this study that this site was not in.")
     if policy.paused:
         warnings.append("This node is paused and computes nothing: cohortium node resume")
     return warnings
+
+
+def _of_sums(contract: Contract, policy: Policy) -> Iterator[str]:
+    """What is to be thought of where institutions contribute to sums."""
+    if contract.min_sites == 2:
+        yield ("With 2 contributing sites each learns the other's totals by taking away its own.")
+    if max(contract.min_sites, policy.min_sites) < len(contract.participants):
+        yield (
+            "A run may leave sites out. A lying hub that leaves one out of some runs, or of some "
+            "rounds of a training, learns its numbers by subtraction; a contract with `min_sites: "
+            f"{len(contract.participants)}` rules that out."
+        )
+    if policy.min_sites > contract.min_sites:
+        yield (
+            f"Your policy asks for {policy.min_sites} sites; this node refuses runs that could end "
+            "with fewer."
+        )
+    limits, agreed = policy.disclosure(contract), contract.disclosure
+    if policy.unmet(contract):
+        yield (
+            f"Your policy asks for {', '.join(policy.unmet(contract))}, which the contract lacks; "
+            "this node refuses every run under it."
+        )
+    if (limits.min_cell, limits.floor) != (agreed.min_cell, agreed.floor):
+        yield (
+            f"Your policy is stricter: fewer than {limits.min_cell} persons, counted per "
+            f"{'site' if limits.floor == 'site' else 'total'}, give nothing."
+        )
+    if contract.disclosure.floor == "total" and limits.floor == "total":
+        yield "Small cells of this site are protected by the sum over all sites only."
 
 
 def sign(node: NodeService, reviewed: Review) -> bytes:

@@ -5,6 +5,7 @@ what to think about first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from shlex import quote
 
 from cohortium.contract.model import Contract, Environment
 from cohortium.contract.task import Task
@@ -100,7 +101,8 @@ def warnings(contract: Contract, own: str, lending: Lending | None) -> Iterator[
         digest = task.code.content_digest
         if task.code.built_in or lending is None:
             continue
-        read = f"cohortium node code {contract.study} {task.name}"
+        folder = quote(str(lending.collateral.parent))
+        read = f"cohortium node code {contract.study} {task.name} --dir {folder}"
         if lending.programs.has(digest):
             yield f"The task {task.name} runs {task.code.owner}'s own program. Read it: {read}"
         else:

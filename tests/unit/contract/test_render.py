@@ -144,8 +144,11 @@ def test_the_chinese_text_says_it_to_the_lender_too() -> None:
         "程序的打印内容可由 Ada 查阅",
         "接受模拟环境；模拟环境不提供任何保护",
         f"其中之一为 Kiel签署所用密钥的指纹 {fingerprint(key('Kiel').public)}",
+        "仅安全等级适用于任务",
     ):
         assert fact in text, fact
+    for of_sums in ("汇总", "掩码", "最小单元格"):
+        assert of_sums not in text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

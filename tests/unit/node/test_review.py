@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.support.builders import Node, World
+from tests.support.lending import PROGRAM, LendingWorld
 from tests.support.life import amended
 
+from cohortium.contract.code import packed
 from cohortium.contract.model import Computation, Contract
+from cohortium.contract.task import code_digest
 from cohortium.errors import InputError
 from cohortium.node import consent
 
@@ -73,3 +78,20 @@ def test_a_language_that_there_is_not_is_an_error_of_the_caller(world: World) ->
     world.propose(node, contract)
     with pytest.raises(InputError):
         _review(node, contract, "tlh")
+
+
+def test_of_a_study_of_tasks_alone_nothing_is_said_about_sums(tmp_path: Path) -> None:
+    world = LendingWorld(root=tmp_path)
+    node, contract = world.lender("Alpha"), world.task_contract(min_sites=2)
+    world.propose(node, contract)
+    reviewed = _review(node, contract)
+    told = " ".join(reviewed.warnings)
+    for of_sums in ("totals", "leave sites out", "Small cells"):
+        assert of_sums not in told
+    assert "masks" not in reviewed.text
+    folder = tmp_path / "Alpha"
+    read = f"cohortium node code vessels {contract.tasks[0].name} --dir {folder}"
+    assert f"has not arrived here yet; then read: {read}" in told
+    assert node.service.lending is not None
+    node.service.lending.programs.put(code_digest(PROGRAM), packed(PROGRAM))
+    assert any(line.endswith(f"Read it: {read}") for line in _review(node, contract).warnings)

@@ -166,6 +166,8 @@ def _terms(
 
 def _protection(contract: Contract | Draft, words: Phrases) -> list[Item]:
     level = words.values["security_level"][contract.security_level]
+    if contract.tasks_only:  # nothing is summed, and nothing counts persons
+        return [[words.tasks_apart], [say(words.level, level=level)]]
     return [
         [
             say(
