@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -34,6 +36,9 @@ from cohortium.errors import CohortiumError, InputError
 MAX_PROPOSAL_CHARS: Final = 1024 * 1024
 
 _MOST_FAULTS: Final = 10
+_DRAFT: Final = "cohortium study draft FILE"
+
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _SHARED: Final = (
     "study",
@@ -104,6 +109,9 @@ def read_study(
     coded = with_code(_plain(value, depth=0), base, builtin, owner)
     value = coded.study
     ends = value.get("expires_at")
+    if isinstance(ends, str) and _DAY.fullmatch(ends):  # as YAML reads it without quotes
+        with suppress(ValueError):  # which pydantic says with its line
+            ends = date.fromisoformat(ends)
     if isinstance(ends, date) and not isinstance(ends, datetime):
         value["expires_at"] = datetime.combine(ends, time(23, 59, 59), UTC)
     if coded.faults:
@@ -198,7 +206,18 @@ def _bound(kind: type[_Kind], proposal: Proposal, around: _Around) -> _Kind:
         if (giver := giver_of(participant, proposal, around.directory, faults)) is not None
     ]
     if kind is Contract and not proposal.tasks_only:
-        faults += [f"{g.proposed.name} gives no dataset" for g in givers if g.dataset is None]
+        faults += [
+            f"{giver.proposed.name} gives no dataset; for it to choose one: {_DRAFT}"
+            for giver in givers
+            if giver.dataset is None
+        ]
+    if kind is Contract:
+        faults += [
+            f"inputs of {task.name} are unfilled: {listed(task.unfilled)}; for their owners to "
+            f"fill them: {_DRAFT}"
+            for task in proposal.tasks
+            if task.unfilled
+        ]
     variables = [study_variable(variable, givers, faults) for variable in proposal.variables]
     unknown = [name for name in proposal.recipients if name not in around.users]
     if unknown:
@@ -309,7 +328,7 @@ def _with_multiplier(entry: Computation) -> Computation:
 
 
 def _bad_proposal(faults: Sequence[str]) -> InputError:
-    shown = list(faults[:_MOST_FAULTS])
+    shown = [fault.removesuffix(".") for fault in faults[:_MOST_FAULTS]]
     more = f" (and {len(faults) - len(shown)} more)" if len(faults) > len(shown) else ""
     return InputError(
         "bad-proposal", f"The study file has faults: {'; '.join(shown)}{more}.", faults=shown

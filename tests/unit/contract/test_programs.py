@@ -84,6 +84,12 @@ def refused(folder: Path, text: str, **changes: Any) -> str:
     return caught.value.message
 
 
+def test_a_fault_ends_with_one_full_stop(folder: Path) -> None:
+    said = refused(folder, TEXT.replace("vessel-unet", "nofolder"))
+    assert said.endswith("nofolder.")
+    assert not said.endswith("..")
+
+
 def test_a_study_of_tasks_alone_binds_programs_institutions_and_enclaves(folder: Path) -> None:
     made = bound(folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -17,6 +17,7 @@ from tests.support.contracts import (
 
 from cohortium.contract.model import Contract, Draft, Participant, Proposal, Seat
 from cohortium.contract.proposal import read_proposal, resolve, resolve_draft
+from cohortium.core.clock import to_rfc3339
 from cohortium.core.dictionary import Variable, VariableType
 from cohortium.core.directory import DirectoryEntry
 from cohortium.errors import InputError
@@ -249,6 +250,16 @@ def test_levels_that_yaml_reads_as_integers_are_text() -> None:
     assert read.variables[1].levels == ("1", "2", "yes")
 
 
+@pytest.mark.parametrize("written", ["2027-12-31", '"2027-12-31"', "'2027-12-31'"])
+def test_a_study_ends_with_a_day_in_quotes_and_without(written: str) -> None:
+    ends = read_proposal(edited(expires_at=written)).expires_at
+    assert to_rfc3339(ends) == "2027-12-31T23:59:59Z"
+
+
+def test_a_day_that_there_is_not_is_refused_with_its_line() -> None:
+    assert "line 17: expires_at" in refused(edited(expires_at='"2027-02-30"'))
+
+
 TASK = """
 tasks:
   - name: train
@@ -293,12 +304,13 @@ def test_who_owns_something_is_looked_up_among_researchers_and_members() -> None
 
 def test_a_contract_needs_what_a_draft_may_leave_open() -> None:
     open_dataset = TEXT.replace("  - name: Boston\n    dataset: lung\n", "  - name: Boston\n")
-    assert "Boston gives no dataset" in refused(open_dataset)
+    said = refused(open_dataset)
+    assert "Boston gives no dataset; for it to choose one: cohortium study draft FILE" in said
     aarhus, boston = bound(open_dataset).participants
     assert isinstance(aarhus, Participant)
     assert type(boston) is Seat
     assert boston.variables == ("age", "sex", "wt_loss")
-    with pytest.raises(InputError, match="images"):
+    with pytest.raises(InputError, match=r"train are unfilled: images; .* study draft F"):
         make(TEXT + TASK.replace("Vendor", "Ada").replace("Cairo", "Boston").replace("Bob", "Ada"))
 
 
