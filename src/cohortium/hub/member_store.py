@@ -31,6 +31,7 @@ from cohortium.ledger.entry import (
 MEMBERSHIP = "membership"
 LEDGER = "ledger"
 MemberKind = Literal["site", "enclave"]
+InvitedKind = Literal["site", "enclave", "researcher"]
 SITE: Final[MemberKind] = "site"
 ENCLAVE: Final[MemberKind] = "enclave"
 
@@ -162,6 +163,26 @@ class MemberStore:
                 )
             )
 
+    def require_free(self, name: str, kind: InvitedKind) -> None:
+        """A name in contracts and in the evidence means one: institution, enclave or researcher.
+
+        Raises:
+            ConflictError: ``already-exists`` where one of another kind has it, or had it.
+        """
+        with self._db.read() as c:
+            self._require_free(c, name, kind)
+
+    def _require_free(self, c: Connection, name: str, kind: InvitedKind) -> None:
+        held = {}
+        member = self._member(c, name)
+        if member is not None:
+            held[str(member.kind)] = member.what
+        if c.execute(select(users.c.name).where(users.c.name == name)).first() is not None:
+            held["researcher"] = "a researcher"
+        if held and kind not in held:
+            what = " and ".join(held.values())
+            raise ConflictError("already-exists", f"{name} is {what}: choose another name.")
+
     def _redeem(
         self, c: Connection, digest: str, kinds: Iterable[str], name: str, now: datetime
     ) -> str:
@@ -197,17 +218,14 @@ class MemberStore:
         Raises:
             VerificationError: ``bad-invitation``; ``key-mismatch`` where the name has another key.
             ConflictError: ``already-exists`` where the key belongs to another name, or the name to
-                an institution and the invitation is for an enclave, or the reverse.
+                one of another kind; see `require_free`.
         """
         with self._db.write() as c:
             invited = self._redeem(c, secret_digest, (SITE, ENCLAVE), name, now)
             kind = ENCLAVE if invited == ENCLAVE else SITE
+            self._require_free(c, name, kind)
             known = self._member(c, name)
             if known is not None:
-                if known.kind != kind:
-                    raise ConflictError(
-                        "already-exists", f"{name} is {known.what}: choose another name."
-                    )
                 if known.key != key:
                     raise VerificationError(
                         "key-mismatch",
@@ -461,6 +479,7 @@ class MemberStore:
         """Use up an invitation and add a researcher."""
         with self._db.write() as c:
             self._redeem(c, secret_digest, ("researcher",), name, now)
+            self._require_free(c, name, "researcher")
             self._insert_user(c, name, key, now)
         return User(name, key, "active", to_rfc3339(now))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from cohortium.core.clock import Clock
 from cohortium.core.invitation import Invitation, secret_digest
@@ -19,7 +19,7 @@ from cohortium.crypto.enrolment import (
 )
 from cohortium.crypto.keys import b64url, verify
 from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
-from cohortium.hub.member_store import Member, MemberKind, MemberStore, User
+from cohortium.hub.member_store import InvitedKind, Member, MemberKind, MemberStore, User
 
 INVITATION_DAYS = 14
 STATUS_WINDOW = timedelta(minutes=5)
@@ -59,11 +59,16 @@ class Membership:
         self,
         name: str,
         *,
-        kind: Literal["site", "researcher", "enclave"],
+        kind: InvitedKind,
         hub: str,
         days: float = INVITATION_DAYS,
     ) -> Invitation:
-        """A new one-time invitation for `name`; `hub` is the REST address."""
+        """A new one-time invitation for `name`; `hub` is the REST address.
+
+        Raises:
+            ConflictError: ``already-exists`` where the name is of one of another kind.
+        """
+        self.store.require_free(name, kind)
         invitation = Invitation(
             kind=kind,
             consortium=self._name,

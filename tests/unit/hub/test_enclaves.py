@@ -10,9 +10,10 @@ from tests.support.lost_hub import LostHub
 from tests.unit.hub.test_membership import AUTHORITY, enrolment, status_request
 
 from cohortium.crypto.authority import make_tls_key_and_csr
-from cohortium.crypto.enrolment import rotation_bytes
+from cohortium.crypto.enrolment import UserEnrolment, rotation_bytes
 from cohortium.errors import ConflictError, InputError, VerificationError
 from cohortium.hub.folder import HubFolder
+from cohortium.hub.member_store import InvitedKind
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
 from cohortium.ledger.entry import EnclaveChanged, MemberChanged, parse_entry
@@ -76,16 +77,35 @@ def test_an_enclave_joins_as_a_node_does_and_is_no_member(hub: Hub) -> None:
     assert hub.store.ledger.members_at(hub.store.ledger.size()) == {}
 
 
-def test_a_name_is_an_institutions_or_an_enclaves(hub: Hub) -> None:
+def test_a_name_is_an_institutions_an_enclaves_or_a_researchers(hub: Hub) -> None:
+    members = hub.members
+    kinds: tuple[InvitedKind, ...] = ("site", "researcher", "enclave")
+    early = {kind: members.invite("Vault", kind=kind, hub="https://hub:1") for kind in kinds}
     join(hub)
-    invite = hub.members.invite
     with pytest.raises(ConflictError, match="Vault is an enclave"):
-        hub.members.enrol(enrolment(invite("Vault", kind="site", hub="https://hub:1"), VAULT))
+        members.enrol(enrolment(early["site"], VAULT))
+    person = UserEnrolment(
+        ca=early["researcher"].ca,
+        secret=early["researcher"].secret,
+        name="Vault",
+        key=key("Bob").public,
+    )
+    with pytest.raises(ConflictError, match="Vault is an enclave"):
+        members.enrol_user(person.sign(key("Bob")))
+    other = members.invite("Other", kind="site", hub="https://hub:1")
     with pytest.raises(ConflictError, match="with this name or key exists"):
-        hub.members.enrol(enrolment(invite("Other", kind="site", hub="https://hub:1"), VAULT))
-    person = invite("Vault", kind="researcher", hub="https://hub:1")
-    with pytest.raises(VerificationError):
-        hub.members.enrol(enrolment(person, VAULT))
+        members.enrol(enrolment(other, VAULT))
+    members.add_user("Dr. Ada", key("Dr. Ada").public)
+    members.remove_user("Dr. Ada")
+    members.add("Alpha", key("Alpha").public)
+    names = {"site": "Alpha", "researcher": "Dr. Ada", "enclave": "Vault"}
+    for has, name in names.items():
+        for kind in kinds:
+            if kind == has:
+                members.invite(name, kind=kind, hub="https://hub:1")
+                continue
+            with pytest.raises(ConflictError, match=f"{name} is an? .*: choose another name"):
+                members.invite(name, kind=kind, hub="https://hub:1")
 
 
 def test_a_revoked_enclave_joins_again_with_its_own_key_only(hub: Hub) -> None:
