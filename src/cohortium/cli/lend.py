@@ -208,6 +208,8 @@ def _studies(directory: Path) -> dict[str, list[str]]:
 @handle_errors
 def received(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     """List what tasks gave to this institution; it is here encrypted."""
+    from cohortium.core.clock import to_rfc3339
+
     found = _lending(dir).received.all()
     data = [
         {
@@ -216,7 +218,7 @@ def received(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
             "task": one.task,
             "enclave": one.enclave,
             "end": one.end,
-            "at": one.at,
+            "at": to_rfc3339(one.at),
             "stored_bytes": one.stored_bytes,
             "outputs": {made.slot: made.size_bytes for made in one.outputs},
         }

@@ -34,8 +34,17 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 """Name of a group, the module whose ``app`` it is, and its line in ``cohortium --help``."""
 
+MEANINGS = {
+    "InputError": "wrong input",
+    "PolicyRefusal": "refused by a contract or policy",
+    "VerificationError": "a signature or proof that does not hold",
+    "ProtocolError": "a message that cannot be understood",
+    "PeerError": "somebody is not reachable",
+    "ConflictError": "not possible in this state",
+    "IntegrityFailure": "inconsistent records: stop and ask",
+}
 EXIT_CODES = "Exit codes: 0 done; " + "; ".join(
-    f"{family.exit_code} {name}" for name, family in FAMILIES.items()
+    f"{family.exit_code} {MEANINGS[name]}" for name, family in FAMILIES.items()
 )
 
 

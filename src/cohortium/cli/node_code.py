@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cohortium.cli.output import JsonOption, emit, handle_errors, plain, table
+from cohortium.cli.output import JsonOption, emit, handle_errors, note, plain, table
 from cohortium.errors import InputError
 
 DirOption = Annotated[
@@ -72,3 +72,6 @@ def code(
     title = f"{found.code.name} of {plain(found.code.owner)}: {digest}"
     rows = [(one["path"], f"{one['size_bytes']:,}", one["digest"]) for one in listed]
     emit(data, table(title, ("file", "bytes", "digest"), rows), json)
+    if not json:
+        again = f"To read them: cohortium node code {study} {task} --to FOLDER --dir {dir}"
+        note(again if to is None else f"Written to {to}: read them before you sign.")

@@ -249,7 +249,8 @@ def history(
                 for said in federation.study(study).history()
             ]
     columns = ("at", "version", "author", "action", "state", "reason")
-    emit(rows, table(None, columns, [[row[name] for name in columns] for row in rows]), json)
+    shown = [{**row, "at": str(row["at"])[:16].replace("T", " ")} for row in rows]
+    emit(rows, table(None, columns, [[row[name] for name in columns] for row in shown]), json)
 
 
 def _history_here(node: Any, study: str) -> list[dict[str, Any]]:

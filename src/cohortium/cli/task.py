@@ -107,6 +107,7 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         if ordered.status == "failed" and not json:
             _note_log(ordered)
+            note(f"Run {ordered.id[:8]} failed. See: cohortium run show {ordered.id[:8]}")
         _show(_result(ordered), to, json)
 
 
@@ -147,6 +148,9 @@ def logs(run: RunArgument, profile: ProfileOption = None, json: JsonOption = Fal
         )
     if truncated and not json:
         note("It printed more than the contract's limit; the rest was dropped.")
+    if not (text or json):
+        note("The program printed nothing.")
+        return
     emit({"log": text, "truncated": truncated}, text, json)
 
 

@@ -42,6 +42,7 @@ def create(
     from cohortium.core.invitation import Invitation
     from cohortium.crypto.keys import fingerprint
     from cohortium.sdk.enrol import enrol
+    from cohortium.sdk.vault_key import vault_file
 
     made = Invitation.from_text(invitation, now=system_clock())
     where = _profile_file(profile, made.consortium)
@@ -63,6 +64,7 @@ def create(
         },
         f"Registered as {done.user} in {done.consortium}.\n"
         f"Profile: {where}\nPrivate key: {done.key_file} (keep it; it is not stored elsewhere)\n"
+        f"Vault key: {vault_file(Path(done.key_file))} (opens what tasks give you; keep it too)\n"
         f"Your key's fingerprint:          {fingerprint(done.load_key().public)}\n"
         f"The consortium's CA fingerprint: {done.fingerprint}\n"
         f"The ledger's key's fingerprint:  {_key_of(done)}\n"

@@ -81,7 +81,9 @@ def permits(version: Version, computation: str, now: datetime) -> None:
     for name, what in version.suspensions.items():
         if what is None or any(covers(entry, computation) for entry in what):
             raise PolicyRefusal(
-                "contract-suspended", f"{name} has suspended {computation} under this contract."
+                "contract-suspended",
+                f"{name} has suspended {computation} under this contract; why: cohortium study "
+                f"history {version.contract.study}",
             )
 
 

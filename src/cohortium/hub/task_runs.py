@@ -362,8 +362,8 @@ def _result(envelope: bytes, live: Live) -> bytes:
 
 
 _FAILED: Final = {
-    "failed": "The task's program failed; what it printed, where the contract lets it out, is "
-    "among the run's outputs.",
+    "failed": "The task's program failed. Whom the contract lets read what it printed can see why: "
+    "cohortium task logs RUN",
     "stopped": "The task was stopped.",
     "memory": "The task needed more memory than its limits allow.",
     "cpu": "The task needed more processor time than its limits allow.",

@@ -34,11 +34,17 @@ def own_key(file: Path | None, *, make: bool = False) -> PrivateKey:
             "Your vault key is not on this machine: outputs of tasks are opened with the key that "
             "lies beside your signing key. Connect with your profile where you registered.",
         )
-    made = PrivateKey.generate()
+    made, public = PrivateKey.generate(), file.with_suffix(".pub")
     try:
         made.save(file)
-    except ConflictError:  # another process was first
-        return PrivateKey.load(file)
+    except ConflictError:
+        if not file.exists():
+            raise InputError(
+                "vault-key-missing",
+                f"Your vault key {file} is gone: put it back from a backup, as outputs that were "
+                f"encrypted for it open with no other. For a new one delete {public.name} there.",
+            ) from None
+        return PrivateKey.load(file)  # another process was first
     return made
 
 
