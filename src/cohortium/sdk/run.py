@@ -32,14 +32,18 @@ class Run:
 
     Args:
         contract: What it was submitted under.
+        request: Digest of the order, where it was signed here.
     """
 
-    def __init__(self, client: Client, info: RunInfo, contract: Contract) -> None:
+    def __init__(
+        self, client: Client, info: RunInfo, contract: Contract, request: str | None = None
+    ) -> None:
         if info.contract_digest != contract.digest:
             raise VerificationError("bad-digest", "The run was submitted under another contract.")
         self._client = client
         self._info = info
         self._contract = contract
+        self._request = request
         self._receipt: rest.Receipt | None = None
         self._sent: Any = None
 
@@ -126,7 +130,7 @@ class Run:
             raise ProtocolError("malformed-message", "The hub's answer is about another run.")
         self._info = info
         if info.computation.startswith(TASK_PREFIX):
-            return TaskResult(info, data["result"], self._client, self._contract)
+            return TaskResult(info, data["result"], self._client, self._contract, self._request)
         population = asked_population(self._contract, info.cohort)
         return result_from_wire(info, data["result"], population.variables)
 
@@ -139,7 +143,7 @@ class Run:
         """
         path = f"/runs/{self.id}/outcome"
         envelope = b"".join(self._client.download(path))
-        return TaskResult.signed(self._info, envelope, self._client, self._contract)
+        return TaskResult.signed(self._info, envelope, self._client, self._contract, self._request)
 
     def _follow(self, deadline: float | None) -> Iterator[RunInfo]:
         """The run's record each time it changes, until it is finished."""

@@ -385,7 +385,7 @@ class Study(Analyses):
             info = self._client.post("/runs", request.sign(self._client.key))
         if not isinstance(info, dict):
             raise ProtocolError("malformed-message", "The hub's answer is not a run.")
-        run = Run(self._client, RunInfo.from_json(info.get("run")), self.contract)
+        run = Run(self._client, RunInfo.from_json(info.get("run")), self.contract, request.digest)
         if run.id != request.run_id:
             raise ProtocolError("malformed-message", "The hub's answer is about another run.")
         return run

@@ -120,23 +120,32 @@ class StudyTask:
 class TaskResult(Result):
     """What a run of a task gave: encrypted files, which their recipients open here.
 
-    The enclave's signature over them is verified, and that the contract names this enclave where
-    it names any.
+    The enclave's signature over them is verified, that the contract names this enclave where it
+    names any, and that it ran where and as high as the contract asks.
+
+    Args:
+        request: Digest of the order, where it was signed here: it is this order that was run.
 
     Raises:
         VerificationError: It is not what an enclave of the contract signed for this run.
     """
 
     def __init__(
-        self, run: RunInfo, data: Mapping[str, Any], client: Client, contract: Contract
+        self,
+        run: RunInfo,
+        data: Mapping[str, Any],
+        client: Client,
+        contract: Contract,
+        request: str | None = None,
     ) -> None:
         super().__init__(run, data, {})
         self._client = client
-        self.outcome = _verified(run, data, contract)
         task = contract.task_of(run.computation)
         if task is None:
             raise VerificationError("bad-digest", "The run is of a task that the contract lacks.")
         self._task = task
+        self.outcome = _verified(run, data, contract, request)
+        _require_place(self.outcome, contract, task)
         mine = next(
             (name for name, key in contract.parties.items() if key == client.key.public), ""
         )
@@ -145,12 +154,17 @@ class TaskResult(Result):
 
     @classmethod
     def signed(
-        cls, run: RunInfo, envelope: bytes, client: Client, contract: Contract
+        cls,
+        run: RunInfo,
+        envelope: bytes,
+        client: Client,
+        contract: Contract,
+        request: str | None = None,
     ) -> TaskResult:
         """Of the outcome that an enclave signed, whether its run has a result or not."""
         outcome, _ = TaskOutcome.open(envelope)
         data = {"outcome": outcome.to_json(), "envelope": base64.b64encode(envelope).decode()}
-        return cls(run, data, client, contract)
+        return cls(run, data, client, contract, request)
 
     @property
     def outputs(self) -> dict[str, int]:
@@ -305,9 +319,24 @@ class TaskResult(Result):
         return f"{self.interpret()}\n\n{self.to_frame().to_string(index=False)}"
 
 
-def _verified(run: RunInfo, data: Mapping[str, Any], contract: Contract) -> TaskOutcome:
-    # 1. What is shown is what was signed. 2. It is about this run. 3. The signer is the enclave
-    # that it names, and 4. one of the contract's, where it names any.
+def _require_place(said: TaskOutcome, contract: Contract, task: Task) -> None:
+    """What hub and lenders ask too; a simulated machine reaches no level."""
+    place, least = contract.environment or Environment(), contract.level_of(task)
+    simulated = place.allow_simulated and least >= "L3"
+    wanted = task.executor or place.executor
+    if wanted not in {None, said.executor} or (said.level < least and not simulated):
+        raise VerificationError(
+            "evidence-refused",
+            f"It ran in {said.executor} at {said.level}; the contract asks for "
+            f"{wanted or 'any executor'} at {least}.",
+        )
+
+
+def _verified(
+    run: RunInfo, data: Mapping[str, Any], contract: Contract, request: str | None
+) -> TaskOutcome:
+    # 1. What is shown is what was signed. 2. It is about this run, and this order of it. 3. The
+    # signer is the enclave that it names, and 4. one of the contract's, where it names any.
     try:
         envelope = base64.b64decode(str(data["envelope"]), validate=True)
         shown = TaskOutcome.from_json(data["outcome"])
@@ -317,7 +346,8 @@ def _verified(run: RunInfo, data: Mapping[str, Any], contract: Contract) -> Task
     if shown != outcome:  # 1
         raise VerificationError("bad-digest", "The hub shows another outcome than was signed.")
     about = (outcome.run_id, outcome.contract_digest, f"task.{outcome.task}")
-    if about != (run.id, contract.digest, run.computation):  # 2
+    other = request not in {None, outcome.request_digest}
+    if other or about != (run.id, contract.digest, run.computation):  # 2
         raise VerificationError("bad-digest", "The outcome is of another run.")
     if signer != outcome.enclave_key:  # 3
         raise VerificationError("unknown-signer", "The outcome is not signed by its enclave.")

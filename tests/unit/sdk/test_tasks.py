@@ -271,15 +271,32 @@ def other_contract(hub: Hub) -> dict[str, Any]:
     return hub.data()
 
 
+def lower_level(hub: Hub) -> dict[str, Any]:
+    hub.changes = {"level": "L1"}
+    return hub.data()
+
+
 @pytest.mark.parametrize(
-    "lie", [swapped_end, other_signer, unnamed_enclave, other_run, other_task, other_contract]
+    "lie",
+    [
+        *(swapped_end, other_signer, unnamed_enclave, other_run, other_task, other_contract),
+        lower_level,
+    ],
 )
 def test_an_outcome_that_the_contracts_enclave_did_not_sign_for_this_run_is_refused(
     hub: Hub, lie: Callable[[Hub], dict[str, Any]]
 ) -> None:
     with pytest.raises(VerificationError) as caught:
         hub.result(lie(hub))
-    assert caught.value.code in {"bad-digest", "unknown-signer"}
+    assert caught.value.code in {"bad-digest", "unknown-signer", "evidence-refused"}
+
+
+def test_another_order_of_the_same_run_id_is_not_taken_for_the_own(hub: Hub) -> None:
+    run, own = hub.result().run, "sha256:" + "e" * 64
+    assert TaskResult(run, hub.data(), hub.client(), CONTRACT, own).outcome.end == "succeeded"
+    with pytest.raises(VerificationError) as caught:
+        TaskResult(run, hub.data(), hub.client(), CONTRACT, "sha256:" + "f" * 64)
+    assert caught.value.code == "bad-digest"
 
 
 @pytest.mark.parametrize("data", [{}, {"envelope": "%", "outcome": {}}, {"envelope": "AA=="}])
