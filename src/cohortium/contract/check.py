@@ -266,7 +266,9 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
         ),
         f"{', '.join(unnamed)} at a level below L4 without naming the enclaves where it may run "
         "(environment: enclaves)": bool(unnamed),
-        f"{', '.join(custom)} at L5, where only built-in tasks run": bool(custom),
+        f"{', '.join(custom)} at L5, where only built-in tasks run (take one of them, or L4)": bool(
+            custom
+        ),
         f"{', '.join(unmeasured)} at L3 or above without saying what evidence must measure "
         "(environment: measurements)": bool(unmeasured),
         "L5 with a simulated environment, or on platforms that are not up to date": strictest

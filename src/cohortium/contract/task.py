@@ -247,7 +247,12 @@ class Task(Document):
         known = {argument.name: argument for argument in self.arguments}
         unknown = sorted(set(given) - set(known))
         if unknown:
-            raise InputError("bad-input", f"{self.name} has no argument {', '.join(unknown)}.")
+            free = ", ".join(name for name, a in known.items() if a.value is None)
+            raise InputError(
+                "bad-input",
+                f"{self.name} has no argument {', '.join(unknown)}; a run may give "
+                f"{free or 'none: the contract fixes all'}.",
+            )
         plain = {name: value for name, value in given.items() if isinstance(value, Scalar)}
         if odd := sorted(set(given) - set(plain)):
             raise InputError("bad-input", f"{', '.join(odd)} of {self.name} is no plain value.")

@@ -98,8 +98,8 @@ class ReceivedFolder:
             code = "bad-input" if found else "not-found"
             raise InputError(
                 code,
-                f"{len(found)} runs that gave something begin with {run[:40]!r}. "
-                "See: cohortium lend received",
+                f"{len(found) or 'No'} runs that gave this site something begin with "
+                f"{run[:40]!r}. See: cohortium lend received",
             )
         return found[0]
 

@@ -115,7 +115,9 @@ def _read(path: Path) -> Profile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError("not-found", f"There is no profile at {path}.") from error
+        raise InputError(
+            "not-found", f"There is no profile at {path}; yours: cohortium user list"
+        ) from error
     try:
         return Profile.from_json(parse_json(data))
     except ProtocolError as error:
