@@ -12,6 +12,7 @@ from cohortium.enclave.exchange import Stage
 from cohortium.errors import CohortiumError, IntegrityFailure, PeerError, ProtocolError
 from cohortium.hub.live import Live
 from cohortium.link._generated.link_pb2 import TaskReport
+from cohortium.link.codec import MAX_ERROR_BYTES
 
 _BEGINS: Final[dict[Stage, float]] = {
     "preparing": 0.0,
@@ -83,6 +84,8 @@ def reported_error(data: bytes) -> CohortiumError:
     Raises:
         ProtocolError: ``malformed-message``.
     """
+    if len(data) > MAX_ERROR_BYTES:  # it is kept with the run, and told to many
+        return PeerError("peer-failed", "The enclave failed, and says so at too great length.")
     wire = parse_json(data)
     if not isinstance(wire, dict):
         raise ProtocolError("malformed-message", "An enclave's error is not readable.")

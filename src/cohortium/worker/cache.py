@@ -17,6 +17,7 @@ from typing import Final
 
 from cohortium.enclave.exchange import PIECE_BYTES, LentFile
 from cohortium.errors import InputError, ProtocolError, VerificationError
+from cohortium.vault.header import FIXED_BYTES, announced_bytes
 from cohortium.vault.header import MAX_BYTES as MAX_HEADER_BYTES
 
 _PART: Final = ".part"
@@ -32,7 +33,7 @@ class Ciphertext:
     """A file of the cache, whose digest was right.
 
     Attributes:
-        head: Its first bytes, as they were verified; a vault file's header is in them.
+        head: Its header, as it was verified.
     """
 
     path: Path
@@ -159,4 +160,12 @@ def _verified(path: Path, wanted: LentFile) -> Ciphertext | None:
         size = file.tell()
     if (size, f"sha256:{found.hexdigest()}") != (wanted.size_bytes, wanted.content_digest):
         return None
-    return Ciphertext(path, size, head)
+    return Ciphertext(path, size, _header(head))
+
+
+def _header(head: bytes) -> bytes:
+    """No more than that is kept in memory: there may be a hundred thousand small files."""
+    try:
+        return head[: announced_bytes(head[:FIXED_BYTES])]
+    except VerificationError:
+        return head[:FIXED_BYTES]  # no vault file; who opens it refuses it

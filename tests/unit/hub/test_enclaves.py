@@ -9,13 +9,15 @@ from tests.support.fake_sites import NOW, SITES, key, make_hub, start_world
 from tests.support.lost_hub import LostHub
 from tests.unit.hub.test_membership import AUTHORITY, enrolment, status_request
 
+from cohortium.core.canonical import canonical
 from cohortium.crypto.authority import make_tls_key_and_csr
 from cohortium.crypto.enrolment import UserEnrolment, rotation_bytes
-from cohortium.errors import ConflictError, InputError, VerificationError
+from cohortium.errors import ConflictError, InputError, PolicyRefusal, VerificationError
 from cohortium.hub.folder import HubFolder
 from cohortium.hub.member_store import InvitedKind
 from cohortium.hub.service import Hub
 from cohortium.hub.store import HubStore
+from cohortium.hub.task_board import reported_error
 from cohortium.ledger.entry import EnclaveChanged, MemberChanged, parse_entry
 from cohortium.link._generated.link_pb2 import Message
 
@@ -164,3 +166,10 @@ def test_a_hub_that_takes_over_knows_the_enclaves(tmp_path: Path) -> None:
     ]
     assert folder.membership(store).authorise(pem) == "Vault"
     store.close()
+
+
+def test_what_an_enclave_says_of_its_failure_is_short_or_not_kept() -> None:
+    told = PolicyRefusal("site-policy", "No.").to_wire()
+    assert reported_error(canonical(told)).message == "No."
+    error = reported_error(canonical(told | {"message": "No. " * 20_000}))
+    assert (error.code, len(error.message) < 100) == ("peer-failed", True)
