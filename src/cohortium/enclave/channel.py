@@ -146,9 +146,14 @@ class Channel:
         """DER of the other end's certificate.
 
         Raises:
-            VerificationError: ``bad-evidence`` where there is none.
+            VerificationError: ``bad-evidence`` where there is none that can be read.
         """
-        found = self._tls.get_peer_certificate(as_cryptography=True)
+        try:
+            found = self._tls.get_peer_certificate(as_cryptography=True)
+        except (ValueError, x509.InvalidVersion) as error:  # OpenSSL reads more than that
+            raise VerificationError(
+                "bad-evidence", "The other end's certificate cannot be read."
+            ) from error
         if found is None:
             raise VerificationError("bad-evidence", "The other end shows no certificate.")
         return found.public_bytes(Encoding.DER)
