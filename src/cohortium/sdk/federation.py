@@ -291,6 +291,12 @@ def connect(
     named = url is None or profile is not None
     file = which_profile(profile) if named else which_profile_of(str(url))
     known = None if file is None else load_profile(file)
+    if known is None and url is not None and "://" not in url:
+        raise InputError(
+            "bad-input",
+            f"{url!r} is no address of a hub (https://HOST:PORT). A profile's name or file goes "
+            "into profile=.",
+        )
     if known is None and (key is None or fingerprint is None):
         raise InputError(
             "not-found",
