@@ -79,6 +79,26 @@ def test_a_file_of_the_cache_that_was_changed_is_fetched_again(tmp_path: Path) -
     assert len(asked) == 2 * before
 
 
+def test_a_beginning_that_another_lender_made_up_spoils_no_later_run(tmp_path: Path) -> None:
+    data = vault_file(PLAIN)
+    cache = CiphertextCache(tmp_path, 1 << 20)
+    made_up = iter([(bytes(30_000), len(data))])
+    with pytest.raises(StopIteration):
+        cache.file(lent(data), lambda _offset: next(made_up), ignored)
+    assert cache.file(lent(data), of(data, []), ignored).path.read_bytes() == data
+
+
+def test_who_names_another_size_does_not_remove_the_file_of_others(tmp_path: Path) -> None:
+    data = vault_file(PLAIN)
+    cache = CiphertextCache(tmp_path, 1 << 20)
+    place = cache.file(lent(data), of(data, []), ignored).path
+    lie = lent(data).model_copy(update={"size_bytes": len(data) - 1})
+    with pytest.raises(VerificationError) as caught:
+        cache.file(lie, of(data, []), ignored)
+    assert caught.value.code == "bad-digest"
+    assert place.read_bytes() == data
+
+
 @pytest.mark.parametrize(
     ("sent", "size"), [(b"", 10), (b"short", 10), (b"x" * 20, 10), (b"other-data", 9)]
 )
