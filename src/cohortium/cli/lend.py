@@ -17,6 +17,7 @@ import typer
 
 from cohortium.cli.node import DirOption
 from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.core.clock import to_rfc3339
 
 if TYPE_CHECKING:
     from cohortium.node.lending import Lending
@@ -75,7 +76,7 @@ def _data(lent: Lent) -> dict[str, Any]:
         "stored_bytes": lent.stored_bytes,
         "source": lent.source,
         "writer": lent.writer,
-        "added_at": lent.added_at,
+        "added_at": to_rfc3339(lent.added_at),
     }
 
 
@@ -208,8 +209,6 @@ def _studies(directory: Path) -> dict[str, list[str]]:
 @handle_errors
 def received(dir: DirOption, json: JsonOption = False) -> None:  # noqa: A002
     """List what tasks gave to this institution; it is here encrypted."""
-    from cohortium.core.clock import to_rfc3339
-
     found = _lending(dir).received.all()
     data = [
         {
