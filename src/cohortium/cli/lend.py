@@ -67,6 +67,8 @@ def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[int], No
 
 
 def _data(lent: Lent) -> dict[str, Any]:
+    from cohortium.core.clock import to_rfc3339
+
     return {
         "name": lent.name,
         "kind": lent.kind,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cohortium.demo import main
+from cohortium.demo import steps
 from cohortium.demo.consortium import _outcome, _until_waiting, together
 from cohortium.errors import InputError, PeerError
 
@@ -54,6 +54,6 @@ def test_joining_is_read_until_it_waits_and_nothing_is_lost() -> None:
 
 def test_tables_are_whole_where_no_terminal_limits_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert main._console(quiet=False).width == main.WIDTH
+    assert steps.new_console(quiet=False).width == steps.WIDTH
     monkeypatch.setenv("COLUMNS", "70")
-    assert main._console(quiet=False).width == 70
+    assert steps.new_console(quiet=False).width == 70
