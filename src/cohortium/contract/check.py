@@ -241,7 +241,8 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
     unnamed = [
         task.name
         for task in contract.tasks
-        if contract.level_of(task) < "L4" and not environment.enclaves
+        if not environment.enclaves
+        and (contract.level_of(task) < "L4" or not any(slot.required for slot in task.inputs))
     ]
     custom = [
         task.name
@@ -264,8 +265,8 @@ def unenforceable(contract: Contract | Draft) -> list[PolicyRefusal]:
         "measurements of a platform, and has no task": bool(
             (environment.measurements or environment.tcb_states) and not contract.tasks
         ),
-        f"{', '.join(unnamed)} at a level below L4 without naming the enclaves where it may run "
-        "(environment: enclaves)": bool(unnamed),
+        f"{', '.join(unnamed)} at a level below L4, or without inputs, and names no enclaves "
+        "where it may run (environment: enclaves)": bool(unnamed),
         f"{', '.join(custom)} at L5, where only built-in tasks run (take one of them, or L4)": bool(
             custom
         ),

@@ -531,6 +531,13 @@ class Hub:
             self._visible(run_id, user)
         return self.tasks.outcome(run)
 
+    def document(self, run_id: str, digest: str, user: User) -> bytes:
+        """A signed document of a task's run: a lender's release, an enclave's offer."""
+        run, reader = self.store.runs.get(run_id), Reader(user.name, user.key)
+        if not self.tasks.is_reader(run, reader):
+            self._visible(run_id, user)
+        return self.tasks.document(run, digest)
+
     def output(self, run_id: str, slot: str, user: User) -> Path:
         """Where the ciphertext of a task's output is, for who may read it."""
         run, reader = self.store.runs.get(run_id), Reader(user.name, user.key)

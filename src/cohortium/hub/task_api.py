@@ -65,6 +65,12 @@ def task_routes(hub: Hub, sender: Sender) -> APIRouter:
         user, _ = await sender(request, SMALL_BYTES)
         return Response(hub.outcome(run_id, user), media_type="application/json")
 
+    @routes.get("/runs/{run_id}/documents/{digest}", response_class=Response)
+    async def document(request: Request, run_id: str, digest: _Text) -> Response:
+        """What a lender or the enclave signed in a run, by the digest that names it."""
+        user, _ = await sender(request, SMALL_BYTES)
+        return Response(hub.document(run_id, digest, user), media_type="application/json")
+
     @routes.get("/runs/{run_id}/outputs/{slot}", response_class=FileResponse)
     async def output(
         request: Request,

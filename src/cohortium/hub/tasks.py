@@ -250,6 +250,19 @@ class Tasks:
             raise InputError("not-found", "The run has no outcome of an enclave.")
         return found
 
+    def document(self, run: StoredRun, digest: str) -> bytes:
+        """A signed document of a run, which its outcome or another of them names by digest.
+
+        Raises:
+            InputError: ``not-found``.
+            ConflictError: ``wrong-state`` while the run is not over.
+        """
+        self._require_over(run)
+        found = self._store.runs.documents(run.info.id).get(digest)
+        if found is None:
+            raise InputError("not-found", "The run has no document of that digest.")
+        return found
+
     def output(self, run: StoredRun, slot: str, reader: Reader) -> Path:
         """Where the ciphertext of an output is.
 
@@ -290,7 +303,8 @@ class Tasks:
     # What a node fetches
 
     def piece(self, site: Reader, asked: TaskFetch) -> Message:
-        """A piece of an output, of the outcome's envelope (no slot), or of a program (no run).
+        """A piece of an output, of the outcome's envelope (no slot), of a document that it names
+        (no slot, a digest as path), or of a program (no run).
 
         Raises:
             CohortiumError: See `output`, `outcome`, `program`.
@@ -303,13 +317,13 @@ class Tasks:
             run = self._store.runs.get(asked.run_id)
             if not self.is_reader(run, site):
                 raise InputError("not-found", "There is no such run.")
-            if asked.path:
+            if asked.slot and asked.path:
                 raise InputError("not-found", "An output is one archive; it has no path.")
             if asked.slot:
                 self.output(run, asked.slot, site)
                 data, size = self.outputs.read(asked.run_id, asked.slot, asked.offset)
             else:
-                data = self.outcome(run)
+                data = self.document(run, asked.path) if asked.path else self.outcome(run)
                 data, size = data[asked.offset : asked.offset + PIECE_BYTES], len(data)
         reply.task_piece.data = data
         reply.task_piece.size = size

@@ -143,14 +143,25 @@ class Collector:
         asked = pb.TaskFetch(run_id=ended.run_id)
         envelope = b"".join([part async for part in self._pieces(asked, MOST_OUTCOME_BYTES)])
         own = self._service.identity.name
+        loop = asyncio.get_running_loop()
+
+        def document(digest: str) -> bytes:
+            return asyncio.run_coroutine_threadsafe(self._document(ended, digest), loop).result()
+
         outcome, outputs = await asyncio.to_thread(
-            check_outcome, self._store, self._replica, ended, own, envelope
+            lambda: check_outcome(
+                self._store, self._replica, ended, own=own, envelope=envelope, document=document
+            )
         )
         received = self._lending.received
         for made in await asyncio.to_thread(received.missing, ended.run_id, outputs):
             asked = pb.TaskFetch(run_id=ended.run_id, slot=made.slot)
             await received.put(ended.run_id, made, self._pieces(asked, made.size_bytes))
         await asyncio.to_thread(self._finish, ended, outcome, envelope, outputs)
+
+    async def _document(self, ended: EndedTask, digest: str) -> bytes:
+        asked = pb.TaskFetch(run_id=ended.run_id, path=digest)
+        return b"".join([part async for part in self._pieces(asked, MOST_OUTCOME_BYTES)])
 
     def _finish(
         self,

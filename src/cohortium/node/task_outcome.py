@@ -8,6 +8,7 @@ from cohortium.contract.model import Contract, Environment
 from cohortium.contract.task import LOG_SLOT, Task, is_task
 from cohortium.core.canonical import digest_bytes
 from cohortium.enclave.exchange import Made, Offer, Release, TaskOutcome
+from cohortium.enclave.proven import Document, require_lent_to
 from cohortium.errors import VerificationError
 from cohortium.ledger.entry import EnclaveChanged, RunEnded, RunSubmitted
 from cohortium.node import task_runs
@@ -51,9 +52,18 @@ def ended_task(store: NodeStore, replica: Replica, fact: RunEnded) -> EndedTask 
 
 
 def check_outcome(
-    store: NodeStore, replica: Replica, ended: EndedTask, own: str, envelope: bytes
+    store: NodeStore,
+    replica: Replica,
+    ended: EndedTask,
+    *,
+    own: str,
+    envelope: bytes,
+    document: Document,
 ) -> tuple[TaskOutcome, tuple[Made, ...]]:
     """The outcome of a run, and what of it is for this institution.
+
+    Args:
+        document: What lenders and enclave signed in the run, by digest.
 
     Raises:
         VerificationError: ``bad-signature``, ``unknown-signer``, ``bad-digest``.
@@ -68,7 +78,7 @@ def check_outcome(
     about = (outcome.run_id, outcome.contract_digest, outcome.study, outcome.task)
     if about != (ended.run_id, ended.contract.digest, ended.contract.study, ended.task.name):  # 2
         raise VerificationError("bad-digest", "The outcome is of another run.")
-    _require_enclave(store, replica, ended, outcome)  # 3, 4
+    _require_enclave(store, replica, ended, outcome, document)  # 3, 4
     made = {one.slot: one for one in outcome.outputs}
     known = {LOG_SLOT, *(slot.name for slot in ended.task.outputs)}
     if len(made) != len(outcome.outputs) or not set(made) <= known:  # 5
@@ -78,7 +88,11 @@ def check_outcome(
 
 
 def _require_enclave(
-    store: NodeStore, replica: Replica, ended: EndedTask, outcome: TaskOutcome
+    store: NodeStore,
+    replica: Replica,
+    ended: EndedTask,
+    outcome: TaskOutcome,
+    document: Document,
 ) -> None:
     here = (outcome.enclave, outcome.enclave_key)
     released = task_runs.released(store, ended.run_id)
@@ -94,6 +108,7 @@ def _require_enclave(
         environment = ended.contract.environment or Environment()
         counts = {(one.name, one.key) for one in environment.enclaves}
         if not counts:
+            require_lent_to(outcome, ended.contract, ended.task, document)
             counts = {
                 (fact.name, fact.key)
                 for fact in replica.facts("enclave", outcome.enclave)

@@ -15,6 +15,7 @@ from cohortium.contract.model import Contract, Environment
 from cohortium.contract.task import LOG_SLOT, InputSlot, OutputSlot, Scalar, SecurityLevel, Task
 from cohortium.enclave.exchange import Made, TaskOutcome
 from cohortium.enclave.output_archive import members, unpack
+from cohortium.enclave.proven import require_lent_to
 from cohortium.errors import (
     ConflictError,
     InputError,
@@ -146,6 +147,8 @@ class TaskResult(Result):
         self._task = task
         self.outcome = _verified(run, data, contract, request)
         _require_place(self.outcome, contract, task)
+        if not (contract.environment or Environment()).enclaves:
+            require_lent_to(self.outcome, contract, task, self._document)
         mine = next(
             (name for name, key in contract.parties.items() if key == client.key.public), ""
         )
@@ -165,6 +168,9 @@ class TaskResult(Result):
         outcome, _ = TaskOutcome.open(envelope)
         data = {"outcome": outcome.to_json(), "envelope": base64.b64encode(envelope).decode()}
         return cls(run, data, client, contract, request)
+
+    def _document(self, digest: str) -> bytes:
+        return b"".join(self._client.download(f"/runs/{self.run.id}/documents/{digest}"))
 
     @property
     def outputs(self) -> dict[str, int]:

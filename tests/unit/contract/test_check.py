@@ -132,7 +132,7 @@ def test_4_every_participant_has_signed() -> None:
         ({"environment": {"measurements": ({"kind": "mrtd", "value": "0" * 96},)}}, "measure"),
         ({"environment": {"tcb_states": ("UpToDate",)}}, "measurements"),
         ({"aggregation": "enclave"}, "enclave"),
-        ({"tasks": (TRAIN,)}, "train at a level below L4 without naming the enclaves"),
+        ({"tasks": (TRAIN,)}, "train at a level below L4, or without inputs, and names no"),
         ({"tasks": (at("L3"),), "environment": NAMED}, "train at L3 or above without saying what"),
         ({"tasks": (at("L5"),), "environment": MEASURED}, "train at L5, where only built-in"),
         (
@@ -361,9 +361,11 @@ def test_a_run_of_a_task_is_what_the_contract_says(
 
 
 def test_tasks_without_an_enclave_below_l4_do_not_run() -> None:
-    with pytest.raises(PolicyRefusal, match="without naming the enclaves"):
+    with pytest.raises(PolicyRefusal, match="names no enclaves"):
         admit(task_contract(TRAIN))
     assert unenforceable(task_contract(at("L4"), environment=MEASURED)) == []
+    alone = at("L4").model_copy(update={"inputs": ()})
+    assert unenforceable(task_contract(alone, environment=MEASURED))
     assert unenforceable(task_contract(at("L5", BUILT_IN), environment=MEASURED)) == []
 
 

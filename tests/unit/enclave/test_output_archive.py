@@ -50,6 +50,15 @@ def hostile(**fields: Any) -> BytesIO:
     return BytesIO(made.getvalue())
 
 
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K"])
+def test_a_long_extended_header_is_refused_before_it_is_parsed(kind: bytes) -> None:
+    header = tarfile.TarInfo("file")
+    header.type, header.size = kind, 40_000
+    archive = header.tobuf(tarfile.USTAR_FORMAT) + b"1" * 40_960
+    with pytest.raises(VerificationError, match="too long"):
+        list(members(BytesIO(archive + bytes(1024))))
+
+
 def test_files_come_out_as_they_went_in_whatever_their_order(tmp_path: Path) -> None:
     long = "deep/" * 40 + "ä" * 60
     made = archived(

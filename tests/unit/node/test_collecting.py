@@ -23,7 +23,7 @@ from cohortium.contract.model import Contract, Environment, Measurement
 from cohortium.contract.task import code_digest
 from cohortium.core.canonical import digest_bytes
 from cohortium.crypto.keys import SigningKey
-from cohortium.enclave.exchange import Made, TaskOutcome
+from cohortium.enclave.exchange import Made, Offer, Release, TaskOutcome
 from cohortium.enclave.output_archive import ArchivedOutputs
 from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.ledger.entry import EnclaveChanged, RunEnded, RunSubmitted
@@ -31,6 +31,7 @@ from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.codec import error_message
 from cohortium.node import taken_in
 from cohortium.node.collecting import Collector
+from cohortium.vault.keys import PrivateKey
 from cohortium.vault.storage import StreamSink
 from cohortium.vault.writer import VaultWriter
 
@@ -309,7 +310,44 @@ async def test_other_bytes_than_the_enclave_signed_are_not_kept(
     assert site.received == [("log", "model")]
 
 
-async def test_where_no_enclave_is_named_the_ledger_says_who_is_one(tmp_path: Path) -> None:
+def lent_to(site: Collecting, signer: SigningKey) -> dict[str, str]:
+    """The hub keeps releases of Alpha and Beta to that enclave; their digests."""
+
+    def keep(envelope: bytes) -> str:
+        site.hub.files[RUN_ID, "", digest_bytes(envelope)] = envelope
+        return digest_bytes(envelope)
+
+    order, found = site.order, {}
+    bound: dict[str, Any] = {
+        "run_id": order.run_id,
+        "request_digest": order.digest,
+        "contract_digest": order.contract_digest,
+        "task": "train",
+        "enclave": ENCLAVE,
+        "at": site.world.now,
+    }
+    vault = PrivateKey.generate().public
+    for name, slot in (("Alpha", "images"), ("Beta", "start")):
+        offer = Offer(
+            **bound,
+            code=DIGEST,
+            executor="simulated",
+            level="L4",
+            recipient=vault.to_text(),
+            session="00" * 64,
+        )
+        release = Release(
+            **bound,
+            site=name,
+            artefacts={slot: DIGEST},
+            recipient=f"sha256:{vault.key_id.hex()}",
+            offer=keep(offer.sign(signer)),
+        )
+        found[name] = keep(release.sign(site.world.keys[name]))
+    return found
+
+
+async def test_where_no_enclave_is_named_ledger_and_lenders_say_who_it_was(tmp_path: Path) -> None:
     site = Collecting(tmp_path)
     proven = Environment(
         allow_simulated=True, measurements=(Measurement(kind="simulated", value=MEASURED),)
@@ -322,12 +360,18 @@ async def test_where_no_enclave_is_named_the_ledger_says_who_is_one(tmp_path: Pa
     site.node, site.lending = gamma, site.world.lending["Gamma"]
     site.collector = site.restarted()
     site.order = site.world.order(site.contract)
-    site.give()
     site.ended()
+    site.give(releases=lent_to(site, site.world.enclave))
     await site.collect()
-    assert site.received == []
+    assert site.received == []  # the ledger knows no such enclave
     fact = EnclaveChanged(name=ENCLAVE, key=site.world.enclave.public, status="approved")
     on_ledger(gamma, fact)
+    site.give(releases={})
+    await site.collect()
+    site.give(releases=lent_to(site, SigningKey.generate()))
+    await site.collect()
+    assert site.received == []  # the lenders' keys went to nobody, or to another one
+    site.give(releases=lent_to(site, site.world.enclave))
     await site.collect()
     assert site.received == [("model",)]
 
