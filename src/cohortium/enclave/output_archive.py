@@ -21,6 +21,7 @@ _PART_BYTES: Final = 1 << 20
 _ZEROS: Final = bytes(_PART_BYTES)
 _LEAST_BYTES: Final = 64 * 1024
 _MOST_FILES: Final = 100_000
+_LONGEST_HEADER_BYTES: Final = 8192
 _UNPRINTED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
@@ -112,6 +113,26 @@ class _Content:
             raise _bad("no archive") from error
 
 
+class _ShortHeader(tarfile.TarInfo):
+    """A header that is refused before it is parsed where it is longer than a name can make it.
+
+    The library's parser of extended headers takes time that grows with the square of their length
+    (CVE-2024-6232 in older Pythons), and reads them whole.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        extended = self.type in {
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+        }
+        if extended and not 0 <= self.size <= _LONGEST_HEADER_BYTES:
+            raise _bad("an archive with a header that is too long")
+        return super()._proc_member(archive)  # type: ignore[misc]  # not in the stubs
+
+
 def members(reader: Any) -> Iterator[tuple[str, _Content]]:
     """Name and content of each file of an archive, which is read once from its beginning.
 
@@ -123,7 +144,7 @@ def members(reader: Any) -> Iterator[tuple[str, _Content]]:
     """
     count = 0
     try:
-        with tarfile.open(fileobj=reader, mode="r|") as archive:
+        with tarfile.open(fileobj=reader, mode="r|", tarinfo=_ShortHeader) as archive:
             for member in archive:
                 name, count = PurePosixPath(member.name), count + 1
                 if not member.isfile() or member.issparse() or count > _MOST_FILES:
