@@ -229,7 +229,7 @@ def _draft(made: Federation) -> Draft:
 
 
 def _assignment(made: Federation, draft: Draft) -> Assignment:
-    participant = made.world.contract().participants[1]
+    participant = made.world.contract().givers[1]
     return Assignment(
         study="lung",
         draft_digest=draft.digest,

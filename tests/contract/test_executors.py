@@ -19,7 +19,7 @@ from tests.support.tasks import SMALL, Done, job, run
 
 from cohortium.contract.task import MIB
 from cohortium.enclave.executor import Executor
-from cohortium.enclave.job import Job
+from cohortium.enclave.job import Job, Source
 from cohortium.enclave.supervised import FolderSink
 from cohortium.errors import InputError
 
@@ -96,7 +96,7 @@ def test_inputs_that_are_on_no_disk_arrive(executor: Executor, tmp_path: Path) -
         print((held / "a" / "one.txt").read_text(), len(two), set(two), plain.read_text())
     """
     (tmp_path / "plain.txt").write_text("beside")
-    given = {"held": Held(), "plain": tmp_path / "plain.txt"}
+    given: dict[str, Path | Source] = {"held": Held(), "plain": tmp_path / "plain.txt"}
     done = run(executor, job(tmp_path, program, given), tmp_path)
     assert done.log == "first 3000000 {7} beside"
 

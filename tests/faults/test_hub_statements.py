@@ -67,7 +67,7 @@ class Life:
         return Draft.from_json(fields)
 
     def assignment(self) -> bytes:
-        own = FIRST.participants[0]
+        own = FIRST.givers[0]
         artefact = Artefact(
             name=own.dataset,
             content_digest=own.dataset_digest,

@@ -30,7 +30,7 @@ def _drafted(contract: Contract, world: World) -> pb.Message:
     for name in ("dataset", "dataset_digest", "dictionary_digest"):
         del fields["participants"][1][name]
     draft = Draft.from_json(fields)
-    own = contract.participants[1]
+    own = contract.givers[1]
     said = Assignment(
         study="drafted",
         draft_digest=draft.digest,

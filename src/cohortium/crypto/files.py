@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from cohortium.errors import InputError
+from cohortium.errors import ConflictError, InputError
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -28,6 +31,27 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def held_alone(path: Path, served: str) -> Iterator[None]:
+    """Hold a lock file for the one process that serves; the kernel lets go of it at its end.
+
+    Args:
+        served: What is served, for the message: ``This hub``.
+
+    Raises:
+        ConflictError: ``wrong-state`` where another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError("wrong-state", f"{served} is being served already.") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cohortium.core.clock import Clock, system_clock
 from cohortium.crypto.authority import Authority, read_certificate
-from cohortium.crypto.files import write_atomically, write_private
+from cohortium.crypto.files import held_alone, write_atomically, write_private
 from cohortium.crypto.keys import SigningKey
 from cohortium.errors import ConflictError, InputError
 from cohortium.hub.config import CONFIG_FILE, HubConfig
@@ -175,16 +175,9 @@ class HubFolder:
         Raises:
             ConflictError: ``wrong-state``.
         """
-        descriptor = os.open(self.path / "serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConflictError("wrong-state", "This hub is being served already.") from error
+        with held_alone(self.path / "serve.lock", "This hub"):
             self.write_connected(())
             yield
-        finally:
-            os.close(descriptor)
 
     def write_connected(self, sites: Iterable[str]) -> None:
         """Note who is connected; not durable, and void when nobody serves."""

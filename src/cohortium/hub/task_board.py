@@ -42,6 +42,7 @@ class Watched:
         prepared: The enclave has said since its link is up that it has the run.
         heard: When it last reported something; monotonic.
         error: What it failed with before there was an outcome, or what is wrong with that.
+        awaited: A lender that is not connected, and that the enclave asks something of.
         changed: Set with each change of the others.
     """
 
@@ -50,6 +51,7 @@ class Watched:
     prepared: bool = False
     heard: float = field(default_factory=time.monotonic)
     error: CohortiumError | None = None
+    awaited: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reported(self, report: TaskReport) -> None:
@@ -66,7 +68,18 @@ class Watched:
         share = done / total if total else 0.0
         self.live.progress = _BEGINS[stage] + share * (_ENDS[stage] - _BEGINS[stage])
         moved = f": {_size(done)} of {_size(total)}" if total else ""
-        self.live.message = f"{_TEXTS[stage]} in {self.enclave}{moved}"
+        said = f"{_TEXTS[stage]} in {self.enclave}{moved}"
+        self.live.message = said if self.awaited is None else self._waits(self.awaited)
+
+    def absent(self, site: str | None) -> None:
+        """A lender that is not connected is waited for; None: not any more."""
+        self.awaited = site
+        if site is not None:
+            self.live.message = self._waits(site)
+
+    @staticmethod
+    def _waits(site: str) -> str:
+        return f"waiting for {site}, which is not connected"
 
     def failed(self, error: CohortiumError) -> None:
         """It ends with this."""

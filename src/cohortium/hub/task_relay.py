@@ -7,7 +7,8 @@ lender's release, that is on its way to the ledger.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from cohortium.contract.lifecycle import permits
@@ -147,7 +148,8 @@ class TaskRelay:
         if asked.request_envelope:
             forward.task_channel.request_envelope = run.envelope
         try:
-            reply = await self._ask(asked.site, forward, "task_channel")
+            with self._waiting(asked.run_id, asked.site):
+                reply = await self._ask(asked.site, forward, "task_channel")
         except PeerError:
             raise
         except CohortiumError as refusal:
@@ -165,6 +167,20 @@ class TaskRelay:
             await self._run(enclave, asked.run_id)  # it may have ended meanwhile
             answer.task_channel.release = given.release
         return answer
+
+    @contextmanager
+    def _waiting(self, run_id: str, site: str) -> Iterator[None]:
+        """Say for whom a run waits, where that is a lender that is not connected."""
+        watched = self._board.get(run_id)
+        if watched is None or site in self._peers.connected():
+            yield
+            return
+        watched.absent(site)
+        self._changed(run_id)
+        try:
+            yield
+        finally:
+            watched.absent(None)
 
     async def _note_release(self, ordered: Ordered, site: str, given: TaskChannel) -> None:
         """Put a lender's release on its way to the ledger; there is one a lender and run."""

@@ -293,8 +293,8 @@ class _Order:
     def _nobody(self) -> PeerError:
         return PeerError(
             "no-enclave",
-            f"No enclave that the contract accepts for {self._task.name} is connected. Resume the "
-            "run when one is.",
+            f"No enclave that the contract accepts for {self._task.name} is connected and in good "
+            "standing (cohortium hub enclaves). When one is: cohortium run resume RUN",
         )
 
     async def _give(self, member: Member, unfit: dict[str, CohortiumError]) -> bool:
@@ -361,13 +361,17 @@ def _result(envelope: bytes, live: Live) -> bytes:
     return canonical({"outcome": outcome.to_json(), "envelope": signed})
 
 
+_LIMITS: Final = (
+    "allows, the lower of `limits` in the contract and in the program's task.yaml; both are "
+    "changed by a new version of the contract."
+)
 _FAILED: Final = {
     "failed": "The task's program failed. Whom the contract lets read what it printed can see why: "
     "cohortium task logs RUN",
     "stopped": "The task was stopped.",
-    "memory": "The task needed more memory than its limits allow.",
-    "cpu": "The task needed more processor time than its limits allow.",
-    "time": "The task took longer than its limits allow.",
-    "disk": "The task wrote more than its limits allow.",
-    "processes": "The task started more processes than its limits allow.",
+    "memory": f"The task needed more memory than memory_bytes {_LIMITS}",
+    "cpu": f"The task needed more processor time than cpu_s {_LIMITS}",
+    "time": f"The task took longer than time_s {_LIMITS}",
+    "disk": f"The task wrote more than disk_bytes {_LIMITS}",
+    "processes": f"The task started more processes than processes {_LIMITS}",
 }

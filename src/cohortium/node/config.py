@@ -119,6 +119,11 @@ class NodeDir:
         return self.path / "collateral"
 
     @property
+    def lock(self) -> Path:
+        """Held by the serving process."""
+        return self.path / "serve.lock"
+
+    @property
     def address(self) -> Path:
         """Where the serving node answers: ``{"status": "http://127.0.0.1:PORT", "pid": ...}``."""
         return self.path / "address.json"

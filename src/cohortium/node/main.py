@@ -15,7 +15,7 @@ from typing import Any
 
 from cohortium.core.clock import system_clock, to_rfc3339
 from cohortium.crypto import tls_keys as tls
-from cohortium.crypto.files import write_atomically
+from cohortium.crypto.files import held_alone, write_atomically
 from cohortium.errors import CohortiumError, InputError, PeerError
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
@@ -222,6 +222,9 @@ def serve(directory: Path) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await Node(NodeDir(directory)).run(stop)
+        await Node(folder).run(stop)
 
-    asyncio.run(main())
+    folder = NodeDir(directory)
+    folder.load_config()
+    with held_alone(folder.lock, f"The node in {directory}"):
+        asyncio.run(main())

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import fcntl
 import json
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +18,9 @@ from cohortium.core.clock import system_clock, to_rfc3339
 from cohortium.crypto import tls_keys
 from cohortium.crypto.authority import read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
-from cohortium.crypto.files import write_atomically
+from cohortium.crypto.files import held_alone, write_atomically
 from cohortium.enclave.executor import executors
-from cohortium.errors import CohortiumError, ConflictError, InputError, PolicyRefusal
+from cohortium.errors import CohortiumError, InputError, PolicyRefusal
 from cohortium.link import TLS13_ONLY as _TLS13_ONLY  # noqa: F401 - before anything imports gRPC
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.client import LinkClient
@@ -153,7 +151,7 @@ def serve(directory: Path) -> None:
 
     folder = EnclaveDir(directory)
     keep_memory_private()
-    with alone(folder):
+    with held_alone(folder.lock, f"The enclave in {directory}"):
         asyncio.run(main())
 
 
@@ -164,26 +162,6 @@ def keep_memory_private() -> None:
         raise PolicyRefusal(
             "executor-unavailable", "The kernel does not keep others out of this process's memory."
         )
-
-
-@contextmanager
-def alone(folder: EnclaveDir) -> Iterator[None]:
-    """Be the only process that serves from a folder.
-
-    Raises:
-        ConflictError: ``wrong-state``.
-    """
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConflictError(
-                "wrong-state", f"Another process serves from {folder.path} already."
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def said_of_itself(folder: EnclaveDir) -> dict[str, Any] | None:

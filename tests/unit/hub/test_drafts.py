@@ -79,7 +79,7 @@ def draft_of(contract: Contract, *sites: str) -> Draft:
 
 
 def assignment(draft: Draft, contract: Contract, site: str, **changes: Any) -> Assignment:
-    own = next(p for p in contract.participants if p.name == site)
+    own = next(p for p in contract.givers if p.name == site)
     artefact = Artefact(
         name=own.dataset,
         content_digest=own.dataset_digest,

@@ -57,7 +57,7 @@ def study(federation: LocalFederation) -> Study:
             "study": f"study-{number}",
             "participants": [
                 {"name": p.name, "dataset": p.dataset, "variables": list(p.variables)}
-                for p in terms.participants
+                for p in terms.givers
             ],
             "variables": [
                 {"name": v.name, "type": v.type, "levels": v.levels} for v in terms.variables

@@ -19,12 +19,14 @@ from tests.support.consortium import Consortium
 from cohortium.crypto import tls_keys as tls
 from cohortium.crypto.authority import read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
+from cohortium.crypto.files import held_alone
 from cohortium.crypto.keys import SigningKey, verify
+from cohortium.errors import ConflictError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.link.server import LinkServer
 from cohortium.node import journal, outbox
 from cohortium.node.config import NodeConfig, NodeDir
-from cohortium.node.main import Node
+from cohortium.node.main import Node, serve
 from cohortium.node.policy import TEMPLATE
 from cohortium.node.store import NodeStore
 from cohortium.node.vault_key import VaultKey
@@ -112,6 +114,21 @@ async def _until(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not what():
             await asyncio.sleep(0.02)
+
+
+def test_one_process_serves_a_node(tmp_path: Path) -> None:
+    folder = NodeDir(tmp_path)
+    folder.save_config(
+        NodeConfig(
+            name="Alpha",
+            consortium="Test",
+            consortium_fingerprint="sha256:" + "a" * 64,
+            hub_url="https://127.0.0.1:1",
+            link_address="127.0.0.1:1",
+        )
+    )
+    with held_alone(folder.lock, "It"), pytest.raises(ConflictError, match="served already"):
+        serve(tmp_path)
 
 
 async def test_the_node_connects_and_sends_what_another_process_queued(

@@ -59,7 +59,7 @@ def signed(datasets: Counting) -> Contract:
 
 
 def given(signed: Contract) -> Participant:
-    return signed.participants[0]
+    return signed.givers[0]
 
 
 def asked(signed: Contract, *include: str, **derived: str) -> Population:

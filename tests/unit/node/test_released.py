@@ -41,7 +41,7 @@ def _memory(path: Path | str, frame: pd.DataFrame) -> tuple[ReleasedSets, Place]
 def _add(memory: ReleasedSets, place: Place, sets: PersonSets, key: str = KEY) -> None:
     world = World()
     contract = world.contract()
-    rows = memory.new_rows(place, contract, contract.participants[0])
+    rows = memory.new_rows(place, contract, contract.givers[0])
     with memory._store.transaction():
         memory.add(place, Release(key, len(sets.sets)), sets, "run")
         if rows is not None:

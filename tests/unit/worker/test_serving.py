@@ -13,13 +13,13 @@ import pytest
 from cohortium.crypto import tls_keys
 from cohortium.crypto.authority import Authority, read_certificate
 from cohortium.crypto.enrolment import rotation_bytes
-from cohortium.crypto.files import write_atomically
+from cohortium.crypto.files import held_alone, write_atomically
 from cohortium.crypto.keys import SigningKey, verify
 from cohortium.errors import ConflictError
 from cohortium.link._generated import link_pb2 as pb
 from cohortium.worker import main
 from cohortium.worker.folder import EnclaveConfig, EnclaveDir
-from cohortium.worker.main import Enclave, alone, said_of_itself
+from cohortium.worker.main import Enclave, said_of_itself
 from cohortium.worker.store import RunStore
 
 
@@ -48,10 +48,13 @@ def folder(tmp_path: Path, authority: Authority) -> EnclaveDir:
     return made
 
 
-def test_one_process_serves_from_a_folder(folder: EnclaveDir) -> None:
-    with alone(folder), pytest.raises(ConflictError, match="Another process"), alone(folder):
-        pass
-    with alone(folder):
+def test_one_process_serves_from_a_folder(
+    folder: EnclaveDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "keep_memory_private", lambda: None)
+    with held_alone(folder.lock, "It"), pytest.raises(ConflictError, match="served already"):
+        main.serve(folder.path)
+    with held_alone(folder.lock, "It"):  # nobody holds it any more
         pass
 
 
