@@ -29,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.import_graph import apart_from, module_of
@@ -56,6 +57,7 @@ class Mutant:
         old: Text that is once in the file.
         new: What stands there instead.
         tests: Node ids of pytest; one of them must fail.
+        needs: Packages and programs without which these tests are skipped, and it is not tried.
     """
 
     name: str
@@ -64,6 +66,12 @@ class Mutant:
     old: str
     new: str
     tests: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def lacks(self) -> list[str]:
+        """What of its needs is not on this machine."""
+        return [name for name in self.needs if not (find_spec(name) or shutil.which(name))]
 
     def source(self, root: Path = ROOT) -> str:
         """The file without the check.
@@ -90,9 +98,10 @@ def load(folder: Path = CORPUS) -> list[Mutant]:
     mutants = []
     for path in sorted(folder.glob("*.toml")):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        needs = tuple(document.get("needs", ()))
         for entry in document["mutant"]:
             tests = tuple(entry.pop("tests"))
-            mutants.append(Mutant(file=document["file"], tests=tests, **entry))
+            mutants.append(Mutant(file=document["file"], tests=tests, needs=needs, **entry))
     return mutants
 
 
@@ -232,12 +241,16 @@ def check(mutants: Sequence[Mutant], jobs: int, *, green: bool = False) -> int:
     """
     by_file: dict[str, list[Mutant]] = {}
     for mutant in mutants:
+        if mutant.lacks:
+            print(f"{mutant.name}: not tried, there is no {' and no '.join(mutant.lacks)}")
+            continue
         by_file.setdefault(mutant.file, []).append(mutant)
     width = max(len(mutant.name) for mutant in mutants)
     files = max(len(_short(file)) for file in by_file)
     survivors = 0
     with sandboxes(jobs) as free, ThreadPoolExecutor(jobs) as pool:
-        _require_green([] if green else mutants, free, pool, jobs)
+        tried = [mutant for mutant in mutants if not mutant.lacks]
+        _require_green([] if green else tried, free, pool, jobs)
         print(f"{'mutant':{width}}  {'file':{files}}  {'s':>5}  caught by")
         largest_first = sorted(by_file.values(), key=len, reverse=True)
         waiting = [pool.submit(_attempt, free, group) for group in largest_first]
