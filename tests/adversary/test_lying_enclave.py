@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.support.task_hub import (
     FakeEnclave,
     TaskWorld,
     card,
+    closed,
     digest_of,
     order,
     task_world,
@@ -36,11 +36,7 @@ async def world() -> AsyncIterator[TaskWorld]:
     store, runner = HubStore("sqlite://"), ThreadRunner()
     made = await task_world(store, runner, connect=ENCLAVES)
     yield made
-    for run in store.runs.open():
-        made.hub.cancel(run.info.id, made.hub.user(ADA.public))
-    await made.hub.stop()
-    await asyncio.to_thread(runner.close)
-    store.close()
+    await closed(made, runner)
 
 
 async def refused(call: Awaitable[object]) -> str:

@@ -29,6 +29,7 @@ from cohortium.errors import CohortiumError
 from cohortium.hub.config import HubConfig
 from cohortium.hub.runner import Runner
 from cohortium.hub.store import HubStore
+from cohortium.hub.thread_runner import ThreadRunner
 from cohortium.link._generated.link_pb2 import Message
 from cohortium.link.codec import error_message
 from cohortium.link.memory import MemoryUplink
@@ -379,3 +380,12 @@ async def task_world(
 def refusal(error: CohortiumError) -> Message:
     """An error as a reply."""
     return error_message(error)
+
+
+async def closed(world: TaskWorld, runner: ThreadRunner) -> None:
+    """End all: no thread of a run that still waits outlives its store."""
+    for run in world.hub.store.runs.open():
+        world.hub.cancel(run.info.id, world.hub.user(run.info.researcher))
+    await world.hub.stop()
+    await asyncio.to_thread(runner.close)
+    world.hub.store.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
 import httpx
 import pytest
 from tests.support.fake_sites import NOW, key
-from tests.support.task_hub import FILES, OUTPUTS, PROGRAM, TaskWorld, card, task_world
+from tests.support.task_hub import FILES, OUTPUTS, PROGRAM, TaskWorld, card, closed, task_world
 from tests.unit.hub.test_api import Rest, error_of
 
 from cohortium.contract.code import files_of, packed
@@ -32,9 +31,7 @@ async def rest() -> AsyncIterator[Rest]:
     transport = httpx.ASGITransport(build_app(world.hub))
     async with httpx.AsyncClient(transport=transport, base_url="https://hub") as http:
         yield Rest(http, world)
-    await world.hub.stop()
-    await asyncio.to_thread(runner.close)
-    store.close()
+    await closed(world, runner)
 
 
 def program(files: Mapping[str, bytes]) -> tuple[str, bytes]:

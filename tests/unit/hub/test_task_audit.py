@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.support.fake_sites import key
 from tests.support.life import transition
-from tests.support.task_hub import FakeEnclave, TaskWorld, task_world
+from tests.support.task_hub import FakeEnclave, TaskWorld, closed, task_world
 
 from cohortium.audit.verify import Report, verify
 from cohortium.contract.model import RunRequest
@@ -28,9 +28,7 @@ async def world() -> AsyncIterator[TaskWorld]:
     store, runner = HubStore("sqlite://"), ThreadRunner()
     made = await task_world(store, runner)
     yield made
-    await made.hub.stop()
-    await asyncio.to_thread(runner.close)
-    store.close()
+    await closed(made, runner)
 
 
 async def bundle(world: TaskWorld, *, whole: bool = False, reader: str = "Ada") -> bytes:

@@ -14,6 +14,7 @@ from tests.support.task_hub import (
     OUTPUTS,
     FakeEnclave,
     TaskWorld,
+    closed,
     order,
     refusal,
     task,
@@ -37,21 +38,17 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    begun: list[tuple[TaskWorld, ThreadRunner, HubStore]] = []
+    begun: list[tuple[TaskWorld, ThreadRunner]] = []
 
     async def made(**options: Any) -> TaskWorld:
         store, runner = HubStore("sqlite://"), ThreadRunner()
         world = await task_world(store, runner, **options)
-        begun.append((world, runner, store))
+        begun.append((world, runner))
         return world
 
     yield made
-    for world, runner, store in begun:
-        for run in store.runs.open():
-            world.hub.cancel(run.info.id, world.hub.user(ADA.public))
-        await world.hub.stop()
-        await asyncio.to_thread(runner.close)
-        store.close()
+    for world, runner in begun:
+        await closed(world, runner)
 
 
 def reader(name: str) -> Reader:
