@@ -8,15 +8,13 @@ cohortium lend open 3f2a model --to results --dir node
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cohortium.cli.node import DirOption
-from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.cli.output import JsonOption, bytes_bar, emit, handle_errors, note, table
 from cohortium.core.clock import to_rfc3339
 
 if TYPE_CHECKING:
@@ -44,26 +42,6 @@ def _lending(directory: Path) -> Lending:
     folder = NodeDir(directory)
     folder.load_config()
     return Lending.of(folder, system_clock)
-
-
-@contextmanager
-def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bar:
-        bar_id = bar.add_task(what, total=total)
-        yield lambda n: bar.advance(bar_id, n)
 
 
 def _data(lent: Lent) -> dict[str, Any]:
@@ -106,7 +84,7 @@ def add(
 
     lending = _lending(dir)
     total = sum(path.stat().st_size for path in files_of(source).values())
-    with _progress("Encrypting", total, not json) as advance:
+    with bytes_bar("Encrypting", total, not json) as advance:
         lent = lending.lent.add(name, kind, source, advance)
     text = (
         f"{name}: {len(lent.files.files):,} file(s), {lent.plain_bytes:,} bytes, as {kind}.\n"
@@ -154,7 +132,7 @@ def show(
     lending = _lending(dir)
     lent = lending.lent.get(name)
     if verify:
-        with _progress("Verifying", lent.stored_bytes, not json) as advance:
+        with bytes_bar("Verifying", lent.stored_bytes, not json) as advance:
             lending.lent.verify(lent, advance)
     data = {
         **_data(lent),
@@ -272,7 +250,7 @@ def open_(
     """Decrypt an output that is for this institution."""
     folder = _lending(dir).received
     found = folder.find(run)
-    with _progress("Decrypting", found.stored_bytes, not json) as advance:
+    with bytes_bar("Decrypting", found.stored_bytes, not json) as advance:
         files = folder.open(run, slot, to, advance)
     data = {"run_id": found.run_id, "slot": slot, "files": [str(path) for path in files]}
     emit(data, f"{len(files):,} file(s) in {to}.", json)

@@ -116,6 +116,26 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[obj
     return made
 
 
+@contextmanager
+def bytes_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, for a terminal; told of bytes as they are moved."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as bar:
+        bar_id = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(bar_id, n)
+
+
 def note(message: str) -> None:
     """A line for the person at the terminal, on stderr, so that stdout stays parseable."""
     typer.echo(plain(message), err=True)

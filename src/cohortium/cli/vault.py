@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cohortium.cli.output import JsonOption, emit, handle_errors, note, table
+from cohortium.cli.output import JsonOption, bytes_bar, emit, handle_errors, note, table
 from cohortium.errors import CohortiumError, ConflictError, InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -115,26 +115,6 @@ def _open(
     return vault, path
 
 
-@contextmanager
-def _progress(task: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bar:
-        bar_id = bar.add_task(task, total=total)
-        yield lambda n: bar.advance(bar_id, n)
-
-
 def _facts(vault: VaultFileSystem, path: str) -> dict[str, Any]:
     header = vault.header(path)
     mine = {key.public.key_id for key in vault.keyring}
@@ -205,7 +185,7 @@ def put(
         buffer = memoryview(bytearray(max(1, min(size, BUFFER_BYTES))))
         with (
             source.open("rb", buffering=0) as plain,
-            _progress("Encrypting", size, not json) as advance,
+            bytes_bar("Encrypting", size, not json) as advance,
             vault.open(path, "wb") as file,
         ):
             while n := plain.readinto(buffer):
@@ -240,7 +220,7 @@ def get(
             raise ConflictError(
                 "already-exists", f"There is a file {target}; remove it or name another."
             )
-        with vault.open(path) as file, _progress("Decrypting", file.size, not json) as advance:
+        with vault.open(path) as file, bytes_bar("Decrypting", file.size, not json) as advance:
             _decrypt_to(target, file, advance)
             facts = {"path": path, "target": str(target), "size_bytes": file.size}
     emit(facts, f"{target}: {facts['size_bytes']:,} bytes.", json)
@@ -359,7 +339,7 @@ def verify(
         remembered = vault.anchor
         if forget and isinstance(remembered, FileAnchor):
             remembered.forget(header.file_id)
-        with vault.open(path) as file, _progress("Verifying", file.size, not json) as advance:
+        with vault.open(path) as file, bytes_bar("Verifying", file.size, not json) as advance:
             buffer = bytearray(max(1, min(file.size, BUFFER_BYTES)))
             while n := file.readinto(buffer):
                 advance(n)
