@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Self
@@ -35,6 +36,18 @@ class Settings(BaseSettings):
             raise InputError("bad-config", f"{path}: {explain(error)}") from error
         except ValueError as error:
             raise InputError("bad-config", f"{path} is not valid TOML: {error}") from error
+
+    def to_toml(self, whose: str) -> str:
+        """The file's text; JSON strings, numbers and lists are TOML's.
+
+        Args:
+            whose: Stands in its first line: ``this node``.
+        """
+        values = self.model_dump(exclude_none=True)
+        lines = [
+            f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()
+        ]
+        return "\n".join([f"# Settings of {whose}; see the configuration reference.", *lines, ""])
 
     @classmethod
     def settings_customise_sources(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -42,14 +41,6 @@ class NodeConfig(Settings):
     link_address: Address
     proxy: str | None = None
     status_port: Annotated[int, Field(ge=0, le=65535)] = 0
-
-    def to_toml(self) -> str:
-        """The file's text; JSON strings are TOML strings."""
-        lines = [
-            f"{name} = {json.dumps(value, ensure_ascii=False)}"
-            for name, value in self.model_dump(exclude_none=True).items()
-        ]
-        return "\n".join(["# Settings of this node; see the configuration reference.", *lines, ""])
 
 
 @dataclass(frozen=True)
@@ -149,7 +140,7 @@ class NodeDir:
 
     def save_config(self, config: NodeConfig) -> None:
         """Write the settings."""
-        write_atomically(self.config, config.to_toml().encode())
+        write_atomically(self.config, config.to_toml("this node").encode())
 
     def load_identity(self, config: NodeConfig) -> Identity:
         """Who this node is."""

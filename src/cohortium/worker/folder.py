@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +64,6 @@ class EnclaveConfig(Settings):
         if self.max_memory_bytes is not None:
             return self.max_memory_bytes
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
-
-    def to_toml(self) -> str:
-        """The file's text; JSON strings, numbers and lists are TOML's."""
-        lines = [
-            f"{name} = {json.dumps(value, ensure_ascii=False)}"
-            for name, value in self.model_dump(exclude_none=True).items()
-        ]
-        return "\n".join(
-            ["# Settings of this enclave; see the configuration reference.", *lines, ""]
-        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class EnclaveDir:
 
     def save_config(self, config: EnclaveConfig) -> None:
         """Write the settings."""
-        write_atomically(self.config, config.to_toml().encode())
+        write_atomically(self.config, config.to_toml("this enclave").encode())
 
     def load_identity(self, config: EnclaveConfig) -> Identity:
         """Who this enclave is."""
